@@ -1,0 +1,132 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use estafet_model::NodeId;
+use estafet_topology::Template;
+
+use crate::record_name::RecordName;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  it failed, was not found, or the answer is bad news: faults in the file, records missing
+  2  the command was not understood
+  3  no node answered";
+
+/// Operate a city of Estafet relays.
+#[derive(Debug, Parser)]
+#[command(name = "topology", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What counts for every command.
+    #[command(flatten)]
+    pub options: Options,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What counts for every command.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Options {
+    /// The city's folder, as `topology init` makes it: addresses, keys, and the operator's own key.
+    #[arg(long, global = true, env = "ESTAFET_CITY", value_name = "DIR")]
+    pub city: Option<PathBuf>,
+    /// Ask this node instead of the first that answers.
+    #[arg(long, global = true, value_name = "ID")]
+    pub node: Option<NodeId>,
+    /// Ask the node that listens on this Unix socket; no city folder is needed.
+    #[arg(long, global = true, value_name = "PATH", conflicts_with = "node")]
+    pub socket: Option<PathBuf>,
+    /// Print JSON: one object, the last line of standard output (records and tail: one object per line).
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a city's folder: topology, operator key, and a configuration and key for each node.
+    Init {
+        /// The plan to begin with: pekanbaru or pekanbaru-2013.
+        #[arg(long, value_name = "NAME")]
+        template: Template,
+        /// The folder, new or empty.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Find every fault of a topology file, with its line, column and remedy.
+    Check {
+        /// A topology, plain or signed.
+        file: PathBuf,
+    },
+    /// Sign a topology, so that nodes believe it.
+    Sign {
+        /// The topology as people write it.
+        file: PathBuf,
+        /// The private key of one of its admins (PKCS #8 PEM).
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// Whose key it is; by default whoever the topology lists with it.
+        #[arg(long, value_name = "ID")]
+        operator: Option<String>,
+        /// Where to write; by default city.topology beside the file.
+        #[arg(short, long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Show every node and link: state, next hop, records held, last receipt.
+    Show,
+    /// Show the way from a node to another, or to the nearest hub, with its alternates.
+    Path {
+        /// Where the way begins.
+        from: NodeId,
+        /// Where it ends; by default the nearest hub.
+        to: Option<NodeId>,
+    },
+    /// Tell who would be cut off, and who would take another way, if nodes failed. Asks nobody.
+    Impact {
+        /// The nodes that fail, all at once.
+        #[arg(required = true, value_name = "NODE")]
+        nodes: Vec<NodeId>,
+        /// A topology, plain or signed; by default the city's.
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Find a record: who has it, since when, or whose receipt covers it. Asks every node.
+    Trace {
+        /// A slip (SKJ0-4000-1A7K) or a record id (rumbai.513.42).
+        record: RecordName,
+    },
+    /// List records: those that --node has, or those of every node that answers.
+    Records {
+        /// Only those in this state.
+        #[arg(long, value_parser = ["waiting", "offered", "accepted", "receipted", "committed"])]
+        state: Option<String>,
+        /// At most this many from each node.
+        #[arg(long, default_value_t = 10_000)]
+        limit: u32,
+    },
+    /// Count what each origin captured against what is receipted and held. Exit code 1 if any record is missing.
+    Audit,
+    /// Fetch a committed record's payload from a hub, verified against its hash. Needs the role operator.
+    Fetch {
+        /// A slip (SKJ0-4000-1A7K) or a record id (rumbai.513.42).
+        record: RecordName,
+        /// The file to write; it appears only when it is complete.
+        #[arg(short, long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Print each record as a hub commits it, until Ctrl-C.
+    Tail {
+        /// Also the commits before now, from this number of the hub on.
+        #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+        from: u64,
+    },
+    /// Print the completions for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}

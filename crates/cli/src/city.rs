@@ -1,0 +1,69 @@
+//! A city's folder: all that an operator's program needs to talk to its nodes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use estafet_model::{NodeId, SigningKey};
+use estafet_tls::Identity;
+use estafet_topology::Topology;
+
+use crate::failure::Failure;
+use crate::topology_file::decode;
+
+/// The topology as people edit it.
+pub(crate) const TOPOLOGY_SOURCE: &str = "topology.toml";
+/// The topology as nodes believe it.
+pub(crate) const TOPOLOGY_SIGNED: &str = "city.topology";
+pub(crate) const OPERATOR_KEY: &str = "operator.key";
+
+/// A folder with a topology that its operator has signed.
+#[derive(Debug)]
+pub struct CityFolder {
+    dir: PathBuf,
+    topology: Topology,
+    operator: SigningKey,
+}
+
+impl CityFolder {
+    /// Reads the folder, and believes its topology if `operator.key` signed it.
+    pub fn open(dir: &Path) -> Result<Self, Failure> {
+        let operator = read_key(&dir.join(OPERATOR_KEY))?;
+        let path = dir.join(TOPOLOGY_SIGNED);
+        let text = fs::read_to_string(&path).map_err(Failure::read(&path))?;
+        let topology = decode(&path, &text, &[operator.public()])?.topology().clone();
+        Ok(Self { dir: dir.to_owned(), topology, operator })
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The topology in `city.topology`. Nodes may know a later one.
+    #[must_use]
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// What the operator shows to nodes.
+    pub fn operator_identity(&self) -> Result<Identity, Failure> {
+        Ok(Identity::new(&self.operator, "operator")?)
+    }
+
+    /// The folder of a node: configuration, key, and by default its data and Unix socket.
+    #[must_use]
+    pub fn node_dir(&self, node: &NodeId) -> PathBuf {
+        node_dir(&self.dir, node)
+    }
+}
+
+pub(crate) fn node_dir(city: &Path, node: &NodeId) -> PathBuf {
+    city.join("nodes").join(node.as_str())
+}
+
+/// Reads a private key in PEM.
+pub(crate) fn read_key(path: &Path) -> Result<SigningKey, Failure> {
+    let pem = fs::read_to_string(path).map_err(Failure::read(path))?;
+    SigningKey::from_pem(&pem).map_err(|error| Failure::Key { path: path.to_owned(), error })
+}

@@ -1,0 +1,212 @@
+//! How a command ends.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use estafet_admin::ConnectError;
+use estafet_model::{KeyError, NodeId};
+use estafet_tls::TlsError;
+use estafet_topology::{Faults, SignError, UntrustedTopology};
+use miette::Diagnostic;
+use tonic::{Code, Status};
+
+use crate::reach::Silence;
+
+/// A command that could do its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done, and the answer is as one hopes.
+    Good,
+    /// Done, and the answer is bad news: faults, missing records, not found. It has been written.
+    Bad,
+}
+
+impl Outcome {
+    /// As `--help` documents it.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Good => 0,
+            Self::Bad => 1,
+        }
+    }
+}
+
+/// A command that could not do its work: what happened, where, and what to do next.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub enum Failure {
+    /// A file could not be read.
+    #[error("failed to read {}: {error}", path.display())]
+    #[diagnostic(help("check the path and its permissions; a city's folder is made by `topology init`"))]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A file could not be written.
+    #[error("failed to write {}: {error}", path.display())]
+    #[diagnostic(help("check the permissions of the folder and the space on its disk"))]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The answer could not be written.
+    #[error("failed to write the answer: {0}")]
+    Output(io::Error),
+    /// A city would have been made over something else.
+    #[error("{} is not empty", .0.display())]
+    #[diagnostic(help("name a new folder: a city is never made over another one, whose keys would be lost"))]
+    FolderNotEmpty(PathBuf),
+    /// The operating system gave no port.
+    #[error("failed to find a free loopback port: {0}")]
+    NoPort(io::Error),
+    /// The operating system gave no random bytes.
+    #[error("failed to make a key: {0}")]
+    NoRandomness(getrandom::Error),
+    /// A file holds no private key.
+    #[error("failed to read the key in {}: {error}", path.display())]
+    #[diagnostic(help("`openssl genpkey -algorithm ed25519` makes one"))]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: KeyError,
+    },
+    /// The topology has faults.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Faults(#[from] Faults),
+    /// The signed topology is not to be believed.
+    #[error("failed to trust {}: {error}", path.display())]
+    Untrusted {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        #[diagnostic_source]
+        error: Box<UntrustedTopology>,
+    },
+    /// The topology was not signed.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Sign(Box<SignError>),
+    /// The key is nobody's.
+    #[error("{} lists no operator with the key in {}", file.display(), key.display())]
+    #[diagnostic(help("add [[operator]] with key = \"{public}\" and role = \"admin\", or sign with another key"))]
+    SignerUnlisted {
+        /// The topology.
+        file: PathBuf,
+        /// The private key's file.
+        key: PathBuf,
+        /// Its public half.
+        public: String,
+    },
+    /// A node would take the file for old.
+    #[error("{} is version {there}, and what is to be signed is version {new}", out.display())]
+    #[diagnostic(help("nodes keep the highest version: raise `version` to {} or more", there + 1))]
+    VersionNotRaised {
+        /// The signed file that is there.
+        out: PathBuf,
+        /// Its version.
+        there: u64,
+        /// The new one's.
+        new: u64,
+    },
+    /// There is no such node.
+    #[error("the topology has no node `{node}`")]
+    #[diagnostic(help("its nodes are {known}"))]
+    NodeUnknown {
+        /// The name.
+        node: NodeId,
+        /// The names there are.
+        known: String,
+    },
+    /// The question needs another kind of node.
+    #[error("`{0}` is no hub, and only a hub can answer this")]
+    #[diagnostic(help("leave --node out, or name a hub"))]
+    NotAHub(NodeId),
+    /// It is not said which city is meant.
+    #[error("no city is named")]
+    #[diagnostic(help("give its folder with --city DIR or in ESTAFET_CITY; `topology init` makes one"))]
+    NoCity,
+    /// The operator's key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// No node could be asked.
+    #[error("no node answered{}", list(.0))]
+    #[diagnostic(help("see that a relay runs (`estafet-relay run --config DIR/nodes/ID/relay.toml`)"))]
+    NobodyAnswered(Vec<Silence>),
+    /// A node's Unix socket could not be reached.
+    #[error(transparent)]
+    #[diagnostic(help("see that the relay runs, and that you may open its socket"))]
+    Socket(ConnectError),
+    /// A node refused or failed.
+    #[error("{node} answered: {}", status.message())]
+    #[diagnostic(help("{}", remedy(status)))]
+    Refused {
+        /// Who.
+        node: String,
+        /// What it said.
+        status: Box<Status>,
+    },
+    /// What came is not what was committed.
+    #[error("{node} sent a damaged record: {what}")]
+    #[diagnostic(help("nothing was written; fetch again, and if it stays so have the hub's store verified"))]
+    Damaged {
+        /// Who.
+        node: String,
+        /// What differs.
+        what: String,
+    },
+}
+
+impl Failure {
+    /// As `--help` documents it. A reader who has enough and closes the pipe is no failure.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+            Self::NoCity => 2,
+            Self::NobodyAnswered(_) | Self::Socket(_) => 3,
+            Self::Refused { status, .. } if is_silence(status) => 3,
+            _ => 1,
+        }
+    }
+
+    pub(crate) fn read(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::Read { path: path.to_owned(), error }
+    }
+
+    pub(crate) fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::Write { path: path.to_owned(), error }
+    }
+
+    pub(crate) fn refused(node: &str) -> impl FnOnce(Status) -> Self {
+        move |status| Self::Refused { node: node.to_owned(), status: Box::new(status) }
+    }
+}
+
+/// True if no word of the node's own came: the connection broke, or time ran out.
+fn is_silence(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled)
+}
+
+fn remedy(status: &Status) -> &'static str {
+    match status.code() {
+        Code::PermissionDenied | Code::Unauthenticated => {
+            "an admin gives roles: [[operator]] in topology.toml, then `topology sign`"
+        }
+        Code::NotFound => "check the name; another node may know more (--node ID)",
+        Code::InvalidArgument => "check what was typed",
+        Code::Unimplemented => "the node runs another version of Estafet; ask another one with --node ID",
+        _ if is_silence(status) => "the node went away while it was asked; try again, or another one with --node ID",
+        _ => "look into the node's log",
+    }
+}
+
+fn list(silences: &[Silence]) -> String {
+    silences.iter().map(|silence| format!("\n  {}: {}", silence.node, silence.reason)).collect()
+}

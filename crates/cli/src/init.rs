@@ -1,0 +1,129 @@
+//! A new city: topology, keys, and a configuration for each node, all on this machine's loopback addresses.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use estafet_model::{NodeId, SigningKey};
+use estafet_topology::{NodeSetup, Operator, OperatorRole, SignedTopology, Template, Topology};
+use serde::Serialize;
+
+use crate::city::{OPERATOR_KEY, TOPOLOGY_SIGNED, TOPOLOGY_SOURCE, node_dir};
+use crate::failure::Failure;
+use crate::ports::ReservedPorts;
+use crate::relay_config::relay_config;
+use crate::safe_file;
+
+/// The name of the one operator of a new city.
+const OPERATOR: &str = "operator";
+
+/// What was made, with absolute paths.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NewCity {
+    /// The city's folder.
+    pub dir: PathBuf,
+    /// The nodes by their ids.
+    pub nodes: BTreeMap<String, NewNode>,
+}
+
+/// A node of a new city.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NewNode {
+    /// Its `relay.toml`.
+    pub config: PathBuf,
+    /// Where it listens for neighbors (QUIC).
+    pub listen: SocketAddr,
+    /// Where it listens for operators (gRPC).
+    pub admin: SocketAddr,
+    /// Where it takes records, as the beginning of a URL.
+    pub intake: String,
+}
+
+/// A node's secrets and ports, before they are written down.
+struct Draft {
+    key: SigningKey,
+    listen: SocketAddr,
+    admin: SocketAddr,
+    intake: SocketAddr,
+}
+
+/// Makes a city from a template in `dir`, which must be new or empty.
+pub fn init(template: Template, dir: &Path) -> Result<NewCity, Failure> {
+    let dir = empty_folder(dir)?;
+    let operator = random_key()?;
+    let drafts = draft_nodes(template)?;
+    let topology = template.plan().into_topology(
+        Operator { id: OPERATOR.to_owned(), key: operator.public(), role: OperatorRole::Admin },
+        |id| {
+            let draft = &drafts[id];
+            NodeSetup { key: draft.key.public(), addresses: vec![draft.listen], admin: draft.admin }
+        },
+    );
+    let source = source_text(&topology);
+    let signed = SignedTopology::sign(topology, OPERATOR, &operator).map_err(|error| Failure::Sign(Box::new(error)))?;
+
+    safe_file::write_private(&dir.join(OPERATOR_KEY), &operator.to_pem())?;
+    let mut nodes = BTreeMap::new();
+    for (id, draft) in &drafts {
+        let folder = node_dir(&dir, id);
+        fs::create_dir_all(&folder).map_err(Failure::write(&folder))?;
+        safe_file::write_private(&folder.join("node.key"), &draft.key.to_pem())?;
+        let config = folder.join("relay.toml");
+        safe_file::replace(&config, &relay_config(id, &operator.public(), draft.intake))?;
+        let intake = format!("http://{}", draft.intake);
+        nodes.insert(id.to_string(), NewNode { config, listen: draft.listen, admin: draft.admin, intake });
+    }
+    safe_file::replace(&dir.join(TOPOLOGY_SOURCE), &source)?;
+    // The signed topology comes last: where it stands, the folder is complete.
+    safe_file::replace(&dir.join(TOPOLOGY_SIGNED), &signed.encode())?;
+    Ok(NewCity { dir, nodes })
+}
+
+/// Keys and ports for all nodes. No port is let go before the last is chosen.
+fn draft_nodes(template: Template) -> Result<BTreeMap<NodeId, Draft>, Failure> {
+    let mut ports = ReservedPorts::default();
+    let mut drafts = BTreeMap::new();
+    for node in template.plan().nodes {
+        let draft = Draft {
+            key: random_key()?,
+            listen: ports.udp().map_err(Failure::NoPort)?,
+            admin: ports.tcp().map_err(Failure::NoPort)?,
+            intake: ports.tcp().map_err(Failure::NoPort)?,
+        };
+        drafts.insert(node.id, draft);
+    }
+    Ok(drafts)
+}
+
+fn empty_folder(dir: &Path) -> Result<PathBuf, Failure> {
+    fs::create_dir_all(dir).map_err(Failure::write(dir))?;
+    let mut entries = fs::read_dir(dir).map_err(Failure::read(dir))?;
+    if entries.next().is_some() {
+        return Err(Failure::FolderNotEmpty(dir.to_owned()));
+    }
+    dir.canonicalize().map_err(Failure::read(dir))
+}
+
+fn random_key() -> Result<SigningKey, Failure> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(Failure::NoRandomness)?;
+    Ok(SigningKey::from_seed(seed))
+}
+
+fn source_text(topology: &Topology) -> String {
+    format!(
+        "\
+# The network of {label}: who belongs to it, how they are linked, who may administer it.
+#
+# To change it:
+#   1. edit this file and raise `version`;
+#   2. topology check {TOPOLOGY_SOURCE}
+#   3. topology sign {TOPOLOGY_SOURCE} --key {OPERATOR_KEY}
+# The last writes {TOPOLOGY_SIGNED}, which nodes believe. A node that is no longer listed is shut out.
+
+{text}",
+        label = topology.label,
+        text = topology.to_toml(),
+    )
+}

@@ -1,0 +1,31 @@
+//! The operators' command `topology`: make a city, check and sign its topology, ask its nodes.
+//!
+//! Each command is a function of [`commands`] that writes to an [`Output`], so that tests and other programs can run
+//! it. The commands ask nodes over the admin API; `init`, `check`, `sign` and `impact` work on files alone.
+//!
+//! Read first: [`CityFolder`] (all that a program needs to talk to a city) and [`Reach`] (how it gets an answer from a
+//! node that is alive). [`init::init`] makes a city.
+
+mod arguments;
+mod city;
+pub mod commands;
+mod failure;
+pub mod init;
+mod moment;
+mod output;
+mod ports;
+mod reach;
+mod record_name;
+mod relay_config;
+mod safe_file;
+mod topology_file;
+
+pub use arguments::{Cli, Command, Options};
+pub use city::CityFolder;
+pub use commands::run;
+pub use failure::{Failure, Outcome};
+pub use output::Output;
+pub use ports::ReservedPorts;
+pub use reach::{Asked, NodeClient, Reach, Silence};
+pub use record_name::RecordName;
+pub use topology_file::TopologyFile;

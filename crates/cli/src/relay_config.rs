@@ -1,0 +1,31 @@
+//! The `relay.toml` of a node in a new city.
+
+use std::net::SocketAddr;
+
+use estafet_model::{NodeId, PublicKey};
+
+/// The file's text. Its paths count from the node's folder, `nodes/ID`.
+pub(crate) fn relay_config(node: &NodeId, operator: &PublicKey, intake: SocketAddr) -> String {
+    format!(
+        r#"# One node. Paths count from this file's folder.
+node = "{node}"
+topology = "../../city.topology"
+key = "node.key"
+# Operator keys this relay trusts to sign a topology.
+operator_keys = ["{operator}"]
+# Records wait here until the main server has them; never delete it.
+data = "data"
+# Optional, with their defaults: listen (the node's first address in the topology), admin (its admin address).
+# For local use by whoever may open the file.
+admin_socket = "admin.sock"
+
+# Where counter programs hand records in.
+[intake]
+listen = "{intake}"
+
+# The most that the records may take up on disk.
+[spool]
+bytes_max = "8GiB"
+"#
+    )
+}

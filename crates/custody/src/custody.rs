@@ -1,0 +1,414 @@
+//! The custody machine of one node.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use estafet_model::{
+    ByteCount, Durable, Epoch, HeaderDigest, NodeId, Now, PublicKey, ReceiptKey, RecordId, SeqRanges, SignedHeader,
+    SignedReceipt, SigningKey,
+};
+use estafet_wire::{Answer, Frame, NeverReason, Offer, ReceiptVersion, Verdict};
+
+use crate::inbound::{Inbound, Piece, PieceVerdict};
+use crate::outbound::{HeldRecord, Outbound, RecordView};
+use crate::output::{CustodyEvent, CustodyOutput, StorePayload, StoreRecord};
+use crate::receipts::Receipts;
+
+/// How long a neighbor is asked to wait when the store has no room.
+const NO_ROOM_DELAY: Duration = Duration::from_secs(1);
+
+/// How long a neighbor is asked to wait when the record is coming from another one.
+const ARRIVING_DELAY: Duration = Duration::from_millis(200);
+
+/// Who this node is and whom it believes.
+#[derive(Debug)]
+pub struct CustodyConfig {
+    /// This node.
+    pub me: NodeId,
+    /// The key that signs receipts, if this node is a hub.
+    pub hub_key: Option<SigningKey>,
+    /// Every node that may capture records, by the topology.
+    pub origins: BTreeMap<NodeId, PublicKey>,
+    /// Every hub whose receipts count, by the topology.
+    pub hubs: BTreeMap<NodeId, PublicKey>,
+    /// Transfer ids from here on belong to this machine.
+    pub first_transfer: u64,
+}
+
+/// What was found on the disk at start.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// At a relay: the records in the spool, in the order they were stored.
+    pub records: Vec<Durable<HeldRecord>>,
+    /// The receipts in the spool.
+    pub receipts: Vec<SignedReceipt>,
+    /// At a hub: everything committed.
+    pub committed: BTreeMap<(NodeId, Epoch), SeqRanges>,
+}
+
+/// One node's custody. See the crate documentation for how to drive it.
+#[derive(Debug)]
+pub struct Custody {
+    origins: BTreeMap<NodeId, PublicKey>,
+    outbound: Outbound,
+    inbound: Inbound,
+    receipts: Receipts,
+    room: ByteCount,
+    outputs: VecDeque<CustodyOutput>,
+}
+
+impl Custody {
+    /// Starts from what the disk holds. Records that a recovered receipt covers are released at once.
+    #[must_use]
+    pub fn new(config: CustodyConfig, recovered: Recovered) -> Self {
+        let mut custody = Self {
+            origins: config.origins,
+            outbound: Outbound::new(config.me.clone()),
+            inbound: Inbound::new(config.first_transfer),
+            receipts: Receipts::new(config.me, config.hub_key, config.hubs),
+            room: ByteCount(u64::MAX),
+            outputs: VecDeque::new(),
+        };
+        custody.receipts.recover(recovered.receipts, recovered.committed);
+        let mut released = Vec::new();
+        for record in recovered.records {
+            if custody.receipts.is_covered(&record.get().id) {
+                released.push(record.into_inner().id);
+            } else {
+                custody.outbound.hold(Now::default(), record);
+            }
+        }
+        if !released.is_empty() {
+            custody.outputs.push_back(CustodyOutput::Release(released));
+        }
+        custody
+    }
+
+    /// A neighbor's adjacency is up. Records go to it once it has said what it knows receipted.
+    pub fn neighbor_up(&mut self, neighbor: &NodeId) {
+        let frame = self.receipts.neighbor_up(neighbor);
+        self.outputs.push_back(CustodyOutput::Send { to: neighbor.clone(), frame });
+    }
+
+    /// A neighbor's adjacency is down. What it had been handed goes another way, if there is one (P5).
+    pub fn neighbor_down(&mut self, now: Now, neighbor: &NodeId) {
+        self.receipts.neighbor_down(neighbor);
+        self.inbound.neighbor_down(neighbor, &mut self.outputs);
+        let records = self.outbound.close_lane(now, neighbor);
+        if records > 0 {
+            let event = CustodyEvent::TakenBack { from: neighbor.clone(), records };
+            self.outputs.push_back(CustodyOutput::Event(event));
+        }
+        self.grant();
+        self.dispatch(now);
+    }
+
+    /// The neighbors that records may go to, best first.
+    pub fn set_next_hops(&mut self, now: Now, next_hops: Vec<NodeId>) {
+        self.outbound.set_next_hops(next_hops);
+        self.dispatch(now);
+    }
+
+    /// How much the store can still take.
+    pub fn set_room(&mut self, room: ByteCount) {
+        self.room = room;
+    }
+
+    /// A neighbor would hand over records.
+    pub fn offers(&mut self, from: &NodeId, offers: Vec<Offer>, now: Now) {
+        let mut answers = Vec::new();
+        for offer in offers {
+            // Whoever offers a record again has stopped sending it.
+            self.inbound.cancel(&offer.id, from, &mut self.outputs);
+            let verdict = match self.consider(now, from, &offer.id, offer.digest) {
+                Known::New if u64::from(offer.payload_bytes) > self.room.0 => Verdict::Wait(NO_ROOM_DELAY),
+                Known::New if self.inbound.is_arriving(&offer.id) => Verdict::Wait(ARRIVING_DELAY),
+                Known::New if self.inbound.ask(from, offer.clone()) => continue,
+                Known::New => Verdict::Wait(NO_ROOM_DELAY),
+                Known::Answer(verdict) => verdict,
+                Known::AnswerLater => continue,
+            };
+            answers.push(Answer { id: offer.id, verdict });
+        }
+        self.answer(from, answers);
+        self.grant();
+    }
+
+    /// A neighbor sent a piece of a record.
+    pub fn piece(&mut self, now: Now, from: &NodeId, piece: Piece) {
+        let id = piece.head.id.clone();
+        let digest = match &piece.head.signed_header {
+            Some(header) => SignedHeader::decode(header).ok().map(|signed| signed.header().digest()),
+            None => self.inbound.arriving_digest(&id, from),
+        };
+        let known = match digest {
+            Some(digest) => self.consider(now, from, &id, digest),
+            None => Known::New,
+        };
+        match known {
+            Known::Answer(verdict) => {
+                self.inbound.cancel(&id, from, &mut self.outputs);
+                self.answer(from, vec![Answer { id, verdict }]);
+            }
+            Known::AnswerLater => self.inbound.cancel(&id, from, &mut self.outputs),
+            Known::New if piece.data.len() as u64 > self.room.0 => {
+                self.inbound.cancel(&id, from, &mut self.outputs);
+                self.answer(from, vec![Answer { id, verdict: Verdict::Wait(NO_ROOM_DELAY) }]);
+            }
+            Known::New => self.take_piece(from, id, piece),
+        }
+        self.grant();
+    }
+
+    fn take_piece(&mut self, from: &NodeId, id: RecordId, piece: Piece) {
+        let Some(key) = self.origins.get(&id.origin) else {
+            return self.reject(from, id, NeverReason::UnknownOrigin);
+        };
+        match self.inbound.piece(from, piece, key, &mut self.outputs) {
+            PieceVerdict::Nothing => {}
+            PieceVerdict::Whole(record) => self.outputs.push_back(CustodyOutput::Store(record)),
+            PieceVerdict::Reject(reason) => self.reject(from, id, reason),
+        }
+    }
+
+    fn reject(&mut self, from: &NodeId, id: RecordId, reason: NeverReason) {
+        let event = CustodyEvent::Rejected { from: from.clone(), id: id.clone(), reason };
+        self.outputs.push_back(CustodyOutput::Event(event));
+        self.answer(from, vec![Answer { id, verdict: Verdict::Never(reason) }]);
+    }
+
+    /// What is known of a record that a neighbor has.
+    fn consider(&mut self, now: Now, from: &NodeId, id: &RecordId, digest: HeaderDigest) -> Known {
+        if !self.origins.contains_key(&id.origin) {
+            return Known::Answer(Verdict::Never(NeverReason::UnknownOrigin));
+        }
+        if let Some(held) = self.outbound.view(id) {
+            if held.record.digest != digest {
+                return Known::Answer(Verdict::Never(NeverReason::Conflict));
+            }
+            self.outbound.offered_back(now, id, from);
+            return Known::Answer(Verdict::Have);
+        }
+        if let Some(storing) = self.inbound.storing_digest(id) {
+            if storing != digest {
+                return Known::Answer(Verdict::Never(NeverReason::Conflict));
+            }
+            self.inbound.tell_when_stored(id, from);
+            return Known::AnswerLater;
+        }
+        if self.receipts.is_committed(id) {
+            self.outputs.push_back(CustodyOutput::Compare { id: id.clone(), digest, from: from.clone() });
+            return Known::AnswerLater;
+        }
+        if self.receipts.is_covered(id) && !self.receipts.is_hub() {
+            return Known::Answer(Verdict::Have);
+        }
+        Known::New
+    }
+
+    /// The driver compared a committed record with a neighbor's.
+    pub fn compared(&mut self, id: RecordId, from: &NodeId, same: bool) {
+        if same {
+            self.answer(from, vec![Answer { id, verdict: Verdict::Have }]);
+        } else {
+            self.reject(from, id, NeverReason::Conflict);
+        }
+    }
+
+    fn answer(&mut self, to: &NodeId, answers: Vec<Answer>) {
+        if !answers.is_empty() {
+            self.outputs.push_back(CustodyOutput::Send { to: to.clone(), frame: Frame::Answers(answers) });
+        }
+    }
+
+    fn grant(&mut self) {
+        let mut wants: BTreeMap<NodeId, Vec<Answer>> = BTreeMap::new();
+        for (to, id) in self.inbound.grant() {
+            wants.entry(to).or_default().push(Answer { id, verdict: Verdict::Want });
+        }
+        for (to, answers) in wants {
+            self.answer(&to, answers);
+        }
+    }
+
+    /// An own capture, signed, is to be stored.
+    pub fn capture(&mut self, header: SignedHeader, idempotency: Option<[u8; 16]>, payload: StorePayload) {
+        self.inbound.store_own(header.header().id.clone(), header.header().digest());
+        let record = StoreRecord { header, received_from: None, idempotency, payload };
+        self.outputs.push_back(CustodyOutput::Store(Box::new(record)));
+    }
+
+    /// Records are durable here. At a relay they are in its custody now, at a hub they are committed; either way
+    /// whoever sent them hears so. A batch of one sync makes one frame per neighbor.
+    pub fn stored(&mut self, now: Now, records: Vec<Durable<HeldRecord>>) {
+        let mut accepted: BTreeMap<NodeId, Vec<RecordId>> = BTreeMap::new();
+        for record in records {
+            let id = record.get().id.clone();
+            for neighbor in self.inbound.end_storing(&id) {
+                accepted.entry(neighbor).or_default().push(id.clone());
+            }
+            if !self.receipts.is_hub() {
+                self.outbound.hold(now, record);
+            } else if self.receipts.commit(now, record.map(|record| record.id)) {
+                self.outputs.push_back(CustodyOutput::Event(CustodyEvent::Committed(id)));
+            }
+        }
+        for (to, ids) in accepted {
+            self.outputs.push_back(CustodyOutput::Send { to, frame: Frame::Acceptances(ids) });
+        }
+        self.receipts.spread(now, &mut self.outputs);
+        self.dispatch(now);
+    }
+
+    /// The store could not make the record durable: nothing is promised.
+    pub fn store_failed(&mut self, id: &RecordId) {
+        for neighbor in self.inbound.end_storing(id) {
+            self.answer(&neighbor, vec![Answer { id: id.clone(), verdict: Verdict::Wait(NO_ROOM_DELAY) }]);
+        }
+    }
+
+    /// A neighbor's answers.
+    pub fn answers(&mut self, now: Now, from: &NodeId, answers: Vec<Answer>) {
+        for Answer { id, verdict } in answers {
+            match verdict {
+                Verdict::Want => self.outbound.wanted(&id, from, &mut self.outputs),
+                Verdict::Have => self.outbound.accepted(now, &id, from),
+                Verdict::Wait(delay) => self.outbound.asked_to_wait(now, &id, from, delay),
+                Verdict::Never(reason) => {
+                    let event = self.outbound.refused(now, &id, from, reason);
+                    self.outputs.extend(event.map(CustodyOutput::Event));
+                }
+            }
+        }
+        self.dispatch(now);
+    }
+
+    /// Records are durable with a neighbor.
+    pub fn acceptances(&mut self, now: Now, from: &NodeId, ids: &[RecordId]) {
+        for id in ids {
+            self.outbound.accepted(now, id, from);
+        }
+        self.dispatch(now);
+    }
+
+    /// A neighbor's summary of the receipts it has.
+    pub fn receipt_summary(&mut self, from: &NodeId, versions: Vec<ReceiptVersion>) {
+        if let Some(frame) = self.receipts.summary(from, versions) {
+            self.outputs.push_back(CustodyOutput::Send { to: from.clone(), frame });
+        }
+    }
+
+    /// Receipts from a neighbor. The first after it came up also opens its lane: what they cover need not be offered.
+    pub fn receipts(&mut self, now: Now, from: &NodeId, receipts: &[Bytes]) {
+        for encoded in receipts {
+            match self.receipts.receive(now, from, encoded) {
+                Ok(None) => {}
+                Ok(Some((receipt, new))) => {
+                    let key = receipt.key().clone();
+                    let released = self.outbound.release(&key.origin, key.epoch, &new);
+                    self.inbound.cancel_receipted(&key.origin, key.epoch, &new, &mut self.outputs);
+                    self.receipts.keep(receipt, released, &mut self.outputs);
+                }
+                Err(why) => {
+                    let event = CustodyEvent::BadReceipt { from: from.clone(), why };
+                    self.outputs.push_back(CustodyOutput::Event(event));
+                }
+            }
+        }
+        self.outbound.open_lane(from);
+        self.receipts.spread(now, &mut self.outputs);
+        self.dispatch(now);
+    }
+
+    /// A receipt is durable here, in the order they were to be kept: what it covers may go.
+    pub fn receipt_kept(&mut self, key: &Durable<ReceiptKey>) {
+        self.receipts.kept(key, &mut self.outputs);
+    }
+
+    /// The driver could not read a record it was to carry.
+    pub fn unreadable(&mut self, now: Now, id: &RecordId) {
+        self.outbound.unreadable(now, id);
+    }
+
+    /// Time has come.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.outbound.handle_timeout(now);
+        self.receipts.spread(now, &mut self.outputs);
+        self.dispatch(now);
+    }
+
+    /// When to call [`Custody::handle_timeout`] next, and why.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<(Now, &'static str)> {
+        let spread = self.receipts.poll_timeout().map(|at| (at, "receipts to spread"));
+        let rested = self.outbound.poll_timeout().map(|at| (at, "a record has rested"));
+        spread.into_iter().chain(rested).min()
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<CustodyOutput> {
+        self.outputs.pop_front()
+    }
+
+    fn dispatch(&mut self, now: Now) {
+        self.outbound.dispatch(now, &mut self.outputs);
+    }
+
+    /// A held record, if it is held here.
+    #[must_use]
+    pub fn record(&self, id: &RecordId) -> Option<RecordView<'_>> {
+        self.outbound.view(id)
+    }
+
+    /// Every held record, by id.
+    pub fn records(&self) -> impl Iterator<Item = RecordView<'_>> {
+        self.outbound.views()
+    }
+
+    /// How many records are held, own and others'.
+    #[must_use]
+    pub fn held_count(&self) -> u64 {
+        self.outbound.held_count()
+    }
+
+    /// How many records of others are held.
+    #[must_use]
+    pub fn transit_count(&self) -> u64 {
+        self.outbound.transit_count()
+    }
+
+    /// The own captures of `epoch` that are held without a receipt.
+    #[must_use]
+    pub fn own_held(&self, epoch: Epoch) -> SeqRanges {
+        self.outbound.own_held(epoch)
+    }
+
+    /// Per origin and epoch, what is known to be committed at a hub.
+    #[must_use]
+    pub fn receipted(&self) -> &BTreeMap<(NodeId, Epoch), SeqRanges> {
+        self.receipts.covered()
+    }
+
+    /// The hub whose receipt covers the record.
+    #[must_use]
+    pub fn receipt_hub(&self, id: &RecordId) -> Option<&NodeId> {
+        self.receipts.hub_of(id)
+    }
+
+    /// How many records this hub has committed.
+    #[must_use]
+    pub fn committed_count(&self) -> u64 {
+        self.receipts.committed_count()
+    }
+}
+
+/// What is known of a record that a neighbor offers or sends.
+enum Known {
+    /// Nothing: it may come.
+    New,
+    /// Enough to answer.
+    Answer(Verdict),
+    /// The answer follows when the store has spoken.
+    AnswerLater,
+}

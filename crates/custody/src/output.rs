@@ -1,0 +1,128 @@
+//! What custody asks its driver to do.
+
+use bytes::Bytes;
+use estafet_model::{ChunkHash, HeaderDigest, NodeId, RecordId, SignedHeader, SignedReceipt};
+use estafet_wire::{Frame, NeverReason};
+
+/// Names the chunks of one payload while they arrive. Unique per run of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TransferId(pub u64);
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CustodyOutput {
+    /// Send a control frame to a neighbor.
+    Send {
+        /// The neighbor.
+        to: NodeId,
+        /// What to say.
+        frame: Frame,
+    },
+    /// Stream a record, read from the store, to a neighbor.
+    Carry {
+        /// The neighbor.
+        to: NodeId,
+        /// Which record.
+        record: HeldForCarry,
+    },
+    /// Append a record to the store, and say `stored` or `store_failed`.
+    Store(Box<StoreRecord>),
+    /// Append one chunk of a payload that is still arriving.
+    StoreChunk {
+        /// The payload it belongs to.
+        transfer: TransferId,
+        /// Which chunk.
+        index: u32,
+        /// Its bytes.
+        data: Bytes,
+        /// Its hash.
+        hash: ChunkHash,
+    },
+    /// The chunks of this transfer will not become a record.
+    AbortTransfer(TransferId),
+    /// Make a receipt durable, and say `receipt_kept`, in the order asked.
+    KeepReceipt(SignedReceipt),
+    /// The payloads of these records may go: a durable receipt covers them.
+    Release(Vec<RecordId>),
+    /// Compare a committed record's header with this digest, and say `compared`.
+    Compare {
+        /// Which record.
+        id: RecordId,
+        /// The digest that the neighbor's record has.
+        digest: HeaderDigest,
+        /// Who waits for the answer.
+        from: NodeId,
+    },
+    /// Something that people may want to know.
+    Event(CustodyEvent),
+}
+
+/// What the driver needs to stream a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldForCarry {
+    /// Which record.
+    pub id: RecordId,
+    /// Its class: which stream it takes.
+    pub class: estafet_model::Class,
+}
+
+/// A record to be made durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreRecord {
+    /// Its header, verified.
+    pub header: SignedHeader,
+    /// The neighbor it came from; nobody for an own capture.
+    pub received_from: Option<NodeId>,
+    /// The idempotency key of an own capture, hashed.
+    pub idempotency: Option<[u8; 16]>,
+    /// Its bytes.
+    pub payload: StorePayload,
+}
+
+/// Where a payload is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StorePayload {
+    /// Here, whole: at most one chunk.
+    Inline(Bytes),
+    /// In the chunks that were stored under this transfer.
+    Transfer(TransferId),
+}
+
+/// What happened, for logs and metrics. Holds ids, never payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CustodyEvent {
+    /// A hub committed a record.
+    Committed(RecordId),
+    /// A record that a lost neighbor had been handed waits for another way.
+    TakenBack {
+        /// The neighbor.
+        from: NodeId,
+        /// How many records.
+        records: usize,
+    },
+    /// A neighbor refuses a record for good.
+    Refused {
+        /// The neighbor.
+        by: NodeId,
+        /// Which record.
+        id: RecordId,
+        /// Why.
+        reason: NeverReason,
+    },
+    /// This node refuses a neighbor's record for good.
+    Rejected {
+        /// The neighbor.
+        from: NodeId,
+        /// Which record.
+        id: RecordId,
+        /// Why.
+        reason: NeverReason,
+    },
+    /// A receipt was not what it should be and released nothing.
+    BadReceipt {
+        /// Who sent it.
+        from: NodeId,
+        /// What is wrong.
+        why: &'static str,
+    },
+}

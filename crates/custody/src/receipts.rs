@@ -1,0 +1,245 @@
+//! Receipts: what is known committed at a hub, kept, spread and, at a hub, signed.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use estafet_model::{
+    Durable, Epoch, NodeId, Now, PublicKey, ReceiptKey, RecordId, SeqRanges, SignedReceipt, SigningKey,
+};
+use estafet_wire::{Frame, ReceiptVersion};
+
+use crate::output::CustodyOutput;
+
+/// Receipts are gathered this long before they are signed and sent on: at most fifty signatures a second and origin,
+/// and a receipt crosses five hops in a tenth of a second. The first after a pause goes at once.
+const SPREAD_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What a neighbor is known to know.
+type Known = BTreeMap<ReceiptKey, u64>;
+
+#[derive(Debug)]
+pub(crate) struct Receipts {
+    me: NodeId,
+    /// This hub's key, at a hub.
+    signing_key: Option<SigningKey>,
+    hub_keys: BTreeMap<NodeId, PublicKey>,
+    receipts: BTreeMap<ReceiptKey, SignedReceipt>,
+    /// Per origin and epoch: in some hub's receipt, or committed here.
+    covered: BTreeMap<(NodeId, Epoch), SeqRanges>,
+    /// At a hub: what it has committed. Grows by `Durable` record ids alone.
+    committed: BTreeMap<(NodeId, Epoch), SeqRanges>,
+    committed_count: u64,
+    unsigned: BTreeSet<(NodeId, Epoch)>,
+    unspread: BTreeSet<ReceiptKey>,
+    neighbors: BTreeMap<NodeId, Known>,
+    /// Receipts on their way to the disk, in order, each with the records it releases.
+    keeping: VecDeque<(ReceiptKey, Vec<RecordId>)>,
+    spread_at: Option<Now>,
+    last_spread: Option<Now>,
+}
+
+impl Receipts {
+    pub(crate) fn new(me: NodeId, signing_key: Option<SigningKey>, hub_keys: BTreeMap<NodeId, PublicKey>) -> Self {
+        Self {
+            me,
+            signing_key,
+            hub_keys,
+            receipts: BTreeMap::new(),
+            covered: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            committed_count: 0,
+            unsigned: BTreeSet::new(),
+            unspread: BTreeSet::new(),
+            neighbors: BTreeMap::new(),
+            keeping: VecDeque::new(),
+            spread_at: None,
+            last_spread: None,
+        }
+    }
+
+    /// Takes back what was on this node's disk: receipts it kept and, at a hub, what it committed.
+    pub(crate) fn recover(&mut self, receipts: Vec<SignedReceipt>, committed: BTreeMap<(NodeId, Epoch), SeqRanges>) {
+        for receipt in receipts {
+            self.cover(&receipt);
+            self.receipts.insert(receipt.key().clone(), receipt);
+        }
+        for (origin, ranges) in committed {
+            self.committed_count += ranges.count();
+            let covered = self.covered.entry(origin.clone()).or_default();
+            *covered = covered.union(&ranges);
+            self.unsigned.insert(origin.clone());
+            self.committed.insert(origin, ranges);
+        }
+        self.sign();
+    }
+
+    fn cover(&mut self, receipt: &SignedReceipt) {
+        let covered = self.covered.entry((receipt.key().origin.clone(), receipt.key().epoch)).or_default();
+        *covered = covered.union(receipt.committed());
+    }
+
+    pub(crate) fn is_hub(&self) -> bool {
+        self.signing_key.is_some()
+    }
+
+    pub(crate) fn is_committed(&self, id: &RecordId) -> bool {
+        self.committed.get(&(id.origin.clone(), id.epoch)).is_some_and(|ranges| ranges.contains(id.seq))
+    }
+
+    pub(crate) fn is_covered(&self, id: &RecordId) -> bool {
+        self.covered.get(&(id.origin.clone(), id.epoch)).is_some_and(|ranges| ranges.contains(id.seq))
+    }
+
+    pub(crate) fn covered(&self) -> &BTreeMap<(NodeId, Epoch), SeqRanges> {
+        &self.covered
+    }
+
+    pub(crate) fn committed_count(&self) -> u64 {
+        self.committed_count
+    }
+
+    /// The hub whose receipt covers the record.
+    pub(crate) fn hub_of(&self, id: &RecordId) -> Option<&NodeId> {
+        if self.is_committed(id) {
+            return Some(&self.me);
+        }
+        self.receipts.values().find(|receipt| receipt.covers(id)).map(|receipt| &receipt.key().hub)
+    }
+
+    /// A hub has the record on its disk: it is committed. False if it was before.
+    pub(crate) fn commit(&mut self, now: Now, id: Durable<RecordId>) -> bool {
+        let id = id.into_inner();
+        let origin = (id.origin, id.epoch);
+        let new = self.committed.entry(origin.clone()).or_default().insert(id.seq);
+        if new {
+            self.committed_count += 1;
+            self.covered.entry(origin.clone()).or_default().insert(id.seq);
+            self.unsigned.insert(origin);
+            self.spread_soon(now);
+        }
+        new
+    }
+
+    pub(crate) fn neighbor_up(&mut self, neighbor: &NodeId) -> Frame {
+        self.neighbors.insert(neighbor.clone(), Known::new());
+        let version =
+            |receipt: &SignedReceipt| ReceiptVersion { key: receipt.key().clone(), count: receipt.committed().count() };
+        Frame::ReceiptSummary(self.receipts.values().map(version).collect())
+    }
+
+    pub(crate) fn neighbor_down(&mut self, neighbor: &NodeId) {
+        self.neighbors.remove(neighbor);
+    }
+
+    /// The neighbor's summary: the answer is everything newer, even if that is nothing.
+    pub(crate) fn summary(&mut self, from: &NodeId, versions: Vec<ReceiptVersion>) -> Option<Frame> {
+        let known = self.neighbors.get_mut(from)?;
+        known.extend(versions.into_iter().map(|version| (version.key, version.count)));
+        let newer = self.receipts.values().filter_map(|receipt| news_for(known, receipt)).collect();
+        Some(Frame::Receipts(newer))
+    }
+
+    /// A receipt from a neighbor, in canonical form. Says which numbers are newly covered, or what is wrong with it.
+    pub(crate) fn receive(
+        &mut self,
+        now: Now,
+        from: &NodeId,
+        encoded: &Bytes,
+    ) -> Result<Option<(SignedReceipt, SeqRanges)>, &'static str> {
+        let receipt = SignedReceipt::decode(encoded).map_err(|_| "malformed")?;
+        let key = receipt.key().clone();
+        if let Some(known) = self.neighbors.get_mut(from) {
+            let count = known.entry(key.clone()).or_default();
+            *count = (*count).max(receipt.committed().count());
+        }
+        if key.hub == self.me {
+            return Ok(None);
+        }
+        if let Some(ours) = self.receipts.get(&key) {
+            if receipt.committed().count() <= ours.committed().count() {
+                return Ok(None);
+            }
+            if !ours.committed().minus(receipt.committed()).is_empty() {
+                return Err("it takes back what the same hub committed before");
+            }
+        }
+        let hub_key = self.hub_keys.get(&key.hub).ok_or("its signer is no hub of the topology")?;
+        receipt.verify(hub_key).map_err(|_| "not signed by its hub")?;
+        let before = self.covered.get(&(key.origin.clone(), key.epoch)).cloned().unwrap_or_default();
+        let new = receipt.committed().minus(&before);
+        self.cover(&receipt);
+        self.receipts.insert(key.clone(), receipt.clone());
+        self.unspread.insert(key);
+        self.spread_soon(now);
+        Ok(Some((receipt, new)))
+    }
+
+    /// Asks for the receipt to be made durable; only then may the records go (they could not be told from captures
+    /// that never were, if a crash took the receipt and left the hole).
+    pub(crate) fn keep(
+        &mut self,
+        receipt: SignedReceipt,
+        releases: Vec<RecordId>,
+        outputs: &mut VecDeque<CustodyOutput>,
+    ) {
+        self.keeping.push_back((receipt.key().clone(), releases));
+        outputs.push_back(CustodyOutput::KeepReceipt(receipt));
+    }
+
+    pub(crate) fn kept(&mut self, key: &Durable<ReceiptKey>, outputs: &mut VecDeque<CustodyOutput>) {
+        let Some((oldest, releases)) = self.keeping.pop_front() else { return };
+        assert_eq!(&oldest, key.get(), "the store syncs in the order it was asked");
+        if !releases.is_empty() {
+            outputs.push_back(CustodyOutput::Release(releases));
+        }
+    }
+
+    fn spread_soon(&mut self, now: Now) {
+        let earliest = self.last_spread.map_or(now, |last| last + SPREAD_INTERVAL);
+        self.spread_at.get_or_insert(earliest.max(now));
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Now> {
+        self.spread_at
+    }
+
+    /// Signs and sends what is new, when it is time.
+    pub(crate) fn spread(&mut self, now: Now, outputs: &mut VecDeque<CustodyOutput>) {
+        if self.spread_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.spread_at = None;
+        self.last_spread = Some(now);
+        self.sign();
+        let news: Vec<&SignedReceipt> =
+            std::mem::take(&mut self.unspread).iter().filter_map(|key| self.receipts.get(key)).collect();
+        for (neighbor, known) in &mut self.neighbors {
+            let receipts: Vec<Bytes> = news.iter().filter_map(|receipt| news_for(known, receipt)).collect();
+            if !receipts.is_empty() {
+                outputs.push_back(CustodyOutput::Send { to: neighbor.clone(), frame: Frame::Receipts(receipts) });
+            }
+        }
+    }
+
+    /// At a hub: one signature for all that was committed of an origin since the last time.
+    fn sign(&mut self) {
+        let Some(signing_key) = &self.signing_key else { return };
+        for (origin, epoch) in std::mem::take(&mut self.unsigned) {
+            let key = ReceiptKey { hub: self.me.clone(), origin: origin.clone(), epoch };
+            let receipt = SignedReceipt::sign(key.clone(), self.committed[&(origin, epoch)].clone(), signing_key);
+            self.receipts.insert(key.clone(), receipt);
+            self.unspread.insert(key);
+        }
+    }
+}
+
+/// The receipt's bytes if it is newer than what the neighbor knows; it knows it from now on.
+fn news_for(known: &mut Known, receipt: &SignedReceipt) -> Option<Bytes> {
+    let count = receipt.committed().count();
+    let known_count = known.entry(receipt.key().clone()).or_default();
+    (*known_count < count).then(|| {
+        *known_count = count;
+        receipt.encode()
+    })
+}

@@ -1,0 +1,31 @@
+//! The words of Estafet as types: ids, headers, receipts, slips, keys, ranges.
+//!
+//! Everything here is a value. There is no clock, file, socket or random number in this crate, and none may
+//! come in (its `clippy.toml` refuses them). Anything that came from outside is parsed into one of these types
+//! once, at the rim, and trusted from there on.
+//!
+//! Read first: [`RecordHeader`] (what travels) and [`SignedReceipt`] (what ends the journey).
+
+mod canonical;
+mod durable;
+mod keys;
+mod name;
+mod payload;
+mod ranges;
+mod receipt;
+mod record;
+mod signed_header;
+mod slip;
+mod units;
+
+pub use canonical::{Malformed, Reader, Writer};
+pub use durable::Durable;
+pub use keys::{KeyError, PublicKey, Signature, SigningKey};
+pub use name::{NameError, NodeId, ShortCode};
+pub use payload::{CHUNK_BYTES, ChunkHash, PAYLOAD_BYTES_MAX, PayloadHash, chunk_count, payload_hash_of_chunks};
+pub use ranges::{Range, SeqRanges};
+pub use receipt::{ReceiptError, ReceiptKey, SignedReceipt};
+pub use record::{Class, Epoch, HeaderDigest, Kind, MediaType, RecordHeader, RecordId, RecordIdError, Seq, TextError};
+pub use signed_header::{ForgedHeader, OriginProof, SignedHeader, VerifiedRoot, sign_batch};
+pub use slip::{Slip, SlipError};
+pub use units::{ByteCount, LinkCost, Now, UnixMillis};

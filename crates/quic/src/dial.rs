@@ -1,0 +1,91 @@
+//! Dialing a neighbor, again and again, without hammering it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use estafet_model::NodeId;
+use rand::RngExt;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::debug;
+
+use crate::session;
+use crate::transport::{Shared, client_config, close_code};
+
+/// The pause after the first failure; it doubles from there.
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+
+/// The longest pause for a neighbor that was alive lately: power returns within minutes, and every second counts.
+const PAUSE_MAX_LATELY_ALIVE: Duration = Duration::from_secs(2);
+
+/// The longest pause for one that has been dark for long.
+const PAUSE_MAX: Duration = Duration::from_secs(15);
+
+/// What "lately" means: longer than a rolling blackout's hour.
+const LATELY: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// Of two that start together the one with the greater id holds back, so that they rarely dial at once.
+const HOLD_BACK: Duration = Duration::from_millis(100);
+
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Dials `neighbor` whenever there is no session with it, until the endpoint is closed.
+pub(crate) async fn keep_dialing(shared: Arc<Shared>, neighbor: NodeId) {
+    let mut pause = PAUSE_FIRST;
+    let mut last_alive = Instant::now();
+    if shared.me > neighbor {
+        sleep(HOLD_BACK).await;
+    }
+    loop {
+        shared.registry.wait_until_apart(&neighbor).await;
+        match attempt(&shared, &neighbor).await {
+            Ok(()) => {
+                pause = PAUSE_FIRST;
+                shared.registry.wait_until_apart(&neighbor).await;
+                last_alive = Instant::now();
+            }
+            Err(error) => debug!(%neighbor, %error, "dialing failed"),
+        }
+        if shared.control.is_closed() {
+            return;
+        }
+        sleep(jittered(pause)).await;
+        let longest = if last_alive.elapsed() < LATELY { PAUSE_MAX_LATELY_ALIVE } else { PAUSE_MAX };
+        pause = (pause * 2).min(longest);
+    }
+}
+
+/// Between half of `pause` and all of it, so that neighbors of a returning node do not dial in step.
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(rand::rng().random_range(0.5..1.0))
+}
+
+async fn attempt(shared: &Arc<Shared>, neighbor: &NodeId) -> Result<(), String> {
+    let peer = &shared.neighbors[neighbor];
+    let config = client_config(shared, peer).map_err(|error| error.to_string())?;
+    let mut failure = "it has no address".to_owned();
+    for address in &peer.addresses {
+        let connecting = shared.endpoint.connect_with(config.clone(), *address, "estafet");
+        let connecting = connecting.map_err(|error| error.to_string())?;
+        let connection = match timeout(ATTEMPT_TIMEOUT, connecting).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => {
+                failure = format!("{address}: {error}");
+                continue;
+            }
+            Err(_) => {
+                failure = format!("{address}: no answer in {ATTEMPT_TIMEOUT:?}");
+                continue;
+            }
+        };
+        let established = session::establish(shared, neighbor, connection.clone(), true);
+        match timeout(ATTEMPT_TIMEOUT, established).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => failure = format!("{address}: {error}"),
+            Err(_) => {
+                connection.close(close_code::PROTOCOL, b"no greeting");
+                failure = format!("{address}: no greeting in {ATTEMPT_TIMEOUT:?}");
+            }
+        }
+    }
+    Err(failure)
+}

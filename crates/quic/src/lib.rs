@@ -1,0 +1,19 @@
+//! Sessions between neighbors: one QUIC connection each, mutually authenticated by pinned keys.
+//!
+//! [`Transport::start`] listens, dials every neighbor and keeps dialing. What happens comes out as [`SessionEvent`]s;
+//! a [`Session`] takes control frames and records to carry. A session has one control stream in both directions and,
+//! for each class of record, one stream of payload in each direction, so that control never waits behind payload and
+//! an urgent record never behind a bulk one.
+//!
+//! This crate moves bytes. It decides nothing about routes or custody, and reads payload only through
+//! [`PayloadSource`].
+
+mod dial;
+mod registry;
+mod session;
+mod streams;
+mod transport;
+
+pub use session::{PayloadSource, ReadRecord, Session, SessionGone, SessionId, Unreadable};
+pub use streams::ReceivedPiece;
+pub use transport::{DownReason, Neighbor, SessionEvent, SessionEvents, Transport, TransportConfig, TransportError};

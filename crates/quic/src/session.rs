@@ -1,0 +1,185 @@
+//! One session: its greeting, its tasks, and the handle by which the driver uses it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use estafet_model::{Class, NodeId, RecordId};
+use estafet_wire::{BadFrame, Frame};
+use quinn::{ApplicationClose, Connection, ConnectionError};
+use tokio::sync::mpsc;
+use tracing::{debug, info};
+
+use crate::registry::Claim;
+use crate::streams;
+use crate::transport::{DownReason, SessionEvent, Shared, close_code};
+
+/// Control frames that may wait to be sent. A neighbor that lets more pile up does not read, and is given up.
+const CONTROL_OUT_QUEUE: usize = 4096;
+
+/// Tells a session from earlier ones with the same neighbor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(u64);
+
+impl SessionId {
+    fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// The session has ended; its `Down` event says why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the session has ended")]
+pub struct SessionGone;
+
+/// The record is not on this node's disk, or cannot be read from it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unreadable(pub String);
+
+/// A record as the store has it.
+#[derive(Debug, Clone)]
+pub struct ReadRecord {
+    /// Its signed header, in canonical form.
+    pub signed_header: Bytes,
+    /// How many chunks its payload has.
+    pub chunks: u32,
+    /// The first of them.
+    pub first_chunk: Bytes,
+}
+
+/// Where sessions read the payload that they carry. Called on threads that may block.
+pub trait PayloadSource: Send + Sync + 'static {
+    /// The header and the first chunk.
+    fn read(&self, id: &RecordId) -> Result<ReadRecord, Unreadable>;
+    /// A later chunk.
+    fn read_chunk(&self, id: &RecordId, index: u32) -> Result<Bytes, Unreadable>;
+}
+
+/// A live session. Dropping it does not end it.
+#[derive(Clone)]
+pub struct Session {
+    id: SessionId,
+    connection: Connection,
+    control: mpsc::Sender<Bytes>,
+    payload: [mpsc::UnboundedSender<RecordId>; 3],
+}
+
+impl Session {
+    /// Which session.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Queues a control frame. A neighbor that does not read is given up: the session ends.
+    pub fn send(&self, frame: &Frame) -> Result<(), SessionGone> {
+        self.control.try_send(frame.encode()).map_err(|_| {
+            self.connection.close(close_code::PROTOCOL, b"control frames are not read");
+            SessionGone
+        })
+    }
+
+    /// Queues a record to be streamed. Custody's window bounds how many wait.
+    pub fn carry(&self, id: RecordId, class: Class) -> Result<(), SessionGone> {
+        self.payload[class as usize].send(id).map_err(|_| SessionGone)
+    }
+
+    /// The round-trip time, smoothed (RFC 9002, section 5.3).
+    #[must_use]
+    pub fn rtt(&self) -> Duration {
+        self.connection.rtt()
+    }
+
+    /// Gives the session up because the neighbor is silent.
+    pub fn give_up(&self) {
+        self.connection.close(close_code::SILENT, b"silent");
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Session({})", self.id.0)
+    }
+}
+
+/// Why a connection became no session.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoSession {
+    #[error("the connection was lost: {0}")]
+    Lost(#[from] ConnectionError),
+    #[error("the stream was lost: {0}")]
+    Stream(String),
+    #[error(transparent)]
+    BadFrame(#[from] BadFrame),
+    #[error("the neighbor did not begin with a greeting")]
+    NoHello,
+    #[error("the neighbor says it is {0}, but its key is another node's")]
+    WrongName(NodeId),
+    #[error("another session with it stays")]
+    Duplicate,
+}
+
+/// Greets the neighbor and, if this session is to be the one, starts its tasks.
+pub(crate) async fn establish(
+    shared: &Arc<Shared>,
+    neighbor: &NodeId,
+    connection: Connection,
+    we_dialed: bool,
+) -> Result<(), NoSession> {
+    let (mut send, mut receive) = if we_dialed { connection.open_bi().await? } else { connection.accept_bi().await? };
+    let hello = Frame::Hello(shared.hello.clone()).encode();
+    if we_dialed {
+        send.write_chunk(hello.clone()).await.map_err(|error| NoSession::Stream(error.to_string()))?;
+    }
+    let frame = streams::read_frame(&mut receive).await.map_err(NoSession::Stream)?.ok_or(NoSession::NoHello)?;
+    let Frame::Hello(their_hello) = frame else { return Err(NoSession::NoHello) };
+    if their_hello.node != *neighbor {
+        connection.close(close_code::PROTOCOL, b"wrong name");
+        return Err(NoSession::WrongName(their_hello.node));
+    }
+    let id = SessionId::next();
+    let dialer = if we_dialed { shared.me.clone() } else { neighbor.clone() };
+    let claim = Claim { boot: their_hello.boot, dialer };
+    if !shared.registry.claim(&shared.me, neighbor, id, claim, &connection) {
+        connection.close(close_code::DUPLICATE, b"another session stays");
+        return Err(NoSession::Duplicate);
+    }
+    if !we_dialed {
+        // Refusal by a lost stream shows in the supervisor, which ends the registered session.
+        let _lost = send.write_chunk(hello).await;
+    }
+    let (control, control_out) = mpsc::channel(CONTROL_OUT_QUEUE);
+    let payload = Class::ALL.map(|class| streams::spawn_payload_writer(shared, neighbor, &connection, class));
+    let session = Session { id, connection: connection.clone(), control, payload };
+    info!(%neighbor, remote = %connection.remote_address(), "session up");
+    let up = SessionEvent::Up { neighbor: neighbor.clone(), hello: their_hello, session };
+    if shared.control.send(up).await.is_err() {
+        connection.close(close_code::GOODBYE, b"shutting down");
+        return Ok(());
+    }
+    tokio::spawn(streams::write_control(send, control_out, connection.clone()));
+    tokio::spawn(streams::read_control(Arc::clone(shared), neighbor.clone(), id, receive, connection.clone()));
+    tokio::spawn(streams::accept_payload(Arc::clone(shared), neighbor.clone(), id, connection.clone()));
+    tokio::spawn(supervise(Arc::clone(shared), neighbor.clone(), id, connection));
+    Ok(())
+}
+
+/// Reports the end of a session, once.
+async fn supervise(shared: Arc<Shared>, neighbor: NodeId, session: SessionId, connection: Connection) {
+    let error = connection.closed().await;
+    shared.registry.end(&neighbor, session);
+    let reason = match &error {
+        ConnectionError::ApplicationClosed(ApplicationClose { error_code, reason })
+            if *error_code == close_code::GOODBYE =>
+        {
+            DownReason::Goodbye(String::from_utf8_lossy(reason).into_owned())
+        }
+        other => DownReason::Lost(other.to_string()),
+    };
+    debug!(%neighbor, ?reason, "session down");
+    let _driver_is_gone = shared.control.send(SessionEvent::Down { neighbor, session, reason }).await;
+}

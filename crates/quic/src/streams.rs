@@ -1,0 +1,279 @@
+//! The streams of a session: reading and writing frames and pieces.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use estafet_model::{ChunkHash, Class, NodeId, RecordId, SignedHeader, chunk_count};
+use estafet_wire::{CONTROL_FRAME_BYTES_MAX, Frame, PieceHead, PieceLengths};
+use quinn::{Connection, ReadExactError, RecvStream, SendStream};
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use crate::session::{PayloadSource, ReadRecord, SessionId, Unreadable};
+use crate::transport::{SessionEvent, Shared, close_code};
+
+/// Priorities within a connection: what is higher is sent first. Normal and bulk share what urgent leaves.
+const CONTROL_PRIORITY: i32 = 2;
+const URGENT_PRIORITY: i32 = 1;
+
+/// How much payload is read from the store ahead of the network: enough to fill a write, little enough to forget.
+const READ_AHEAD_BYTES: usize = 512 << 10;
+const READ_AHEAD_RECORDS: usize = 128;
+
+/// A piece of payload from a neighbor, hashed.
+#[derive(Debug)]
+pub struct ReceivedPiece {
+    /// From whom.
+    pub neighbor: NodeId,
+    /// By which session.
+    pub session: SessionId,
+    /// Which piece of which record.
+    pub head: PieceHead,
+    /// Its bytes.
+    pub data: Bytes,
+    /// Their hash as a chunk of the payload.
+    pub hash: ChunkHash,
+}
+
+/// Reads one control frame; nothing if the stream ended before one began.
+pub(crate) async fn read_frame(stream: &mut RecvStream) -> Result<Option<Frame>, String> {
+    let mut length = [0; 4];
+    match stream.read_exact(&mut length).await {
+        Ok(()) => {}
+        Err(ReadExactError::FinishedEarly(0)) => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    }
+    let length = u32::from_le_bytes(length) as usize;
+    if length > CONTROL_FRAME_BYTES_MAX {
+        return Err(format!("the neighbor sent a control frame of {length} bytes"));
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.map_err(|error| error.to_string())?;
+    Frame::decode(Bytes::from(body)).map(Some).map_err(|error| error.to_string())
+}
+
+/// Sends queued control frames until the session ends.
+pub(crate) async fn write_control(mut stream: SendStream, mut frames: mpsc::Receiver<Bytes>, connection: Connection) {
+    let _gone = stream.set_priority(CONTROL_PRIORITY);
+    let mut batch = Vec::new();
+    while frames.recv_many(&mut batch, 64).await > 0 {
+        if stream.write_all_chunks(&mut batch).await.is_err() {
+            break;
+        }
+        batch.clear();
+    }
+    connection.close(close_code::GOODBYE, b"not needed any more");
+}
+
+/// Hands control frames to the driver until the session ends.
+pub(crate) async fn read_control(
+    shared: Arc<Shared>,
+    neighbor: NodeId,
+    session: SessionId,
+    mut stream: RecvStream,
+    connection: Connection,
+) {
+    loop {
+        match read_frame(&mut stream).await {
+            Ok(Some(frame)) => {
+                let event = SessionEvent::Control { neighbor: neighbor.clone(), session, frame };
+                if shared.control.send(event).await.is_err() {
+                    return;
+                }
+            }
+            Ok(None) => return connection.close(close_code::PROTOCOL, b"control stream ended"),
+            Err(error) => {
+                if connection.close_reason().is_none() {
+                    warn!(%neighbor, %error, "gave up a session: bad control frame");
+                    connection.close(close_code::PROTOCOL, b"bad control frame");
+                }
+                return;
+            }
+        }
+    }
+}
+
+/// Reads every payload stream that the neighbor opens.
+pub(crate) async fn accept_payload(shared: Arc<Shared>, neighbor: NodeId, session: SessionId, connection: Connection) {
+    while let Ok(stream) = connection.accept_uni().await {
+        let (shared, neighbor, connection) = (Arc::clone(&shared), neighbor.clone(), connection.clone());
+        tokio::spawn(async move {
+            if let Err(error) = read_pieces(&shared, &neighbor, session, stream).await
+                && connection.close_reason().is_none()
+            {
+                warn!(%neighbor, %error, "gave up a session: bad payload");
+                connection.close(close_code::PROTOCOL, b"bad payload");
+            }
+        });
+    }
+}
+
+async fn read_pieces(
+    shared: &Shared,
+    neighbor: &NodeId,
+    session: SessionId,
+    mut stream: RecvStream,
+) -> Result<(), String> {
+    // The record whose chunks are coming, and how many it has: a chunk's hash depends on its place.
+    let mut current: Option<(RecordId, u32)> = None;
+    loop {
+        let mut lengths = [0; PieceLengths::BYTES];
+        match stream.read_exact(&mut lengths).await {
+            Ok(()) => {}
+            Err(ReadExactError::FinishedEarly(0)) => return Ok(()),
+            Err(error) => return Err(error.to_string()),
+        }
+        let lengths = PieceLengths::decode(lengths).map_err(|error| error.to_string())?;
+        let mut body = vec![0; lengths.head + lengths.piece];
+        stream.read_exact(&mut body).await.map_err(|error| error.to_string())?;
+        let mut head = Bytes::from(body);
+        let data = head.split_off(lengths.head);
+        let head = PieceHead::decode(head).map_err(|error| error.to_string())?;
+        if let Some(header) = &head.signed_header {
+            let header = SignedHeader::decode(header).map_err(|error| error.to_string())?;
+            current = Some((head.id.clone(), chunk_count(header.header().payload_bytes)));
+        }
+        let count = current.as_ref().filter(|(id, _)| *id == head.id).map(|(_, count)| *count);
+        let count = count.ok_or("the neighbor sent a piece of a record that it did not begin")?;
+        let hash = ChunkHash::of(&data, head.index, count);
+        let piece = ReceivedPiece { neighbor: neighbor.clone(), session, head, data, hash };
+        if shared.pieces.send(piece).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// Starts the task that streams records of one class; it opens its stream with the first.
+pub(crate) fn spawn_payload_writer(
+    shared: &Arc<Shared>,
+    neighbor: &NodeId,
+    connection: &Connection,
+    class: Class,
+) -> mpsc::UnboundedSender<RecordId> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let writer = PayloadWriter {
+        source: Arc::clone(&shared.source),
+        control: shared.control.clone(),
+        neighbor: neighbor.clone(),
+        records: receiver,
+    };
+    let connection = connection.clone();
+    tokio::spawn(async move {
+        if let Err(error) = writer.run(&connection, class).await {
+            debug!(%error, "payload stream ended");
+            connection.close(close_code::GOODBYE, b"payload stream ended");
+        }
+    });
+    sender
+}
+
+struct PayloadWriter {
+    source: Arc<dyn PayloadSource>,
+    control: mpsc::Sender<SessionEvent>,
+    neighbor: NodeId,
+    records: mpsc::UnboundedReceiver<RecordId>,
+}
+
+impl PayloadWriter {
+    async fn run(mut self, connection: &Connection, class: Class) -> Result<(), String> {
+        let mut stream: Option<SendStream> = None;
+        let mut batch = Vec::new();
+        while receive_unless_closed(connection, &mut self.records, &mut batch).await {
+            let stream = match &mut stream {
+                Some(stream) => stream,
+                none => none.insert(open_payload_stream(connection, class).await?),
+            };
+            let mut rest = std::mem::take(&mut batch).into_iter().peekable();
+            while rest.peek().is_some() {
+                let source = Arc::clone(&self.source);
+                let (read, left) = tokio::task::spawn_blocking(move || (read_ahead(&*source, &mut rest), rest))
+                    .await
+                    .map_err(|error| error.to_string())?;
+                rest = left;
+                self.write(stream, read).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(
+        &self,
+        stream: &mut SendStream,
+        read: Vec<(RecordId, Result<ReadRecord, Unreadable>)>,
+    ) -> Result<(), String> {
+        let mut frames = Vec::with_capacity(read.len() * 2);
+        for (id, record) in read {
+            let Ok(record) = record else {
+                let event = SessionEvent::Unreadable { neighbor: self.neighbor.clone(), id };
+                self.control.send(event).await.map_err(|error| error.to_string())?;
+                continue;
+            };
+            let head = PieceHead { signed_header: Some(record.signed_header), id: id.clone(), index: 0 };
+            frames.push(head.encode(record.first_chunk.len()));
+            frames.push(record.first_chunk);
+            if record.chunks > 1 {
+                write_frames(stream, &mut frames).await?;
+                self.write_later_chunks(stream, &id, record.chunks).await?;
+            }
+        }
+        write_frames(stream, &mut frames).await
+    }
+
+    async fn write_later_chunks(&self, stream: &mut SendStream, id: &RecordId, chunks: u32) -> Result<(), String> {
+        for index in 1..chunks {
+            let (source, wanted) = (Arc::clone(&self.source), id.clone());
+            let chunk = tokio::task::spawn_blocking(move || source.read_chunk(&wanted, index))
+                .await
+                .map_err(|error| error.to_string())?;
+            let Ok(chunk) = chunk else {
+                let event = SessionEvent::Unreadable { neighbor: self.neighbor.clone(), id: id.clone() };
+                return self.control.send(event).await.map_err(|error| error.to_string());
+            };
+            let head = PieceHead { signed_header: None, id: id.clone(), index };
+            write_frames(stream, &mut vec![head.encode(chunk.len()), chunk]).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn receive_unless_closed(
+    connection: &Connection,
+    records: &mut mpsc::UnboundedReceiver<RecordId>,
+    batch: &mut Vec<RecordId>,
+) -> bool {
+    tokio::select! {
+        count = records.recv_many(batch, READ_AHEAD_RECORDS) => count > 0,
+        _ = connection.closed() => false,
+    }
+}
+
+async fn open_payload_stream(connection: &Connection, class: Class) -> Result<SendStream, String> {
+    let stream = connection.open_uni().await.map_err(|error| error.to_string())?;
+    if class == Class::Urgent {
+        stream.set_priority(URGENT_PRIORITY).map_err(|error| error.to_string())?;
+    }
+    Ok(stream)
+}
+
+async fn write_frames(stream: &mut SendStream, frames: &mut Vec<Bytes>) -> Result<(), String> {
+    stream.write_all_chunks(frames).await.map_err(|error| error.to_string())?;
+    frames.clear();
+    Ok(())
+}
+
+/// Reads records until there is enough for a good write.
+fn read_ahead(
+    source: &dyn PayloadSource,
+    ids: &mut impl Iterator<Item = RecordId>,
+) -> Vec<(RecordId, Result<ReadRecord, Unreadable>)> {
+    let mut read = Vec::new();
+    let mut bytes = 0;
+    while bytes < READ_AHEAD_BYTES
+        && let Some(id) = ids.next()
+    {
+        let record = source.read(&id);
+        bytes += record.as_ref().map_or(0, |record| record.first_chunk.len());
+        read.push((id, record));
+    }
+    read
+}

@@ -1,0 +1,302 @@
+//! The endpoint: listens, accepts neighbors and nobody else, dials neighbors.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use estafet_model::{NodeId, PublicKey};
+use estafet_tls::{Identity, TlsError, key_of_certificate};
+use estafet_wire::{ALPN, Frame, Hello};
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{Connection, Endpoint, EndpointConfig, ServerConfig, TokioRuntime, VarInt};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::{Semaphore, mpsc};
+use tracing::{debug, warn};
+
+use crate::dial;
+use crate::registry::Registry;
+use crate::session::{self, PayloadSource, Session, SessionId};
+use crate::streams::ReceivedPiece;
+
+/// What the operating system may buffer per socket, so that a burst survives a busy moment.
+const SOCKET_BUFFER_BYTES: usize = 4 << 20;
+
+/// Flow control: a payload stream fills a link of 100 Mbit/s at 80 ms; the connection's window holds all streams at
+/// once, so that full payload streams leave room for control.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const STREAMS_PER_SESSION: u32 = 4;
+const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * (STREAMS_PER_SESSION + 1);
+
+/// QUIC's own idle timeout only sweeps up; liveness is the adjacency's business and much quicker.
+const IDLE_TIMEOUT_MS: u32 = 10_000;
+
+/// Handshakes that strangers can keep us busy with at once, and for how long.
+const HANDSHAKES_MAX: usize = 32;
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Control frames and session news that may wait for the driver.
+const CONTROL_QUEUE: usize = 1024;
+
+/// Pieces that may wait for the driver: with 256 KiB each, at most 8 MiB. Beyond that QUIC slows the senders.
+const PIECE_QUEUE: usize = 32;
+
+/// Codes of connections closed by us (RFC 9000, section 10.2: application errors are the protocol's own).
+pub(crate) mod close_code {
+    use quinn::VarInt;
+
+    /// The node shuts down or the session is not needed any more.
+    pub(crate) const GOODBYE: VarInt = VarInt::from_u32(1);
+    /// Another session to the same neighbor stays.
+    pub(crate) const DUPLICATE: VarInt = VarInt::from_u32(2);
+    /// The other end broke the protocol.
+    pub(crate) const PROTOCOL: VarInt = VarInt::from_u32(3);
+    /// The other end was silent for too long.
+    pub(crate) const SILENT: VarInt = VarInt::from_u32(4);
+}
+
+/// A node at the other end of a link.
+#[derive(Debug, Clone)]
+pub struct Neighbor {
+    /// Its key by the topology.
+    pub key: PublicKey,
+    /// Where it listens, in order of preference.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// What an endpoint needs to know.
+#[derive(Debug)]
+pub struct TransportConfig {
+    /// This node.
+    pub me: NodeId,
+    /// Drawn at random at this start.
+    pub boot: u64,
+    /// The version of the topology in force.
+    pub topology_version: u64,
+    /// Where to listen (UDP).
+    pub listen: SocketAddr,
+    /// This node's key and certificate.
+    pub identity: Identity,
+    /// Who may have a session.
+    pub neighbors: BTreeMap<NodeId, Neighbor>,
+}
+
+/// The endpoint could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// The address is taken or not ours.
+    #[error("failed to listen for neighbors on {address} (UDP): {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// TLS could not be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The TLS library lacks what QUIC needs.
+    #[error("failed to set up QUIC: {0}")]
+    Quic(#[from] quinn::crypto::rustls::NoInitialCipherSuite),
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DownReason {
+    /// The neighbor said goodbye: it will not be back at once.
+    Goodbye(String),
+    /// Anything else, in words.
+    Lost(String),
+}
+
+/// What happens to sessions.
+#[derive(Debug)]
+pub enum SessionEvent {
+    /// A neighbor is there. It replaces an earlier session with the same neighbor.
+    Up {
+        /// Who.
+        neighbor: NodeId,
+        /// What it said of itself.
+        hello: Hello,
+        /// How to talk to it.
+        session: Session,
+    },
+    /// A session is gone.
+    Down {
+        /// Who.
+        neighbor: NodeId,
+        /// Which of its sessions.
+        session: SessionId,
+        /// Why.
+        reason: DownReason,
+    },
+    /// A control frame.
+    Control {
+        /// From whom.
+        neighbor: NodeId,
+        /// By which session.
+        session: SessionId,
+        /// What it says.
+        frame: Frame,
+    },
+    /// A record that was to be carried could not be read here.
+    Unreadable {
+        /// Who was to have it.
+        neighbor: NodeId,
+        /// Which record.
+        id: estafet_model::RecordId,
+    },
+}
+
+/// Where the events come out. Control has its own way, so that it never waits behind payload.
+#[derive(Debug)]
+pub struct SessionEvents {
+    /// Sessions and control frames.
+    pub control: mpsc::Receiver<SessionEvent>,
+    /// Pieces of payload.
+    pub pieces: mpsc::Receiver<ReceivedPiece>,
+}
+
+/// What all tasks of a transport share.
+pub(crate) struct Shared {
+    pub(crate) me: NodeId,
+    pub(crate) hello: Hello,
+    pub(crate) identity: Identity,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) neighbors: BTreeMap<NodeId, Neighbor>,
+    pub(crate) registry: Registry,
+    pub(crate) control: mpsc::Sender<SessionEvent>,
+    pub(crate) pieces: mpsc::Sender<ReceivedPiece>,
+    pub(crate) source: Arc<dyn PayloadSource>,
+}
+
+/// The endpoint of one node.
+pub struct Transport {
+    shared: Arc<Shared>,
+}
+
+impl Transport {
+    /// Listens and begins to dial. Must be called within a tokio runtime.
+    pub fn start(
+        config: TransportConfig,
+        source: Arc<dyn PayloadSource>,
+    ) -> Result<(Self, SessionEvents), TransportError> {
+        let listen = config.listen;
+        let socket = bind(listen).map_err(|source| TransportError::Listen { address: listen, source })?;
+        let keys: Vec<PublicKey> = config.neighbors.values().map(|neighbor| neighbor.key).collect();
+        let server = config.identity.server_config(move |key| keys.contains(key), ALPN)?;
+        let mut server = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(server)?));
+        server.transport_config(Arc::new(transport_parameters()));
+        let endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))
+            .map_err(|source| TransportError::Listen { address: listen, source })?;
+        let (control, control_out) = mpsc::channel(CONTROL_QUEUE);
+        let (pieces, pieces_out) = mpsc::channel(PIECE_QUEUE);
+        let shared = Arc::new(Shared {
+            hello: Hello { node: config.me.clone(), boot: config.boot, topology_version: config.topology_version },
+            me: config.me,
+            identity: config.identity,
+            endpoint,
+            neighbors: config.neighbors,
+            registry: Registry::default(),
+            control,
+            pieces,
+            source,
+        });
+        tokio::spawn(accept(Arc::clone(&shared)));
+        for neighbor in shared.neighbors.keys().cloned() {
+            tokio::spawn(dial::keep_dialing(Arc::clone(&shared), neighbor));
+        }
+        Ok((Self { shared }, SessionEvents { control: control_out, pieces: pieces_out }))
+    }
+
+    /// Where the endpoint listens.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.shared.endpoint.local_addr()
+    }
+
+    /// Says goodbye to everybody and waits, a second at most, until it is sent.
+    pub async fn shut_down(&self, reason: &str) {
+        self.shared.endpoint.close(close_code::GOODBYE, reason.as_bytes());
+        let _still_open = tokio::time::timeout(Duration::from_secs(1), self.shared.endpoint.wait_idle()).await;
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.bind(&address.into())?;
+    socket.set_nonblocking(true)?;
+    for (what, outcome) in [
+        ("receive", socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES)),
+        ("send", socket.set_send_buffer_size(SOCKET_BUFFER_BYTES)),
+    ] {
+        if let Err(error) = outcome {
+            debug!(%error, what, "the socket buffer stays at the system's default");
+        }
+    }
+    Ok(socket.into())
+}
+
+fn transport_parameters() -> quinn::TransportConfig {
+    let mut parameters = quinn::TransportConfig::default();
+    parameters
+        .max_idle_timeout(Some(VarInt::from_u32(IDLE_TIMEOUT_MS).into()))
+        .initial_rtt(Duration::from_millis(100))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
+        .send_window(u64::from(CONNECTION_WINDOW_BYTES))
+        .max_concurrent_bidi_streams(VarInt::from_u32(1))
+        .max_concurrent_uni_streams(VarInt::from_u32(STREAMS_PER_SESSION - 1))
+        .datagram_receive_buffer_size(None);
+    parameters
+}
+
+/// The client side's configuration for one neighbor.
+pub(crate) fn client_config(shared: &Shared, neighbor: &Neighbor) -> Result<quinn::ClientConfig, TransportError> {
+    let tls = shared.identity.client_config(neighbor.key, ALPN)?;
+    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+    config.transport_config(Arc::new(transport_parameters()));
+    Ok(config)
+}
+
+async fn accept(shared: Arc<Shared>) {
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    while let Some(incoming) = shared.endpoint.accept().await {
+        let Ok(permit) = Arc::clone(&handshakes).try_acquire_owned() else {
+            incoming.refuse();
+            continue;
+        };
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            let _permit = permit;
+            let remote = incoming.remote_address();
+            let connection = async { incoming.accept()?.await };
+            match tokio::time::timeout(HANDSHAKE_TIMEOUT, connection).await {
+                Ok(Ok(connection)) => greet(&shared, connection).await,
+                Ok(Err(error)) => warn!(%remote, %error, "refused a connection: not a neighbor of this topology"),
+                Err(_) => debug!(%remote, "a handshake was not finished in time"),
+            }
+        });
+    }
+}
+
+async fn greet(shared: &Arc<Shared>, connection: Connection) {
+    let Some(neighbor) = neighbor_of(shared, &connection) else {
+        connection.close(close_code::PROTOCOL, b"not a neighbor");
+        return;
+    };
+    let established = session::establish(shared, &neighbor, connection.clone(), false);
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, established).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%neighbor, %error, "no session"),
+        Err(_) => connection.close(close_code::PROTOCOL, b"no greeting"),
+    }
+}
+
+/// Whose key the other end has proved to hold.
+fn neighbor_of(shared: &Shared, connection: &Connection) -> Option<NodeId> {
+    let identity = connection.peer_identity()?;
+    let certificates = identity.downcast_ref::<Vec<estafet_tls::CertificateDer<'static>>>()?;
+    let key = key_of_certificate(certificates.first()?)?;
+    shared.neighbors.iter().find(|(_, neighbor)| neighbor.key == key).map(|(id, _)| id.clone())
+}

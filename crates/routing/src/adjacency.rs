@@ -1,0 +1,268 @@
+//! Whether one neighbor is alive: a session is open and something was heard lately.
+//!
+//! A neighbor is up from the start of its session. It is silent after [`DEAD_AFTER`] without a frame while the
+//! session is still open: heartbeats go on, and one frame brings it back. It is down without a session, or after
+//! it said goodbye. Suspicion, the faster judgement of a neighbor that owes an answer, belongs between up and
+//! silent: it needs to know what is outstanding, so custody will bring it; so will the damping of flaps.
+
+use std::time::Duration;
+
+use estafet_model::Now;
+
+/// How often an up or silent neighbor is sent a heartbeat. A frame of about 60 bytes ten times a second is under
+/// 5 kbit/s, 5 % of a link of 100 kbit/s.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long a neighbor may be silent: five heartbeats. With 5 % loss, five in a row are lost once in three million
+/// times; and a scheduler that stalls a process for 400 ms is passed over.
+pub const DEAD_AFTER: Duration = Duration::from_millis(500);
+
+/// A deadline handled more than this late was missed because this node itself stood still (a paused machine, a
+/// starved process), so the silence proves nothing yet.
+const OWN_STALL: Duration = HEARTBEAT_INTERVAL;
+
+/// Whether a neighbor can be sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NeighborState {
+    /// No session, or it said goodbye.
+    #[default]
+    Down,
+    /// The session is open, but nothing is heard.
+    Silent {
+        /// When it was given up.
+        since: Now,
+    },
+    /// The session is open and the neighbor is heard.
+    Up {
+        /// When it came up.
+        since: Now,
+        /// When the last frame of it came.
+        last_heard: Now,
+    },
+}
+
+/// Why a neighbor is no longer up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DownReason {
+    /// Nothing was heard for [`DEAD_AFTER`]. The session may still be open: close it, or leave it to come back.
+    Silence,
+    /// The session ended.
+    SessionLost,
+    /// It said that it goes.
+    Goodbye,
+    /// The topology no longer has the link.
+    Removed,
+}
+
+/// What the time is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AdjacencyTimer {
+    /// To let the neighbor hear something.
+    SendHeartbeat,
+    /// To give the neighbor up.
+    DeclareDead,
+}
+
+/// What an input asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdjacencyAction {
+    /// Send a heartbeat.
+    SendHeartbeat,
+    /// The neighbor is up now.
+    CameUp,
+    /// The neighbor is not up any more.
+    WentDown(DownReason),
+}
+
+/// Judges one neighbor. Every input takes the time and says what to do about it, if anything.
+#[derive(Debug, Clone, Default)]
+pub struct Liveness {
+    state: NeighborState,
+    heartbeat_due: Now,
+    /// After a stall of this node: silence is judged only from here on. Granted once per silence.
+    grace_until: Option<Now>,
+}
+
+impl Liveness {
+    /// A neighbor without a session.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What is known.
+    #[must_use]
+    pub fn state(&self) -> NeighborState {
+        self.state
+    }
+
+    /// True if the neighbor can be sent to.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        matches!(self.state, NeighborState::Up { .. })
+    }
+
+    /// A session was established. If one was open, the new one takes its place.
+    pub fn session_up(&mut self, now: Now) -> Option<AdjacencyAction> {
+        match self.state {
+            NeighborState::Down => {
+                self.heartbeat_due = now + HEARTBEAT_INTERVAL;
+                self.come_up(now)
+            }
+            NeighborState::Silent { .. } | NeighborState::Up { .. } => self.heard(now),
+        }
+    }
+
+    /// Any frame came from the neighbor. After a goodbye, what was still on its way does not bring it back.
+    pub fn heard(&mut self, now: Now) -> Option<AdjacencyAction> {
+        match self.state {
+            NeighborState::Down => None,
+            NeighborState::Silent { .. } => self.come_up(now),
+            NeighborState::Up { since, .. } => {
+                self.state = NeighborState::Up { since, last_heard: now };
+                self.grace_until = None;
+                None
+            }
+        }
+    }
+
+    /// The session ended.
+    pub fn session_down(&mut self) -> Option<AdjacencyAction> {
+        self.go_down(DownReason::SessionLost)
+    }
+
+    /// The neighbor said that it goes.
+    pub fn goodbye(&mut self) -> Option<AdjacencyAction> {
+        self.go_down(DownReason::Goodbye)
+    }
+
+    /// When to call [`Liveness::handle_timeout`] next, and what for.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<(Now, AdjacencyTimer)> {
+        let heartbeat = (self.heartbeat_due, AdjacencyTimer::SendHeartbeat);
+        match self.state {
+            NeighborState::Down => None,
+            NeighborState::Silent { .. } => Some(heartbeat),
+            NeighborState::Up { last_heard, .. } => {
+                Some(heartbeat.min((self.deadline(last_heard), AdjacencyTimer::DeclareDead)))
+            }
+        }
+    }
+
+    /// Time passed. To be called until it answers nothing.
+    pub fn handle_timeout(&mut self, now: Now) -> Option<AdjacencyAction> {
+        if let NeighborState::Up { last_heard, .. } = self.state
+            && now >= self.deadline(last_heard)
+            && !self.forgive_own_stall(now, last_heard)
+        {
+            self.state = NeighborState::Silent { since: now };
+            return Some(AdjacencyAction::WentDown(DownReason::Silence));
+        }
+        if self.state != NeighborState::Down && now >= self.heartbeat_due {
+            self.heartbeat_due = now + HEARTBEAT_INTERVAL;
+            return Some(AdjacencyAction::SendHeartbeat);
+        }
+        None
+    }
+
+    fn come_up(&mut self, now: Now) -> Option<AdjacencyAction> {
+        self.state = NeighborState::Up { since: now, last_heard: now };
+        self.grace_until = None;
+        Some(AdjacencyAction::CameUp)
+    }
+
+    fn go_down(&mut self, reason: DownReason) -> Option<AdjacencyAction> {
+        let was_up = self.is_up();
+        self.state = NeighborState::Down;
+        was_up.then_some(AdjacencyAction::WentDown(reason))
+    }
+
+    fn deadline(&self, last_heard: Now) -> Now {
+        self.grace_until.unwrap_or(last_heard + DEAD_AFTER)
+    }
+
+    /// Grants one more heartbeat interval if this node itself slept past the deadline: what the neighbor sent
+    /// meanwhile may still wait to be read.
+    fn forgive_own_stall(&mut self, now: Now, last_heard: Now) -> bool {
+        let stalled = self.grace_until.is_none() && now.since(self.deadline(last_heard)) > OWN_STALL;
+        if stalled {
+            self.grace_until = Some(now + HEARTBEAT_INTERVAL);
+        }
+        stalled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Now {
+        Now(Duration::from_millis(millis))
+    }
+
+    fn up_at(millis: u64) -> Liveness {
+        let mut liveness = Liveness::new();
+        assert_eq!(liveness.session_up(at(millis)), Some(AdjacencyAction::CameUp));
+        liveness
+    }
+
+    /// Handles every timeout up to `end`, each at its time; counts heartbeats and says when the neighbor was given up.
+    fn run(liveness: &mut Liveness, end: Now) -> (u32, Option<Now>) {
+        let (mut heartbeats, mut dead_at) = (0, None);
+        while let Some((when, _)) = liveness.poll_timeout().filter(|(when, _)| *when <= end) {
+            match liveness.handle_timeout(when) {
+                Some(AdjacencyAction::SendHeartbeat) => heartbeats += 1,
+                Some(AdjacencyAction::WentDown(DownReason::Silence)) => dead_at = Some(when),
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+        (heartbeats, dead_at)
+    }
+
+    #[test]
+    fn five_missed_heartbeats_end_it_and_four_do_not() {
+        let mut liveness = up_at(0);
+        assert_eq!(run(&mut liveness, at(499)), (4, None));
+        assert_eq!(liveness.heard(at(499)), None);
+        assert_eq!(run(&mut liveness, at(998)).1, None);
+        assert_eq!(run(&mut liveness, at(2000)).1, Some(at(999)));
+    }
+
+    #[test]
+    fn a_silent_neighbor_is_still_spoken_to_and_one_frame_brings_it_back() {
+        let mut liveness = up_at(0);
+        run(&mut liveness, at(600));
+        assert_eq!(liveness.state(), NeighborState::Silent { since: at(500) });
+        assert_eq!(run(&mut liveness, at(1600)).0, 10);
+        assert_eq!(liveness.heard(at(1700)), Some(AdjacencyAction::CameUp));
+        assert!(liveness.is_up());
+    }
+
+    #[test]
+    fn a_goodbye_and_a_lost_session_take_effect_at_once_and_only_once() {
+        for reason in [DownReason::Goodbye, DownReason::SessionLost] {
+            let mut liveness = up_at(0);
+            let end = |liveness: &mut Liveness| match reason {
+                DownReason::Goodbye => liveness.goodbye(),
+                _ => liveness.session_down(),
+            };
+            assert_eq!(end(&mut liveness), Some(AdjacencyAction::WentDown(reason)));
+            assert_eq!(end(&mut liveness), None);
+            assert_eq!(liveness.heard(at(10)), None);
+            assert_eq!(liveness.poll_timeout(), None);
+            assert_eq!(liveness.session_up(at(20)), Some(AdjacencyAction::CameUp));
+        }
+    }
+
+    #[test]
+    fn a_stall_of_this_node_is_not_held_against_the_neighbor() {
+        let mut liveness = up_at(0);
+        assert_eq!(liveness.handle_timeout(at(30_000)), Some(AdjacencyAction::SendHeartbeat));
+        liveness.heard(at(30_050));
+        assert_eq!(run(&mut liveness, at(30_500)).1, None);
+
+        let mut liveness = up_at(0);
+        liveness.handle_timeout(at(30_000));
+        assert_eq!(run(&mut liveness, at(31_000)).1, Some(at(30_100)), "granted once, and it stayed silent");
+    }
+}

@@ -1,0 +1,220 @@
+//! For tests: several routers under one virtual clock. What each outputs is delivered five milliseconds later.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use estafet_model::{NodeId, Now, SigningKey};
+
+use crate::adjacency::DownReason;
+use crate::alternates::routes_to_nearest;
+use crate::graph::{Graph, LinkRisks};
+use crate::lsdb::Summary;
+use crate::output::RouterOutput;
+use crate::pekanbaru::{id, ids, words};
+use crate::router::{Router, RouterConfig};
+use crate::signed_lsa::SignedLsa;
+
+pub(crate) const LATENCY: Duration = Duration::from_millis(5);
+
+/// Long enough for a death to be noticed and told, and for SPF to have run after it.
+pub(crate) const SETTLE: Duration = Duration::from_millis(1500);
+
+#[derive(Debug, Clone)]
+enum Frame {
+    Lsas(Vec<SignedLsa>),
+    Summary(Summary),
+    Heartbeat,
+}
+
+struct Delivery {
+    at: Now,
+    from: NodeId,
+    to: NodeId,
+    frame: Frame,
+}
+
+/// An area whose links can be cut and whose nodes can be killed.
+pub(crate) struct Area {
+    pub(crate) now: Now,
+    pub(crate) map: Graph,
+    pub(crate) routers: BTreeMap<NodeId, Router>,
+    cut: BTreeSet<(NodeId, NodeId)>,
+    in_flight: VecDeque<Delivery>,
+    pub(crate) downs: Vec<(NodeId, NodeId, DownReason)>,
+    pub(crate) lsa_frames: usize,
+    /// Out of a hundred heartbeats, how many are lost.
+    pub(crate) loss_percent: u64,
+    /// The state of the generator behind [`Area::roll`]; set it to repeat a run.
+    pub(crate) dice: u64,
+}
+
+pub(crate) fn signing_key(node: &NodeId) -> SigningKey {
+    let mut seed = [0; 32];
+    seed[..node.as_str().len()].copy_from_slice(node.as_str().as_bytes());
+    SigningKey::from_seed(seed)
+}
+
+pub(crate) fn config(map: &Graph, me: &NodeId) -> RouterConfig {
+    RouterConfig {
+        neighbors: map.edges_from(me).map(|(neighbor, edge)| (neighbor.clone(), edge.cost)).collect(),
+        link_risks: LinkRisks::new(),
+        keys: map.nodes().map(|node| (node.clone(), signing_key(node).public())).collect(),
+        hubs: ids(&["induk"]),
+        signing_key: signing_key(me),
+        first_sequence: 1,
+    }
+}
+
+impl Area {
+    /// All sessions are established at the same moment and the area has settled.
+    pub(crate) fn settled(map: Graph) -> Self {
+        let routers = map.nodes().map(|node| (node.clone(), Router::new(node.clone(), config(&map, node))));
+        let mut area = Self {
+            now: Now::default(),
+            routers: routers.collect(),
+            map,
+            cut: BTreeSet::new(),
+            in_flight: VecDeque::new(),
+            downs: Vec::new(),
+            lsa_frames: 0,
+            loss_percent: 0,
+            dice: 1,
+        };
+        area.connect(&area.map.nodes().cloned().collect());
+        area.run(SETTLE);
+        area
+    }
+
+    pub(crate) fn router(&self, node: &str) -> &Router {
+        &self.routers[&id(node)]
+    }
+
+    pub(crate) fn next_hops(&self, node: &str) -> String {
+        let neighbors: Vec<NodeId> = self.router(node).next_hops().into_iter().map(|hop| hop.neighbor).collect();
+        words(&neighbors)
+    }
+
+    pub(crate) fn change(&mut self, node: &str, change: impl FnOnce(&mut Router, Now)) {
+        let now = self.now;
+        change(self.routers.get_mut(&id(node)).unwrap(), now);
+        self.collect(&id(node));
+    }
+
+    /// Establishes the sessions of these nodes with all neighbors that run.
+    pub(crate) fn connect(&mut self, nodes: &BTreeSet<NodeId>) {
+        let links: Vec<_> = self.map.steps().map(|(from, to, _)| (from.clone(), to.clone())).collect();
+        for (from, to) in links {
+            let both_run = self.routers.contains_key(&from) && self.routers.contains_key(&to);
+            if both_run && (nodes.contains(&from) || nodes.contains(&to)) {
+                self.change(from.as_str(), |router, now| router.session_up(now, &to));
+            }
+        }
+    }
+
+    /// Takes the power of a node: nobody is told.
+    pub(crate) fn kill(&mut self, node: &str) {
+        self.routers.remove(&id(node));
+        self.in_flight.retain(|delivery| delivery.from != id(node) && delivery.to != id(node));
+    }
+
+    pub(crate) fn set_cut(&mut self, left: &str, right: &str, cut: bool) {
+        for ends in [(id(left), id(right)), (id(right), id(left))] {
+            if cut {
+                self.cut.insert(ends)
+            } else {
+                self.cut.remove(&ends)
+            };
+        }
+    }
+
+    pub(crate) fn run(&mut self, span: Duration) {
+        let end = self.now + span;
+        loop {
+            let timers =
+                self.routers.iter().filter_map(|(node, router)| Some((router.poll_timeout()?.0, node.clone())));
+            let timer = timers.min().filter(|(at, _)| *at <= end);
+            let delivery = self.in_flight.front().map(|delivery| delivery.at).filter(|at| *at <= end);
+            match (delivery, timer) {
+                (Some(at), timer) if timer.as_ref().is_none_or(|(when, _)| at <= *when) => self.deliver(),
+                (_, Some((at, node))) => {
+                    self.now = self.now.max(at);
+                    self.change(node.as_str(), Router::handle_timeout);
+                }
+                _ => break,
+            }
+        }
+        self.now = end;
+    }
+
+    fn deliver(&mut self) {
+        let Some(Delivery { at, from, to, frame }) = self.in_flight.pop_front() else { return };
+        self.now = at;
+        if self.cut.contains(&(from.clone(), to.clone())) || !self.routers.contains_key(&to) {
+            return;
+        }
+        self.change(to.as_str(), |router, now| match frame {
+            Frame::Heartbeat => router.heard(now, &from),
+            Frame::Summary(summary) => router.lsdb_summary_received(now, &from, &summary),
+            Frame::Lsas(lsas) => {
+                for lsa in lsas {
+                    router.lsa_received(now, &from, SignedLsa::decode(&lsa.encode()).unwrap());
+                }
+            }
+        });
+    }
+
+    /// Puts what a router outputs on its way.
+    fn collect(&mut self, from: &NodeId) {
+        while let Some(output) = self.routers.get_mut(from).and_then(Router::poll_output) {
+            match output {
+                RouterOutput::SendLsas { to, lsas } => {
+                    self.lsa_frames += 1;
+                    self.send(from, to, Frame::Lsas(lsas));
+                }
+                RouterOutput::SendSummary { to } => {
+                    let summary = self.routers[from].lsdb().summary();
+                    self.send(from, to, Frame::Summary(summary));
+                }
+                RouterOutput::SendHeartbeat { to } => {
+                    if self.roll() >= self.loss_percent {
+                        self.send(from, to, Frame::Heartbeat);
+                    }
+                }
+                RouterOutput::AdjacencyDown { neighbor, reason } => self.downs.push((from.clone(), neighbor, reason)),
+                RouterOutput::ForgedLsa { .. } => panic!("no router forges"),
+                RouterOutput::AdjacencyUp(_) | RouterOutput::RoutesChanged => {}
+            }
+        }
+    }
+
+    fn send(&mut self, from: &NodeId, to: NodeId, frame: Frame) {
+        self.in_flight.push_back(Delivery { at: self.now + LATENCY, from: from.clone(), to, frame });
+    }
+
+    /// A number below 100, the same in every run.
+    pub(crate) fn roll(&mut self) -> u64 {
+        self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.dice >> 33) % 100
+    }
+
+    /// All that run hold the same LSAs and the map `expected`, and route by it.
+    pub(crate) fn assert_agree_on(&self, expected: &Graph) {
+        let lsdb = self.routers.values().next().unwrap().lsdb();
+        for (node, router) in &self.routers {
+            assert_eq!(router.lsdb().summary(), lsdb.summary(), "{node}");
+            assert_eq!(router.graph(), expected, "{node}");
+            let route = routes_to_nearest(expected, node, &ids(&["induk"]));
+            let hops = route.iter().flat_map(|route| {
+                std::iter::once(&route.next_hop).chain(route.alternates.iter().map(|alternate| &alternate.next_hop))
+            });
+            assert_eq!(self.next_hops(node.as_str()), words(&hops.cloned().collect::<Vec<_>>()), "{node}");
+        }
+    }
+
+    /// The map when a node is there but nobody hears it.
+    pub(crate) fn map_without(&self, node: &str) -> Graph {
+        let mut map = self.map.without(&ids(&[node]));
+        map.add_node(id(node));
+        map
+    }
+}

@@ -1,0 +1,223 @@
+//! Tests of several routers together: they learn the map, survive deaths and cuts, and agree again afterward.
+
+use std::time::Duration;
+
+use estafet_model::{Epoch, LinkCost, NodeId, Seq, SeqRanges};
+
+use crate::adjacency::{DEAD_AFTER, DownReason};
+use crate::area::{Area, LATENCY, SETTLE, config, signing_key};
+use crate::graph::Graph;
+use crate::lsa::{HubLedger, NodeState, OriginLedger};
+use crate::output::RouterOutput;
+use crate::pekanbaru::{id, ids, redundant, words};
+use crate::router::{Router, SUMMARY_INTERVAL};
+use crate::signed_lsa::SignedLsa;
+
+fn ledger(captured: u32) -> OriginLedger {
+    let (held, receipted) = (SeqRanges::up_to(Seq::new(captured)), SeqRanges::new());
+    OriginLedger { epoch: Epoch::new(1).unwrap(), captured, held, receipted, transit_held: 0 }
+}
+
+#[test]
+fn from_nothing_all_learn_the_whole_map() {
+    let area = Area::settled(redundant());
+    area.assert_agree_on(&area.map);
+    assert_eq!(area.next_hops("rumbai"), "sukajadi senapelan rumbai-pesisir");
+    assert_eq!(area.next_hops("induk"), "");
+}
+
+#[test]
+fn a_silent_death_is_survived_in_half_a_second_and_known_to_all_soon_after() {
+    let mut area = Area::settled(redundant());
+    area.kill("sukajadi");
+    area.run(DEAD_AFTER + LATENCY);
+    assert_eq!(area.next_hops("rumbai"), "senapelan rumbai-pesisir");
+    area.run(SETTLE);
+    area.assert_agree_on(&area.map_without("sukajadi"));
+    assert!(!area.router("rumbai").reachable(&id("sukajadi")));
+    assert!(area.downs.iter().all(|(_, neighbor, _)| *neighbor == id("sukajadi")), "nobody else was given up");
+}
+
+#[test]
+fn a_lost_session_and_a_goodbye_switch_before_any_news() {
+    for goodbye in [false, true] {
+        let mut area = Area::settled(redundant());
+        area.change("rumbai", |router, now| {
+            let sukajadi = id("sukajadi");
+            if goodbye { router.goodbye(now, &sukajadi) } else { router.session_down(now, &sukajadi) }
+        });
+        assert_eq!(area.next_hops("rumbai"), "senapelan rumbai-pesisir");
+    }
+}
+
+#[test]
+fn a_restarted_node_jumps_above_its_earlier_life() {
+    let mut area = Area::settled(redundant());
+    for _ in 0..20 {
+        area.change("rumbai", |router, now| {
+            router.set_state(now, NodeState::Draining);
+            router.set_state(now, NodeState::Serving);
+        });
+    }
+    area.run(SETTLE);
+    area.kill("rumbai");
+    area.run(SETTLE);
+    let reborn = Router::new(id("rumbai"), config(&area.map, &id("rumbai")));
+    area.routers.insert(id("rumbai"), reborn);
+    area.connect(&ids(&["rumbai"]));
+    area.run(SETTLE);
+    area.assert_agree_on(&area.map);
+    assert!(area.router("induk").lsdb().get(&id("rumbai")).unwrap().lsa().sequence > 40, "it began at 1");
+}
+
+#[test]
+fn two_halves_agree_again_after_a_cut() {
+    let mut area = Area::settled(redundant());
+    let cuts = [
+        ("rumbai", "sukajadi"),
+        ("rumbai", "senapelan"),
+        ("rumbai-pesisir", "sukajadi"),
+        ("rumbai-pesisir", "lima-puluh"),
+    ];
+    cuts.iter().for_each(|(left, right)| area.set_cut(left, right, true));
+    area.run(SETTLE);
+    assert_eq!(area.next_hops("rumbai"), "");
+    assert!(area.router("rumbai").reachable(&id("rumbai-pesisir")));
+    area.change("rumbai", |router, _| router.set_ledger(ledger(7)));
+    area.change("induk", |router, _| router.set_hub_ledger(HubLedger { committed: 5, committed_twice: 0 }));
+    area.run(SETTLE);
+    cuts.iter().for_each(|(left, right)| area.set_cut(left, right, false));
+    area.run(SETTLE);
+    area.assert_agree_on(&area.map);
+    let seen_at_hub = area.router("induk").lsdb().get(&id("rumbai")).unwrap().lsa().ledger.clone();
+    assert_eq!(seen_at_hub, Some(ledger(7)));
+    assert_eq!(area.router("rumbai").lsdb().get(&id("induk")).unwrap().lsa().hub.unwrap().committed, 5);
+}
+
+#[test]
+fn a_draining_node_is_left_and_taken_back() {
+    let mut area = Area::settled(redundant());
+    area.change("sukajadi", |router, now| router.set_state(now, NodeState::Draining));
+    area.run(SETTLE);
+    assert_eq!(area.next_hops("rumbai"), "senapelan rumbai-pesisir sukajadi");
+    area.change("sukajadi", |router, now| router.set_state(now, NodeState::Serving));
+    area.run(SETTLE);
+    area.assert_agree_on(&area.map);
+}
+
+/// `s` reaches the hub through `e`; `near` hangs on `e`, `far` does not.
+fn two_ways() -> Graph {
+    let links =
+        [("s", "e", 1), ("s", "near", 1), ("near", "e", 1), ("s", "far", 5), ("e", "induk", 1), ("far", "induk", 5)];
+    let none: &[String] = &[];
+    Graph::from_links(links.map(|(left, right, cost)| (id(left), id(right), LinkCost(cost), none)))
+}
+
+#[test]
+fn a_lost_neighbor_is_presumed_dead_until_its_own_word_disproves_it() {
+    let mut dead = Area::settled(two_ways());
+    dead.kill("e");
+    dead.change("s", |router, now| router.session_down(now, &id("e")));
+    dead.run(Duration::from_millis(100));
+    assert_eq!(dead.next_hops("s"), "far", "near still believes in e, and would send there");
+    assert_eq!(words(&dead.router("s").route_to(&id("induk")).unwrap().path), "s far induk");
+
+    let mut alive = Area::settled(two_ways());
+    alive.set_cut("s", "e", true);
+    alive.change("s", |router, now| router.session_down(now, &id("e")));
+    alive.run(SETTLE);
+    assert_eq!(alive.next_hops("s"), "near far", "e said that it lost s, so it lives");
+}
+
+#[test]
+fn round_trip_times_are_never_news_and_ledgers_at_most_twice_a_second() {
+    let mut area = Area::settled(redundant());
+    area.lsa_frames = 0;
+    for step in 0..200 {
+        area.change("sail", |router, _| router.set_rtt(&id("induk"), Duration::from_millis(step)));
+        area.run(Duration::from_millis(5));
+    }
+    assert_eq!(area.lsa_frames, 0);
+    let before = area.router("sail").lsdb().get(&id("sail")).unwrap().lsa().sequence;
+    for captured in 1..=1000 {
+        area.change("sail", |router, _| router.set_ledger(ledger(captured)));
+        area.run(Duration::from_millis(2));
+    }
+    area.run(SETTLE);
+    let after = area.router("rumbai").lsdb().get(&id("sail")).unwrap().lsa().clone();
+    assert!((4..=5).contains(&(after.sequence - before)), "{}", after.sequence - before);
+    assert_eq!(after.ledger, Some(ledger(1000)));
+    assert_eq!(after.adjacencies[0].rtt_micros, 199_000);
+}
+
+#[test]
+fn five_percent_loss_kills_nobody_in_a_minute() {
+    let mut area = Area::settled(redundant());
+    area.loss_percent = 5;
+    area.run(Duration::from_secs(60));
+    assert_eq!(area.downs, []);
+    area.loss_percent = 100;
+    area.run(SETTLE);
+    assert!(!area.downs.is_empty(), "the test can fail");
+}
+
+#[test]
+fn a_new_topology_takes_nodes_out_and_lets_the_rest_go_on() {
+    let mut area = Area::settled(redundant());
+    let smaller = area.map.without(&ids(&["sukajadi"]));
+    area.kill("sukajadi");
+    for node in smaller.nodes() {
+        area.change(node.as_str(), |router, now| router.reconfigure(now, config(&smaller, node)));
+    }
+    area.run(SETTLE);
+    area.assert_agree_on(&smaller);
+    assert!(
+        area.downs.iter().all(|(_, neighbor, reason)| *neighbor == id("sukajadi") && *reason == DownReason::Removed)
+    );
+}
+
+#[test]
+fn forgeries_are_told_and_strangers_ignored() {
+    let mut area = Area::settled(redundant());
+    let router = area.routers.get_mut(&id("rumbai")).unwrap();
+    let now = area.now;
+    let mut claim = router.lsdb().get(&id("induk")).unwrap().lsa().clone();
+    claim.sequence += 1;
+    let forged = SignedLsa::sign(claim.clone(), &signing_key(&id("sail")));
+    claim.origin = id("stranger");
+    let strange = SignedLsa::sign(claim, &signing_key(&id("stranger")));
+    let before = router.lsdb().clone();
+    router.lsa_received(now, &id("sukajadi"), strange);
+    assert_eq!(router.poll_output(), None);
+    router.lsa_received(now, &id("induk"), forged.clone());
+    assert_eq!(router.poll_output(), None, "induk is no neighbor of rumbai");
+    router.lsa_received(now, &id("sukajadi"), forged);
+    let told = RouterOutput::ForgedLsa { from: id("sukajadi"), origin: id("induk") };
+    assert_eq!(router.poll_output(), Some(told));
+    assert_eq!(*router.lsdb(), before);
+}
+
+#[test]
+fn after_any_cuts_the_healed_area_agrees_again() {
+    for seed in 0..20 {
+        let mut area = Area::settled(redundant());
+        area.dice = seed;
+        let links: Vec<(NodeId, NodeId)> = area
+            .map
+            .steps()
+            .filter(|(from, to, _)| from < to)
+            .map(|(from, to, _)| (from.clone(), to.clone()))
+            .collect();
+        for _ in 0..30 {
+            let (left, right) = &links[usize::try_from(area.roll()).unwrap() % links.len()];
+            let cut = area.roll() < 70;
+            area.set_cut(left.as_str(), right.as_str(), cut);
+            let pause = Duration::from_millis(area.roll() * 7);
+            area.run(pause);
+        }
+        links.iter().for_each(|(left, right)| area.set_cut(left.as_str(), right.as_str(), false));
+        area.run(SUMMARY_INTERVAL + SETTLE);
+        assert!(!area.downs.is_empty(), "seed {seed} tested nothing");
+        area.assert_agree_on(&area.map);
+    }
+}

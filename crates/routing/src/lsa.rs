@@ -1,0 +1,144 @@
+//! Link-state advertisements: what one node says about itself.
+
+use estafet_model::{Epoch, LinkCost, NodeId, SeqRanges};
+
+/// More adjacencies than this are refused: a main server in the middle of every sub-district of a province has
+/// some hundreds.
+pub const ADJACENCIES_MAX: usize = 1024;
+
+/// A ledger in more pieces than this is refused. Captures are without gaps and receipts come in ranges, so a
+/// healthy ledger has a handful; two full sets of this size still make an LSA of 64 KiB.
+pub const LEDGER_PIECES_MAX: usize = 4096;
+
+/// One neighbor that the origin has verified and hears.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adjacency {
+    /// The node at the other end.
+    pub neighbor: NodeId,
+    /// What sending to it costs. Never zero.
+    pub cost: LinkCost,
+    /// The smoothed round-trip time in microseconds, 0 if not yet measured. For people; nothing is routed by it.
+    pub rtt_micros: u32,
+}
+
+/// What the origin does with transit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum NodeState {
+    /// Takes it.
+    #[default]
+    Serving,
+    /// Hands over what it has and takes no more while there is another way.
+    Draining,
+}
+
+/// What an origin captured and where that stands, for the area's count (P4): captured = receipted + held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OriginLedger {
+    /// The incarnation of its spool.
+    pub epoch: Epoch,
+    /// The number of its newest capture, 0 if there is none.
+    pub captured: u32,
+    /// Its own captures that it holds without a receipt.
+    pub held: SeqRanges,
+    /// Its own captures that have a receipt.
+    pub receipted: SeqRanges,
+    /// How many records of other origins it holds.
+    pub transit_held: u64,
+}
+
+impl OriginLedger {
+    /// True if the ledger is within [`LEDGER_PIECES_MAX`] and may be advertised.
+    #[must_use]
+    pub fn fits(&self) -> bool {
+        [&self.held, &self.receipted].into_iter().all(|set| set.pieces().len() <= LEDGER_PIECES_MAX)
+    }
+}
+
+/// What a hub committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HubLedger {
+    /// How many different records.
+    pub committed: u64,
+    /// How many times a record came that was committed before. Duplicates are cheap and expected, not faults.
+    pub committed_twice: u64,
+}
+
+/// What one node says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lsa {
+    /// Who says it.
+    pub origin: NodeId,
+    /// Which of its words is newer: grows with each.
+    pub sequence: u64,
+    /// Its verified neighbors, sorted by id, each at most once.
+    pub adjacencies: Vec<Adjacency>,
+    /// What it does with transit.
+    pub state: NodeState,
+    /// Where its captures stand, if it has a spool with captures to speak of.
+    pub ledger: Option<OriginLedger>,
+    /// What it committed, if it is a hub.
+    pub hub: Option<HubLedger>,
+}
+
+impl Lsa {
+    /// The adjacency with `neighbor`, if the origin lists it.
+    #[must_use]
+    pub fn adjacency(&self, neighbor: &NodeId) -> Option<&Adjacency> {
+        self.adjacencies.iter().find(|adjacency| adjacency.neighbor == *neighbor)
+    }
+
+    /// True if paths may differ between the two: another neighbor, another cost, another state. Ledgers and
+    /// round-trip times do not matter.
+    #[must_use]
+    pub fn differs_in_topology(&self, other: &Self) -> bool {
+        let edges = |lsa: &Self| -> Vec<(NodeId, LinkCost)> {
+            lsa.adjacencies.iter().map(|adjacency| (adjacency.neighbor.clone(), adjacency.cost)).collect()
+        };
+        self.state != other.state || edges(self) != edges(other)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use estafet_model::Seq;
+
+    use super::*;
+    use crate::pekanbaru::id;
+
+    type Change = fn(&mut Lsa);
+
+    pub(crate) fn adjacency(neighbor: &str, cost: u32) -> Adjacency {
+        Adjacency { neighbor: id(neighbor), cost: LinkCost(cost), rtt_micros: 1800 }
+    }
+
+    pub(crate) fn full() -> Lsa {
+        let held = [4, 6].into_iter().filter_map(Seq::new).collect();
+        let receipted = SeqRanges::up_to(Seq::new(3));
+        let epoch = Epoch::new(2).unwrap();
+        Lsa {
+            origin: id("rumbai"),
+            sequence: 7,
+            adjacencies: vec![adjacency("sukajadi", 10), adjacency("senapelan", 15)],
+            state: NodeState::Draining,
+            ledger: Some(OriginLedger { epoch, captured: 6, held, receipted, transit_held: 12 }),
+            hub: Some(HubLedger { committed: 9, committed_twice: 1 }),
+        }
+    }
+
+    #[test]
+    fn only_neighbors_costs_and_state_are_topology() {
+        let rows: [(Change, bool); 6] = [
+            (|lsa| lsa.adjacencies[0].rtt_micros += 1, false),
+            (|lsa| lsa.ledger = None, false),
+            (|lsa| lsa.sequence += 1, false),
+            (|lsa| lsa.adjacencies[0].cost = LinkCost(99), true),
+            (|lsa| lsa.state = NodeState::Serving, true),
+            (|lsa| lsa.adjacencies.truncate(1), true),
+        ];
+        for (row, (change, expected)) in rows.into_iter().enumerate() {
+            let mut other = full();
+            change(&mut other);
+            assert_eq!(full().differs_in_topology(&other), expected, "row {row}");
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The link-state database: the newest LSA of each origin, and what to do with one that arrives.
+//!
+//! It holds at most one LSA for each origin whose key the caller has, so the topology bounds it. LSAs do not age
+//! out: office clocks cannot be trusted to expire anything (P8), a dead node's edges vanish because its neighbors
+//! stop listing it, and its last ledger is worth keeping.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use estafet_model::{NodeId, PublicKey};
+
+use crate::graph::{Edge, Graph, LinkRisks};
+use crate::lsa::NodeState;
+use crate::signed_lsa::SignedLsa;
+
+/// Which origins a database knows, each with the sequence number of its LSA.
+pub type Summary = Vec<(NodeId, u64)>;
+
+/// What became of an LSA that arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Installed {
+    /// It is news: flood it.
+    Newer {
+        /// True if paths may differ with it.
+        changed_topology: bool,
+    },
+    /// It was there.
+    Same,
+    /// The sender is behind: send it this one.
+    Older(SignedLsa),
+    /// Not signed by the origin's key. Nothing changed.
+    Forged,
+}
+
+/// The newest LSA of each origin.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Lsdb {
+    lsas: BTreeMap<NodeId, SignedLsa>,
+}
+
+impl Lsdb {
+    /// A database that knows nobody.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes an LSA in, if it is newer than what is there and `key`, the origin's by the topology, verifies it.
+    ///
+    /// The higher sequence number is newer (RFC 2328 section 13.1). Two LSAs with one number can only come from an
+    /// origin that lost count in a restart; every node then prefers the one with the greater bytes, so that all
+    /// agree until the origin has jumped above both. The signature is checked only when it decides something.
+    pub fn install(&mut self, signed: SignedLsa, key: &PublicKey) -> Installed {
+        let known = self.lsas.get(&signed.lsa().origin);
+        match known.map_or(Ordering::Greater, |known| age(&signed, known)) {
+            Ordering::Less => Installed::Older(known.expect("only a known LSA is newer").clone()),
+            Ordering::Equal => Installed::Same,
+            Ordering::Greater if signed.verify(key).is_err() => Installed::Forged,
+            Ordering::Greater => {
+                let changed_topology = known.is_none_or(|known| known.lsa().differs_in_topology(signed.lsa()));
+                self.lsas.insert(signed.lsa().origin.clone(), signed);
+                Installed::Newer { changed_topology }
+            }
+        }
+    }
+
+    /// Puts in what this node says about itself; true if paths may differ with it.
+    pub(crate) fn install_own(&mut self, signed: SignedLsa) -> bool {
+        let before = self.lsas.get(&signed.lsa().origin);
+        let changed_topology = before.is_none_or(|before| before.lsa().differs_in_topology(signed.lsa()));
+        self.lsas.insert(signed.lsa().origin.clone(), signed);
+        changed_topology
+    }
+
+    /// If `returned` is a word of its origin from an earlier life, the sequence number that the origin must jump
+    /// above (RFC 2328 section 13.4).
+    ///
+    /// To be asked by the origin itself about an LSA of its own that a neighbor sent it. A node that restarted
+    /// counts from the beginning, while the area still holds what it said before and would ignore anything lower.
+    /// An LSA that does not verify is nobody's word, and asks for no jump.
+    #[must_use]
+    pub fn own_sequence_behind(&self, returned: &SignedLsa, key: &PublicKey) -> Option<u64> {
+        let current = self.lsas.get(&returned.lsa().origin);
+        let ahead = current.is_none_or(|current| {
+            let (theirs, ours) = (returned.lsa().sequence, current.lsa().sequence);
+            theirs > ours || (theirs == ours && returned.body() != current.body())
+        });
+        (ahead && returned.verify(key).is_ok()).then(|| returned.lsa().sequence)
+    }
+
+    /// The newest LSA of `origin`.
+    #[must_use]
+    pub fn get(&self, origin: &NodeId) -> Option<&SignedLsa> {
+        self.lsas.get(origin)
+    }
+
+    /// All LSAs, sorted by origin.
+    pub fn iter(&self) -> impl Iterator<Item = &SignedLsa> {
+        self.lsas.values()
+    }
+
+    /// What this database knows, for a neighbor to compare.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        self.lsas.values().map(|signed| (signed.lsa().origin.clone(), signed.lsa().sequence)).collect()
+    }
+
+    /// The LSAs that a neighbor with this summary lacks or has an older form of.
+    #[must_use]
+    pub fn newer_than(&self, summary: &[(NodeId, u64)]) -> Vec<&SignedLsa> {
+        let theirs: BTreeMap<&NodeId, u64> = summary.iter().map(|(origin, sequence)| (origin, *sequence)).collect();
+        let lacks = |signed: &&SignedLsa| {
+            theirs.get(&signed.lsa().origin).is_none_or(|sequence| *sequence < signed.lsa().sequence)
+        };
+        self.lsas.values().filter(lacks).collect()
+    }
+
+    /// Drops the LSAs that a new topology no longer vouches for: origins without a key, or with another one.
+    pub fn retain_verified(&mut self, keys: &BTreeMap<NodeId, PublicKey>) {
+        self.lsas.retain(|origin, signed| keys.get(origin).is_some_and(|key| signed.verify(key).is_ok()));
+    }
+
+    /// The map: every origin is a node, and an edge counts only if both ends list each other (RFC 2328 section
+    /// 16.1, step 2b). Its cost is what the sending end says; its risks are what the topology says.
+    #[must_use]
+    pub fn graph(&self, risks: &LinkRisks) -> Graph {
+        let mut graph = Graph::new();
+        for (origin, signed) in &self.lsas {
+            graph.add_node(origin.clone());
+            if signed.lsa().state == NodeState::Draining {
+                graph.drain(origin.clone());
+            }
+            for adjacency in &signed.lsa().adjacencies {
+                let other = self.lsas.get(&adjacency.neighbor);
+                if other.is_some_and(|other| other.lsa().adjacency(origin).is_some()) {
+                    let edge = Edge { cost: adjacency.cost, risks: risks.of(origin, &adjacency.neighbor) };
+                    graph.add_edge(origin.clone(), adjacency.neighbor.clone(), edge);
+                }
+            }
+        }
+        graph
+    }
+}
+
+/// Greater if `left` is newer than `right`.
+fn age(left: &SignedLsa, right: &SignedLsa) -> Ordering {
+    left.lsa().sequence.cmp(&right.lsa().sequence).then_with(|| left.body().cmp(right.body()))
+}
+
+#[cfg(test)]
+mod tests {
+    use estafet_model::{LinkCost, SigningKey};
+
+    use super::*;
+    use crate::lsa::{Adjacency, Lsa};
+    use crate::pekanbaru::id;
+
+    fn key() -> SigningKey {
+        SigningKey::from_seed([1; 32])
+    }
+
+    fn lsa(origin: &str, sequence: u64, neighbors: &[(&str, u32)]) -> SignedLsa {
+        let adjacencies = neighbors.iter().map(|(neighbor, cost)| Adjacency {
+            neighbor: id(neighbor),
+            cost: LinkCost(*cost),
+            rtt_micros: 0,
+        });
+        let (adjacencies, state) = (adjacencies.collect(), NodeState::Serving);
+        let lsa = Lsa { origin: id(origin), sequence, adjacencies, state, ledger: None, hub: None };
+        SignedLsa::sign(lsa, &key())
+    }
+
+    #[test]
+    fn newer_replaces_same_and_older_do_not() {
+        let mut lsdb = Lsdb::new();
+        let rows = [
+            (lsa("a", 3, &[("b", 1)]), Installed::Newer { changed_topology: true }),
+            (lsa("a", 3, &[("b", 1)]), Installed::Same),
+            (lsa("a", 2, &[]), Installed::Older(lsa("a", 3, &[("b", 1)]))),
+            (lsa("a", 4, &[("b", 1)]), Installed::Newer { changed_topology: false }),
+            (lsa("a", 5, &[("b", 2)]), Installed::Newer { changed_topology: true }),
+        ];
+        for (signed, expected) in rows {
+            assert_eq!(lsdb.install(signed, &key().public()), expected);
+        }
+    }
+
+    #[test]
+    fn a_forged_lsa_changes_nothing() {
+        let mut lsdb = Lsdb::new();
+        let other = SigningKey::from_seed([2; 32]).public();
+        assert_eq!(lsdb.install(lsa("a", 3, &[]), &other), Installed::Forged);
+        assert_eq!(lsdb, Lsdb::new());
+    }
+
+    #[test]
+    fn of_two_lives_with_one_number_all_nodes_prefer_the_same() {
+        let (one, two) = (lsa("a", 3, &[("b", 1)]), lsa("a", 3, &[("c", 1)]));
+        let after = |first: &SignedLsa, second: &SignedLsa| {
+            let mut lsdb = Lsdb::new();
+            lsdb.install(first.clone(), &key().public());
+            lsdb.install(second.clone(), &key().public());
+            lsdb
+        };
+        assert_eq!(after(&one, &two), after(&two, &one));
+    }
+
+    #[test]
+    fn an_earlier_life_asks_for_a_jump_and_a_forgery_does_not() {
+        let mut lsdb = Lsdb::new();
+        lsdb.install_own(lsa("a", 3, &[("b", 1)]));
+        let public = key().public();
+        assert_eq!(lsdb.own_sequence_behind(&lsa("a", 9, &[]), &public), Some(9));
+        assert_eq!(lsdb.own_sequence_behind(&lsa("a", 3, &[]), &public), Some(3));
+        assert_eq!(lsdb.own_sequence_behind(&lsa("a", 3, &[("b", 1)]), &public), None);
+        assert_eq!(lsdb.own_sequence_behind(&lsa("a", 2, &[]), &public), None);
+        assert_eq!(lsdb.own_sequence_behind(&lsa("a", 9, &[]), &SigningKey::from_seed([2; 32]).public()), None);
+    }
+
+    #[test]
+    fn two_databases_learn_from_each_others_summaries() {
+        let mut left = Lsdb::new();
+        let mut right = Lsdb::new();
+        left.install(lsa("a", 3, &[]), &key().public());
+        left.install(lsa("b", 1, &[]), &key().public());
+        right.install(lsa("b", 2, &[]), &key().public());
+        right.install(lsa("c", 1, &[]), &key().public());
+        let to_right: Vec<_> = left.newer_than(&right.summary()).into_iter().cloned().collect();
+        let to_left: Vec<_> = right.newer_than(&left.summary()).into_iter().cloned().collect();
+        assert_eq!((to_right.len(), to_left.len()), (1, 2));
+        to_right.into_iter().for_each(|signed| drop(right.install(signed, &key().public())));
+        to_left.into_iter().for_each(|signed| drop(left.install(signed, &key().public())));
+        assert_eq!(left, right);
+        assert!(left.newer_than(&right.summary()).is_empty());
+    }
+
+    #[test]
+    fn an_edge_counts_only_if_both_ends_list_it() {
+        let mut lsdb = Lsdb::new();
+        for signed in [lsa("a", 1, &[("b", 10), ("c", 10)]), lsa("b", 1, &[("a", 30)]), lsa("c", 1, &[])] {
+            lsdb.install(signed, &key().public());
+        }
+        let graph = lsdb.graph(&LinkRisks::new());
+        let steps: Vec<_> = graph.steps().map(|(from, to, cost)| (from.as_str(), to.as_str(), cost.0)).collect();
+        assert_eq!(steps, [("a", "b", 10), ("b", "a", 30)]);
+        assert!(graph.contains(&id("c")));
+    }
+
+    #[test]
+    fn a_new_topology_drops_whom_it_no_longer_vouches_for() {
+        let mut lsdb = Lsdb::new();
+        for origin in ["a", "b", "c"] {
+            lsdb.install(lsa(origin, 1, &[]), &key().public());
+        }
+        let other = SigningKey::from_seed([2; 32]).public();
+        lsdb.retain_verified(&BTreeMap::from([(id("a"), key().public()), (id("b"), other)]));
+        assert_eq!(lsdb.summary(), [(id("a"), 1)]);
+    }
+}

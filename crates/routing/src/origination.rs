@@ -1,0 +1,102 @@
+//! What this node says about itself, and when it says it anew.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use estafet_model::{LinkCost, NodeId, Now, SigningKey};
+
+use crate::lsa::{ADJACENCIES_MAX, Adjacency, HubLedger, Lsa, NodeState, OriginLedger};
+use crate::signed_lsa::SignedLsa;
+
+/// The least time between two LSAs that differ only in ledgers. An office captures a record a minute; at a hub under
+/// load this bounds the whole area to two floods a second per node, while people still see counts move.
+pub const LEDGER_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The content and the sequence number of this node's own LSA.
+#[derive(Debug, Clone)]
+pub(crate) struct Origination {
+    me: NodeId,
+    signing_key: SigningKey,
+    next_sequence: u64,
+    last_originated: Now,
+    ledger_changed: bool,
+    state: NodeState,
+    ledger: Option<OriginLedger>,
+    hub: Option<HubLedger>,
+    rtts: BTreeMap<NodeId, u32>,
+}
+
+impl Origination {
+    pub(crate) fn new(me: NodeId, signing_key: SigningKey, first_sequence: u64) -> Self {
+        Self {
+            me,
+            signing_key,
+            next_sequence: first_sequence,
+            last_originated: Now::default(),
+            ledger_changed: false,
+            state: NodeState::default(),
+            ledger: None,
+            hub: None,
+            rtts: BTreeMap::new(),
+        }
+    }
+
+    /// A new LSA with everything as it is now.
+    ///
+    /// Of more than [`ADJACENCIES_MAX`] neighbors only the first by id are listed; no topology has that many. A
+    /// ledger in too many pieces is left out, so that the area's count shows it as unknown rather than wrong.
+    pub(crate) fn originate<'a>(&mut self, now: Now, up: impl Iterator<Item = (&'a NodeId, LinkCost)>) -> SignedLsa {
+        let adjacencies = up.take(ADJACENCIES_MAX).map(|(neighbor, cost)| Adjacency {
+            neighbor: neighbor.clone(),
+            cost: cost.max(LinkCost(1)),
+            rtt_micros: self.rtts.get(neighbor).copied().unwrap_or_default(),
+        });
+        let lsa = Lsa {
+            origin: self.me.clone(),
+            sequence: self.next_sequence,
+            adjacencies: adjacencies.collect(),
+            state: self.state,
+            ledger: self.ledger.clone().filter(OriginLedger::fits),
+            hub: self.hub,
+        };
+        self.next_sequence = self.next_sequence.saturating_add(1);
+        self.last_originated = now;
+        self.ledger_changed = false;
+        SignedLsa::sign(lsa, &self.signing_key)
+    }
+
+    /// The next LSA will be newer than `sequence`.
+    pub(crate) fn jump_above(&mut self, sequence: u64) {
+        self.next_sequence = self.next_sequence.max(sequence.saturating_add(1));
+    }
+
+    /// True if the state is another now.
+    pub(crate) fn set_state(&mut self, state: NodeState) -> bool {
+        std::mem::replace(&mut self.state, state) != state
+    }
+
+    pub(crate) fn set_ledger(&mut self, ledger: OriginLedger) {
+        self.ledger_changed |= self.ledger.as_ref() != Some(&ledger);
+        self.ledger = Some(ledger);
+    }
+
+    pub(crate) fn set_hub_ledger(&mut self, ledger: HubLedger) {
+        self.ledger_changed |= self.hub != Some(ledger);
+        self.hub = Some(ledger);
+    }
+
+    pub(crate) fn set_rtt(&mut self, neighbor: NodeId, rtt: Duration) {
+        self.rtts.insert(neighbor, u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX));
+    }
+
+    /// Another key or other neighbors by a new topology.
+    pub(crate) fn reconfigure(&mut self, signing_key: SigningKey, is_neighbor: impl Fn(&NodeId) -> bool) {
+        self.signing_key = signing_key;
+        self.rtts.retain(|neighbor, _| is_neighbor(neighbor));
+    }
+
+    /// When a changed ledger may be told.
+    pub(crate) fn ledger_due(&self) -> Option<Now> {
+        self.ledger_changed.then(|| self.last_originated + LEDGER_INTERVAL)
+    }
+}

@@ -1,0 +1,252 @@
+//! LSAs as they travel: canonical bytes and their origin's signature, flooded through the area unchanged.
+//!
+//! The canonical form is a version byte, the origin, the sequence number, the state, the adjacencies sorted by
+//! neighbor, and the two ledgers, each behind a byte that says whether it is there; then the signature over all of
+//! it. A form with another version byte is refused, not guessed at.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use estafet_model::{Epoch, LinkCost, Malformed, NodeId, PublicKey, Reader, SeqRanges, Signature, SigningKey, Writer};
+
+use crate::lsa::{ADJACENCIES_MAX, Adjacency, HubLedger, Lsa, NodeState, OriginLedger};
+
+const PURPOSE: &str = "estafet lsa v1";
+const VERSION: u8 = 1;
+
+/// The signature on an LSA is not its origin's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the link-state advertisement is not signed by {origin}")]
+pub struct ForgedLsa {
+    /// Whom it claims to be from.
+    pub origin: NodeId,
+}
+
+/// An LSA in the form it was signed. Parsed is not yet verified: see [`SignedLsa::verify`]. Cheap to clone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SignedLsa {
+    lsa: Arc<Lsa>,
+    body: Bytes,
+    signature: Signature,
+}
+
+impl SignedLsa {
+    /// Signs what a node says about itself. Sorts the adjacencies; of several with one neighbor the first stays.
+    ///
+    /// # Panics
+    /// If there are more than [`ADJACENCIES_MAX`] adjacencies, a cost is zero or the ledger does not
+    /// [fit](OriginLedger::fits): no other node would read it.
+    #[must_use]
+    pub fn sign(mut lsa: Lsa, key: &SigningKey) -> Self {
+        lsa.adjacencies.sort_by(|left, right| left.neighbor.cmp(&right.neighbor));
+        lsa.adjacencies.dedup_by(|later, earlier| later.neighbor == earlier.neighbor);
+        assert!(lsa.adjacencies.len() <= ADJACENCIES_MAX, "an LSA lists at most {ADJACENCIES_MAX} adjacencies");
+        assert!(lsa.adjacencies.iter().all(|adjacency| adjacency.cost.0 > 0), "no link is free");
+        assert!(lsa.ledger.as_ref().is_none_or(OriginLedger::fits), "an oversized ledger is left out beforehand");
+        let body = body(&lsa);
+        let signature = key.sign(PURPOSE, &body);
+        Self { lsa: Arc::new(lsa), body, signature }
+    }
+
+    /// What it says.
+    #[must_use]
+    pub fn lsa(&self) -> &Lsa {
+        &self.lsa
+    }
+
+    /// Checks the signature against the origin's key by the topology.
+    pub fn verify(&self, key: &PublicKey) -> Result<(), ForgedLsa> {
+        if key.verifies(PURPOSE, &self.body, &self.signature) {
+            Ok(())
+        } else {
+            Err(ForgedLsa { origin: self.lsa.origin.clone() })
+        }
+    }
+
+    /// The canonical form: body, signature.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        Writer::new().raw(&self.body).raw(self.signature.as_bytes()).finish()
+    }
+
+    /// Reads the canonical form.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (body, signature) = bytes.split_last_chunk().ok_or(Malformed { what: "lsa signature" })?;
+        let mut reader = Reader::new(body);
+        let lsa = read_lsa(&mut reader)?;
+        reader.end("lsa")?;
+        let signature = Signature::from_bytes(*signature);
+        Ok(Self { lsa: Arc::new(lsa), body: Bytes::copy_from_slice(body), signature })
+    }
+
+    /// What was signed, to choose between two LSAs with one sequence number.
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+impl fmt::Debug for SignedLsa {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.lsa, formatter)
+    }
+}
+
+fn body(lsa: &Lsa) -> Bytes {
+    let mut writer = Writer::new();
+    writer.u8(VERSION).text(lsa.origin.as_str()).u64(lsa.sequence).u8(state_code(lsa.state));
+    writer.u16(u16::try_from(lsa.adjacencies.len()).expect("far below 65,536 adjacencies"));
+    for adjacency in &lsa.adjacencies {
+        writer.text(adjacency.neighbor.as_str()).u32(adjacency.cost.0).u32(adjacency.rtt_micros);
+    }
+    writer.u8(u8::from(lsa.ledger.is_some()));
+    if let Some(ledger) = &lsa.ledger {
+        writer.u16(ledger.epoch.get()).u32(ledger.captured);
+        ledger.held.write(&mut writer);
+        ledger.receipted.write(&mut writer);
+        writer.u64(ledger.transit_held);
+    }
+    writer.u8(u8::from(lsa.hub.is_some()));
+    if let Some(hub) = &lsa.hub {
+        writer.u64(hub.committed).u64(hub.committed_twice);
+    }
+    writer.finish()
+}
+
+fn read_lsa(reader: &mut Reader<'_>) -> Result<Lsa, Malformed> {
+    if reader.u8("lsa version")? != VERSION {
+        return Err(Malformed { what: "lsa version" });
+    }
+    Ok(Lsa {
+        origin: reader.parse("origin")?,
+        sequence: reader.u64("lsa sequence")?,
+        state: state_of(reader.u8("node state")?)?,
+        adjacencies: read_adjacencies(reader)?,
+        ledger: present(reader)?.then(|| read_ledger(reader)).transpose()?,
+        hub: present(reader)?.then(|| read_hub_ledger(reader)).transpose()?,
+    })
+}
+
+fn read_adjacencies(reader: &mut Reader<'_>) -> Result<Vec<Adjacency>, Malformed> {
+    let fault = Malformed { what: "adjacencies" };
+    let count = usize::from(reader.u16("adjacency count")?);
+    if count > ADJACENCIES_MAX {
+        return Err(fault);
+    }
+    let mut adjacencies: Vec<Adjacency> = Vec::new();
+    for _ in 0..count {
+        let adjacency = Adjacency {
+            neighbor: reader.parse("neighbor")?,
+            cost: LinkCost(reader.u32("link cost")?),
+            rtt_micros: reader.u32("round-trip time")?,
+        };
+        let in_order = adjacencies.last().is_none_or(|before| before.neighbor < adjacency.neighbor);
+        if !in_order || adjacency.cost == LinkCost(0) {
+            return Err(fault);
+        }
+        adjacencies.push(adjacency);
+    }
+    Ok(adjacencies)
+}
+
+fn read_ledger(reader: &mut Reader<'_>) -> Result<OriginLedger, Malformed> {
+    let ledger = OriginLedger {
+        epoch: Epoch::new(reader.u16("epoch")?).ok_or(Malformed { what: "epoch" })?,
+        captured: reader.u32("head sequence number")?,
+        held: SeqRanges::read(reader)?,
+        receipted: SeqRanges::read(reader)?,
+        transit_held: reader.u64("transit count")?,
+    };
+    if ledger.fits() { Ok(ledger) } else { Err(Malformed { what: "ledger" }) }
+}
+
+fn read_hub_ledger(reader: &mut Reader<'_>) -> Result<HubLedger, Malformed> {
+    Ok(HubLedger { committed: reader.u64("committed")?, committed_twice: reader.u64("committed twice")? })
+}
+
+fn present(reader: &mut Reader<'_>) -> Result<bool, Malformed> {
+    match reader.u8("presence")? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Malformed { what: "presence" }),
+    }
+}
+
+fn state_code(state: NodeState) -> u8 {
+    match state {
+        NodeState::Serving => 0,
+        NodeState::Draining => 1,
+    }
+}
+
+fn state_of(code: u8) -> Result<NodeState, Malformed> {
+    match code {
+        0 => Ok(NodeState::Serving),
+        1 => Ok(NodeState::Draining),
+        _ => Err(Malformed { what: "node state" }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::lsa::tests::{adjacency, full};
+
+    #[test]
+    fn reads_back_what_was_signed_in_canonical_order() {
+        let key = SigningKey::from_seed([1; 32]);
+        let bare = Lsa { ledger: None, hub: None, adjacencies: vec![], ..full() };
+        for lsa in [full(), bare] {
+            let signed = SignedLsa::sign(lsa, &key);
+            let read = SignedLsa::decode(&signed.encode()).unwrap();
+            assert_eq!(read, signed);
+            assert_eq!(read.verify(&key.public()), Ok(()));
+            assert!(read.verify(&SigningKey::from_seed([2; 32]).public()).is_err());
+        }
+        let sorted = SignedLsa::sign(full(), &key).lsa().adjacencies.clone();
+        assert_eq!(sorted, [adjacency("senapelan", 15), adjacency("sukajadi", 10)]);
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_never_verifies() {
+        let key = SigningKey::from_seed([1; 32]);
+        let good = SignedLsa::sign(full(), &key).encode();
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.to_vec();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            let verdict = SignedLsa::decode(&bad).map(|lsa| lsa.verify(&key.public()).is_ok());
+            assert!(!matches!(verdict, Ok(true)), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_canonical_is_refused_even_when_it_is_signed() {
+        let unsorted = full();
+        let free = Lsa { adjacencies: vec![adjacency("sukajadi", 0)], ..full() };
+        let twice = Lsa { adjacencies: vec![adjacency("sail", 1), adjacency("sail", 1)], ..full() };
+        for (lsa, why) in [(unsorted, "unsorted"), (free, "free"), (twice, "twice")] {
+            let bytes = [body(&lsa).as_ref(), &[0; 64]].concat();
+            assert_eq!(SignedLsa::decode(&bytes), Err(Malformed { what: "adjacencies" }), "{why}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_bytes_are_an_error_or_another_canonical_lsa(
+            edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+            cut in 0usize..3,
+        ) {
+            let mut bytes = SignedLsa::sign(full(), &SigningKey::from_seed([1; 32])).encode().to_vec();
+            for (place, value) in edits {
+                let place = place.index(bytes.len());
+                bytes[place] = value;
+            }
+            bytes.truncate(bytes.len() - cut);
+            if let Ok(read) = SignedLsa::decode(&bytes) {
+                prop_assert_eq!(read.encode(), bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! A node's durable store: an append-only log of checksummed entries, one writer, one sync for many entries.
+//!
+//! What the spool promises:
+//!
+//! - What it reports [`Done`] is on the disk and will be found again, byte by byte, until it is released. Everything
+//!   else (indexes, queues, views) is the caller's and derived from [`Recovered`] and the outcomes.
+//! - After the first write or sync that fails it is [`Poisoned`]: it stores nothing more and says so for each item,
+//!   and what is there can still be read.
+//! - It opens after any crash, in time that does not grow with the payloads, and cuts at most what was not promised.
+//!   Damage costs the entries it hits and is reported ([`Recovered::damaged`]).
+//!
+//! What it does not do: it knows no receipts. Whoever [releases](Spool::release) a record has made durable before
+//! why (a receipt, another custodian's acceptance), because the log does not say which records are released: after a
+//! restart those whose bytes are still there are back, and are to be released again. It refuses no duplicates and keeps no queue
+//! bounds; the caller decides with [`Usage::free_bytes`] what it takes in.
+//!
+//! Read first: [`Spool`] (the handle the daemon uses), [`Log`] (the same without a thread, for the simulator). The
+//! bytes on the disk are described in `format.rs`, what is expected of a disk in [`Disk`].
+
+mod append;
+mod disk;
+mod format;
+mod frame;
+mod index;
+mod log;
+mod memory_disk;
+mod options;
+mod real_disk;
+mod recovery;
+mod segments;
+mod shelf;
+mod spool;
+mod tail;
+mod walk;
+mod writer;
+
+pub use append::{
+    Append, Done, Extent, FailReason, Failed, Item, NewRecord, Outcome, Payload, Poisoned, Refusal, StoredRecord,
+    TransferId,
+};
+pub use disk::{Disk, DiskFile, Listed};
+pub use log::Log;
+pub use memory_disk::{Fault, MemoryDisk, Operation, Unsynced};
+pub use options::{SpoolOptions, Usage};
+pub use real_disk::{FolderError, RealDisk};
+pub use recovery::{Damage, OpenError, Recovered};
+pub use shelf::{ReadError, ReadPayload, ReadRecord};
+pub use spool::Spool;

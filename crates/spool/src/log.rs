@@ -1,0 +1,501 @@
+//! The log without a thread: commits, releases, and the books. Deterministic on a deterministic disk.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use estafet_model::{
+    CHUNK_BYTES, ChunkHash, Durable, PAYLOAD_BYTES_MAX, RecordId, chunk_count, payload_hash_of_chunks,
+};
+
+use crate::append::{
+    Append, Done, Extent, Failed, Item, NewRecord, Outcome, Payload, Poisoned, Refusal, StoredRecord, TransferId,
+};
+use crate::disk::{Disk, DiskFile};
+use crate::format::{
+    ChunkMeta, ChunkPlace, HEAD_BYTES, Kind, META_BYTES_MAX, RecordMeta, encode_put, segment_name, spare_name,
+};
+use crate::frame::Frame;
+use crate::index::{Share, shares_of};
+use crate::options::{Fill, SpoolOptions, Usage};
+use crate::recovery::{OpenError, Recovered, Restored, recover, stored_record};
+use crate::segments::{Segments, Spare};
+use crate::shelf::{ReadError, ReadRecord, Shelf};
+
+/// The keys and values may take this part of a segment, which begins with them.
+const PUTS_PART: u64 = 4;
+const PUTS_BYTES_MIN: u64 = 64 << 10;
+
+/// The log on one disk. [`Spool`](crate::Spool) runs it in a thread; the simulator calls it.
+///
+/// [`Log::commit`] is the only way in: it returns when everything in the batch is durable or has failed.
+#[derive(Debug)]
+pub struct Log {
+    options: SpoolOptions,
+    shelf: Arc<Shelf>,
+    segments: Segments,
+    /// The segment that is written to; nothing if there is none because the disk failed.
+    file: Option<Arc<dyn DiskFile>>,
+    frame: Frame,
+    /// Where the segment's own entries begin, behind the values it repeats.
+    floor: u32,
+    /// What the frame's entries become once they are durable.
+    staged: Vec<Staged>,
+    puts: BTreeMap<Bytes, Bytes>,
+    transfers: HashMap<TransferId, BTreeMap<u32, ArrivedChunk>>,
+    syncs: u64,
+    poisoned: Option<Poisoned>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct ArrivedChunk {
+    place: ChunkPlace,
+    bytes: u32,
+}
+
+#[derive(Debug)]
+enum Staged {
+    Record { stored: StoredRecord, chunks: Box<[Share]> },
+    Chunk { transfer: TransferId, index: u32 },
+    Put { key: Bytes },
+    Refused(Failed),
+}
+
+/// An entry that is ready but for its place.
+struct Prepared {
+    kind: Kind,
+    meta: Bytes,
+    payload: Bytes,
+    then: Then,
+}
+
+#[expect(clippy::large_enum_variant, reason = "it lives on the stack for one call")]
+enum Then {
+    Record { meta: RecordMeta, transfer: Option<TransferId> },
+    Chunk { transfer: TransferId, index: u32, hash: ChunkHash },
+    Put { key: Bytes, value: Bytes },
+}
+
+impl Log {
+    /// Opens the log, and begins a new segment.
+    ///
+    /// A disk that can be read but not written (full, or read-only) gives a log that is poisoned from the start.
+    pub fn open(disk: Arc<dyn Disk>, options: SpoolOptions) -> Result<(Self, Recovered), OpenError> {
+        let shelf = Arc::new(Shelf::new(disk));
+        let Restored { segments, next_generation, failed, syncs, recovered } = recover(&shelf, &options)?;
+        let mut log = Self {
+            options,
+            shelf,
+            segments,
+            file: None,
+            frame: Frame::of_new_segment(next_generation),
+            floor: 0,
+            staged: Vec::new(),
+            puts: recovered.puts.clone(),
+            transfers: HashMap::new(),
+            syncs,
+            poisoned: None,
+        };
+        let started = match failed {
+            Some(reason) => Err(log.poison(reason)),
+            None => log.begin_segment(next_generation).and_then(|()| log.flush(&mut Vec::new())),
+        };
+        if let Err(poisoned) = started {
+            tracing::error!(%poisoned, "the spool opens for reading only");
+        }
+        Ok((log, recovered))
+    }
+
+    /// Stores everything in the batch, in order, and says of each what became of it. Usually one write and one sync.
+    pub fn commit(&mut self, batch: Vec<Append>) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(batch.len());
+        let mut batch = batch.into_iter();
+        let staged = batch.by_ref().try_for_each(|append| self.stage(append, &mut outcomes));
+        if let Err(poisoned) = staged.and_then(|()| self.flush(&mut outcomes)) {
+            outcomes.extend(batch.map(|append| Err(Failed { item: append.item(), reason: poisoned.clone().into() })));
+        }
+        outcomes
+    }
+
+    /// These records' payloads may go. Whatever justifies it must be durable.
+    pub fn release(&mut self, ids: &[RecordId]) {
+        for id in ids {
+            let needed = self.shelf.index_mut().release(id);
+            self.unneed(&needed);
+        }
+        self.reclaim();
+    }
+
+    /// The chunks of this transfer will not become a record.
+    pub fn abort(&mut self, transfer: TransferId) {
+        for chunk in self.transfers.remove(&transfer).unwrap_or_default().into_values() {
+            self.unneed(&[Share::of(chunk.place.extent)]);
+        }
+        self.reclaim();
+    }
+
+    /// Seals the segment, so that the next start knows that nothing was torn.
+    pub fn close(mut self) {
+        if self.poisoned.is_none() {
+            self.frame.push(Kind::Seal, &[], &Bytes::new());
+            let _ = self.flush(&mut Vec::new());
+        }
+    }
+
+    /// Reads a record by its id.
+    pub fn read(&self, id: &RecordId) -> Result<ReadRecord, ReadError> {
+        self.shelf.read(id)
+    }
+
+    /// Reads one chunk of a record's payload.
+    pub fn read_chunk(&self, id: &RecordId, index: u32) -> Result<Bytes, ReadError> {
+        self.shelf.read_chunk(id, index)
+    }
+
+    /// Reads a record by its place.
+    pub fn read_extent(&self, extent: Extent) -> Result<ReadRecord, ReadError> {
+        self.shelf.read_extent(extent)
+    }
+
+    /// Reads one chunk of the payload of the record at this place.
+    pub fn read_chunk_of(&self, extent: Extent, index: u32) -> Result<Bytes, ReadError> {
+        self.shelf.read_chunk_of(extent, index)
+    }
+
+    /// Why nothing is stored any more, if so.
+    #[must_use]
+    pub fn poisoned(&self) -> Option<&Poisoned> {
+        self.poisoned.as_ref()
+    }
+
+    /// How full the log is and how it fares.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.fill().usage(self.shelf.disk())
+    }
+
+    pub(crate) fn fill(&self) -> Fill {
+        let totals = self.segments.totals();
+        let active_room = self.active_room();
+        Fill {
+            used_bytes: totals.file_bytes - active_room,
+            live_bytes: totals.live_bytes,
+            held_bytes: totals.held_bytes,
+            room_in_files: active_room + self.segments.spare_bytes(),
+            bytes_max: self.options.bytes_max.0,
+            segments: self.segments.count(),
+            spares: self.segments.spares(),
+            damaged_segments: totals.damaged,
+            syncs: self.syncs,
+            poisoned: self.poisoned.clone(),
+        }
+    }
+
+    pub(crate) fn shelf(&self) -> Arc<Shelf> {
+        Arc::clone(&self.shelf)
+    }
+
+    fn active_room(&self) -> u64 {
+        let active = self.segments.file_bytes_of(self.frame.generation());
+        active.saturating_sub(u64::from(self.frame.next()))
+    }
+
+    /// Adds one item to the frame. Writes the frame first if the segment is full.
+    fn stage(&mut self, append: Append, outcomes: &mut Vec<Outcome>) -> Result<(), Poisoned> {
+        let item = append.item();
+        let prepared = match self.prepare(append) {
+            Ok(prepared) => prepared,
+            Err(refusal) => {
+                self.staged.push(Staged::Refused(Failed { item, reason: refusal.into() }));
+                return Ok(());
+            }
+        };
+        let length = HEAD_BYTES as usize + prepared.meta.len() + prepared.payload.len();
+        let length = u32::try_from(length).expect("preparing bounds it");
+        if let Err(poisoned) = self.make_room(length, outcomes) {
+            outcomes.push(Err(Failed { item, reason: poisoned.clone().into() }));
+            return Err(poisoned);
+        }
+        let extent = self.frame.push(prepared.kind, &prepared.meta, &prepared.payload);
+        let staged = self.enter(prepared.then, extent);
+        self.staged.push(staged);
+        Ok(())
+    }
+
+    fn prepare(&self, append: Append) -> Result<Prepared, Refusal> {
+        let prepared = match append {
+            Append::Record(record) => self.prepare_record(record)?,
+            Append::Chunk { transfer, index, data, hash } => {
+                if data.len() > CHUNK_BYTES || index >= chunk_count(PAYLOAD_BYTES_MAX) {
+                    return Err(Refusal::Chunk);
+                }
+                let meta = ChunkMeta { transfer, index, hash }.encode();
+                Prepared { kind: Kind::Chunk, meta, payload: data, then: Then::Chunk { transfer, index, hash } }
+            }
+            Append::Put { key, value } => {
+                self.check_puts(&key, &value)?;
+                let meta = encode_put(&key, &value);
+                Prepared { kind: Kind::Put, meta, payload: Bytes::new(), then: Then::Put { key, value } }
+            }
+        };
+        if prepared.meta.len() > META_BYTES_MAX as usize { Err(Refusal::Meta) } else { Ok(prepared) }
+    }
+
+    fn prepare_record(&self, record: NewRecord) -> Result<Prepared, Refusal> {
+        let NewRecord { header, received_from, stored_at, idempotency, payload } = record;
+        let length = header.header().payload_bytes;
+        if length > PAYLOAD_BYTES_MAX {
+            return Err(Refusal::PayloadLength);
+        }
+        let (payload, transfer, chunks) = match payload {
+            Payload::Inline(payload) if payload.len() == length as usize => (payload, None, None),
+            Payload::Inline(_) => return Err(Refusal::PayloadLength),
+            Payload::Transfer(transfer) => {
+                let chunks = self.transfers.get(&transfer).ok_or(Refusal::PayloadChunks)?;
+                let places = self.check_chunks(chunks, &header)?;
+                (Bytes::new(), Some(transfer), Some(places))
+            }
+        };
+        let meta = RecordMeta { header, received_from, stored_at, idempotency, chunks };
+        Ok(Prepared { kind: Kind::Record, meta: meta.encode(), payload, then: Then::Record { meta, transfer } })
+    }
+
+    /// The chunks are all there and hash to what the header says.
+    fn check_chunks(
+        &self,
+        chunks: &BTreeMap<u32, ArrivedChunk>,
+        header: &estafet_model::SignedHeader,
+    ) -> Result<Vec<ChunkPlace>, Refusal> {
+        let header = header.header();
+        let bytes: u64 = chunks.values().map(|chunk| u64::from(chunk.bytes)).sum();
+        if bytes != u64::from(header.payload_bytes) {
+            return Err(Refusal::PayloadLength);
+        }
+        let without_gaps = chunks.keys().copied().eq(0..chunk_count(header.payload_bytes));
+        let hashes: Vec<ChunkHash> = chunks.values().map(|chunk| chunk.place.hash).collect();
+        if !without_gaps || payload_hash_of_chunks(&hashes) != header.payload_hash {
+            return Err(Refusal::PayloadChunks);
+        }
+        Ok(chunks.values().map(|chunk| chunk.place).collect())
+    }
+
+    /// Every segment begins with all keys and values, so they must stay a small part of it.
+    fn check_puts(&self, key: &Bytes, value: &Bytes) -> Result<(), Refusal> {
+        let others = self.puts.iter().filter(|(other, _)| *other != key);
+        let entry = |key: &Bytes, value: &Bytes| (HEAD_BYTES as usize + 8 + key.len() + value.len()) as u64;
+        let bytes = others.map(|(key, value)| entry(key, value)).sum::<u64>() + entry(key, value);
+        let bytes_max = (u64::from(self.options.nominal_bytes()) / PUTS_PART).max(PUTS_BYTES_MIN);
+        if bytes > bytes_max { Err(Refusal::Puts) } else { Ok(()) }
+    }
+
+    /// Makes sure that an entry of this length and a seal fit in the segment. One that fits in no segment gets one
+    /// of its own, which is longer.
+    fn make_room(&mut self, length: u32, outcomes: &mut Vec<Outcome>) -> Result<(), Poisoned> {
+        if let Some(poisoned) = &self.poisoned {
+            return Err(poisoned.clone());
+        }
+        let end = u64::from(self.frame.next()) + u64::from(length) + 2 * u64::from(HEAD_BYTES);
+        if self.frame.next() == self.floor || end <= u64::from(self.options.nominal_bytes()) {
+            return Ok(());
+        }
+        self.frame.push(Kind::Seal, &[], &Bytes::new());
+        self.flush(outcomes)?;
+        let full = self.frame.generation();
+        let next = full.checked_add(1).expect("a segment a nanosecond takes 500 years");
+        self.begin_segment(next)?;
+        self.segments.seal(full);
+        Ok(())
+    }
+
+    /// Notes what an entry in the frame means. It is not durable yet, and nobody is told.
+    fn enter(&mut self, then: Then, extent: Extent) -> Staged {
+        match then {
+            Then::Record { meta, transfer } => {
+                if let Some(transfer) = transfer {
+                    self.transfers.remove(&transfer);
+                }
+                let stored = stored_record(&meta, extent);
+                let chunks = shares_of(meta.chunks.as_deref().unwrap_or_default());
+                // The chunks have been needed since they came.
+                self.segments.need(Share::of(extent));
+                if stored.own {
+                    let generations = chunks.iter().map(|share| share.generation).chain([extent.generation]);
+                    generations.for_each(|generation| self.segments.mark_own(generation));
+                }
+                Staged::Record { stored, chunks }
+            }
+            Then::Chunk { transfer, index, hash } => {
+                self.segments.need(Share::of(extent));
+                let bytes = extent.length - HEAD_BYTES - CHUNK_META_BYTES;
+                let chunk = ArrivedChunk { place: ChunkPlace { extent, hash }, bytes };
+                if let Some(before) = self.transfers.entry(transfer).or_default().insert(index, chunk) {
+                    self.unneed(&[Share::of(before.place.extent)]);
+                }
+                Staged::Chunk { transfer, index }
+            }
+            Then::Put { key, value } => {
+                self.puts.insert(key.clone(), value);
+                Staged::Put { key }
+            }
+        }
+    }
+
+    /// Writes and syncs the frame, and tells what became of what is in it.
+    fn flush(&mut self, outcomes: &mut Vec<Outcome>) -> Result<(), Poisoned> {
+        let written = if self.frame.is_empty() { Ok(()) } else { self.write_frame() };
+        let staged = std::mem::take(&mut self.staged);
+        if let Err(poisoned) = written {
+            outcomes.extend(staged.into_iter().map(|staged| Err(staged.failed(&poisoned))));
+            return Err(poisoned);
+        }
+        for staged in staged {
+            let outcome = self.publish(staged);
+            outcomes.push(outcome);
+        }
+        self.reclaim();
+        self.poisoned.clone().map_or(Ok(()), Err)
+    }
+
+    fn write_frame(&mut self) -> Result<(), Poisoned> {
+        let Some(file) = self.file.clone() else { return Err(self.poison("begin a segment".to_owned())) };
+        let (generation, start, end) = (self.frame.generation(), self.frame.start(), self.frame.end());
+        if let Err(error) = file.write_at(&mut self.frame.slices(), u64::from(start)) {
+            return Err(self.poison(format!("write to {}: {error}", segment_name(generation))));
+        }
+        self.syncs += 1;
+        if let Err(error) = file.sync_data() {
+            return Err(self.poison(format!("sync {}: {error}", segment_name(generation))));
+        }
+        self.segments.grow(generation, u64::from(end));
+        self.segments.checkpoint(generation);
+        self.frame.advance();
+        Ok(())
+    }
+
+    /// What is staged is durable now.
+    fn publish(&mut self, staged: Staged) -> Outcome {
+        match staged {
+            Staged::Record { stored, chunks } => {
+                if self.options.reclaim {
+                    let (key, before) = self.shelf.index_mut().insert(&stored.id, stored.record, chunks);
+                    self.segments.note_record(stored.record.generation, key);
+                    self.unneed(&before);
+                }
+                Ok(Done::Record(Durable::after_sync(stored)))
+            }
+            Staged::Chunk { transfer, index } => Ok(Done::Chunk { transfer, index }),
+            Staged::Put { key } => Ok(Done::Put { key }),
+            Staged::Refused(failed) => Err(failed),
+        }
+    }
+
+    /// Opens the file of a new segment, and puts the header and all values in the frame. Everything before is durable.
+    fn begin_segment(&mut self, generation: u64) -> Result<(), Poisoned> {
+        let (file, file_bytes) = self.new_file(generation).map_err(|error| {
+            let file = segment_name(generation);
+            self.poison(format!("create {file}: {error}"))
+        })?;
+        self.syncs += 1;
+        self.segments.insert(generation, file_bytes);
+        self.file = Some(file);
+        self.frame.begin(generation);
+        for (key, value) in &self.puts {
+            self.frame.push(Kind::Put, &encode_put(key, value), &Bytes::new());
+        }
+        self.floor = self.frame.next();
+        Ok(())
+    }
+
+    fn new_file(&mut self, generation: u64) -> io::Result<(Arc<dyn DiskFile>, u64)> {
+        if self.segments.spares() == 0 && self.room_is_short() {
+            // Held captures are receipted: they give way to new ones.
+            if let Some(held) = self.segments.oldest_held() {
+                self.give_back(held, true)?;
+            }
+        }
+        let shelf = Arc::clone(&self.shelf);
+        let (disk, name) = (shelf.disk(), segment_name(generation));
+        let (file, file_bytes) = match self.segments.take_spare() {
+            Some(spare) => {
+                disk.rename(&spare_name(spare.generation), &name)?;
+                (disk.open(&name)?, spare.file_bytes)
+            }
+            None => (disk.create(&name)?, 0),
+        };
+        disk.sync_dir()?;
+        Ok((file, file_bytes))
+    }
+
+    fn room_is_short(&self) -> bool {
+        let segment = u64::from(self.options.nominal_bytes());
+        self.segments.totals().file_bytes + segment > self.options.bytes_max.0
+            || self.shelf.disk().free_bytes().is_ok_and(|free| free < segment)
+    }
+
+    fn unneed(&mut self, shares: &[Share]) {
+        for share in shares {
+            self.segments.unneed(*share);
+        }
+    }
+
+    /// Gives back all segments that may go.
+    fn reclaim(&mut self) {
+        if !self.options.reclaim {
+            return;
+        }
+        while self.poisoned.is_none()
+            && let Some(generation) = self.segments.next_to_go(self.options.hold_bytes_max.0)
+        {
+            if let Err(error) = self.give_back(generation, false) {
+                self.poison(format!("give back {}: {error}", segment_name(generation)));
+            }
+        }
+    }
+
+    /// Turns a segment into a spare, or deletes it.
+    fn give_back(&mut self, generation: u64, wanted: bool) -> io::Result<()> {
+        let Some(gone) = self.segments.take(generation) else { return Ok(()) };
+        let mut index = self.shelf.index_mut();
+        gone.records.iter().for_each(|key| index.forget(*key, generation));
+        drop(index);
+        self.shelf.close(generation);
+        let (disk, name) = (self.shelf.disk(), segment_name(generation));
+        if wanted || self.is_good_spare(gone.spare) {
+            disk.rename(&name, &spare_name(generation))?;
+            self.segments.add_spare(gone.spare);
+            Ok(())
+        } else {
+            disk.remove(&name)
+        }
+    }
+
+    /// A file much shorter than a segment saves nothing, and a much longer one wastes its end.
+    fn is_good_spare(&self, spare: Spare) -> bool {
+        let nominal = u64::from(self.options.nominal_bytes());
+        self.segments.spares() < self.options.spare_segments && (nominal / 2..=nominal * 2).contains(&spare.file_bytes)
+    }
+
+    fn poison(&mut self, reason: String) -> Poisoned {
+        let poisoned = self.poisoned.get_or_insert_with(|| {
+            tracing::error!(reason, "the spool stores nothing more: its disk failed");
+            Poisoned(reason.into())
+        });
+        poisoned.clone()
+    }
+}
+
+/// The length of a chunk's meta.
+const CHUNK_META_BYTES: u32 = 8 + 4 + 32;
+
+impl Staged {
+    fn failed(self, poisoned: &Poisoned) -> Failed {
+        let item = match self {
+            Staged::Record { stored, .. } => Item::Record(stored.id),
+            Staged::Chunk { transfer, index } => Item::Chunk { transfer, index },
+            Staged::Put { key } => Item::Put { key },
+            Staged::Refused(failed) => return failed,
+        };
+        Failed { item, reason: poisoned.clone().into() }
+    }
+}

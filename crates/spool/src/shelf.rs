@@ -1,0 +1,227 @@
+//! Reading: by id or by place, from any thread, while the writer writes.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+use estafet_model::{CHUNK_BYTES, NodeId, PAYLOAD_BYTES_MAX, RecordId, SignedHeader, UnixMillis};
+
+use crate::append::Extent;
+use crate::disk::{Disk, DiskFile};
+use crate::format::{
+    ChunkMeta, ChunkPlace, HEAD_BYTES, Head, Kind, META_BYTES_MAX, RecordMeta, head_is_genuine, segment_name,
+};
+use crate::index::Index;
+
+/// Files that stay open for reading. A backlog is read from few segments at a time.
+const OPEN_FILES_MAX: usize = 32;
+
+/// A record as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadRecord {
+    /// The header with its origin's proof.
+    pub header: SignedHeader,
+    /// The neighbor it came from, or nothing if it was captured here.
+    pub received_from: Option<NodeId>,
+    /// The wall clock when it came.
+    pub stored_at: UnixMillis,
+    /// The payload, or how to get it.
+    pub payload: ReadPayload,
+}
+
+/// The payload of a stored record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadPayload {
+    /// All of it.
+    Inline(Bytes),
+    /// It has this many chunks, to be read one by one.
+    Chunks(u32),
+}
+
+/// Why something cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// It is unknown, or was released and its room given back.
+    #[error("it is not here")]
+    NotHere,
+    /// What is there is not what was written.
+    #[error("the entry at {} in segment {:016x} is damaged", .0.offset, .0.generation)]
+    Damaged(Extent),
+    /// The disk failed.
+    #[error("the disk failed: {0}")]
+    Disk(Arc<str>),
+}
+
+/// Everything a reader needs; shared with the writer.
+#[derive(Debug)]
+pub(crate) struct Shelf {
+    disk: Arc<dyn Disk>,
+    index: RwLock<Index>,
+    /// Most recently used last.
+    files: Mutex<VecDeque<(u64, Arc<dyn DiskFile>)>>,
+}
+
+impl Shelf {
+    pub(crate) fn new(disk: Arc<dyn Disk>) -> Self {
+        Self { disk, index: RwLock::default(), files: Mutex::default() }
+    }
+
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
+    pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn read(&self, id: &RecordId) -> Result<ReadRecord, ReadError> {
+        self.record(id).map(|(_, record)| record.into_read())
+    }
+
+    pub(crate) fn read_chunk(&self, id: &RecordId, index: u32) -> Result<Bytes, ReadError> {
+        self.record(id)?.1.chunk(self, index)
+    }
+
+    pub(crate) fn read_extent(&self, extent: Extent) -> Result<ReadRecord, ReadError> {
+        Ok(self.record_at(extent)?.into_read())
+    }
+
+    pub(crate) fn read_chunk_of(&self, extent: Extent, index: u32) -> Result<Bytes, ReadError> {
+        self.record_at(extent)?.chunk(self, index)
+    }
+
+    fn record(&self, id: &RecordId) -> Result<(Extent, StoredEntry), ReadError> {
+        let extent = self.index().find(id).ok_or(ReadError::NotHere)?;
+        let record = self.record_at(extent)?;
+        if record.meta.header.header().id != *id {
+            return Err(ReadError::Damaged(extent));
+        }
+        Ok((extent, record))
+    }
+
+    fn record_at(&self, extent: Extent) -> Result<StoredEntry, ReadError> {
+        let entry = self.entry(extent)?;
+        let damaged = ReadError::Damaged(extent);
+        if entry.head.kind != Kind::Record {
+            return Err(damaged);
+        }
+        let meta = RecordMeta::decode(&entry.meta).map_err(|_| damaged)?;
+        Ok(StoredEntry { meta, payload: entry.payload })
+    }
+
+    fn chunk_at(&self, place: ChunkPlace, index: u32) -> Result<Bytes, ReadError> {
+        let entry = self.entry(place.extent)?;
+        let meta = ChunkMeta::decode(&entry.meta).ok();
+        let right =
+            entry.head.kind == Kind::Chunk && meta.is_some_and(|meta| (meta.index, meta.hash) == (index, place.hash));
+        if right { Ok(entry.payload) } else { Err(ReadError::Damaged(place.extent)) }
+    }
+
+    /// Reads an entry and checks every byte of it.
+    ///
+    /// What does not check may have been recycled under the reader's hands: an open file keeps being readable
+    /// while another generation is written into it. So the file is opened once more by its name before it counts as damaged.
+    fn entry(&self, extent: Extent) -> Result<Entry, ReadError> {
+        if extent.length < HEAD_BYTES || extent.length > HEAD_BYTES + META_BYTES_MAX + PAYLOAD_BYTES_MAX {
+            return Err(ReadError::NotHere);
+        }
+        if let Some(file) = self.open_file(extent.generation)
+            && let Ok(Some(entry)) = read_entry(&*file, extent)
+        {
+            return Ok(entry);
+        }
+        let file = self.disk.open(&segment_name(extent.generation)).map_err(not_here)?;
+        let entry = read_entry(&*file, extent).map_err(disk_failed)?.ok_or(ReadError::Damaged(extent))?;
+        self.keep_open(extent.generation, file);
+        Ok(entry)
+    }
+
+    fn open_file(&self, generation: u64) -> Option<Arc<dyn DiskFile>> {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let position = files.iter().rposition(|(open, _)| *open == generation)?;
+        let entry = files.remove(position)?;
+        let file = Arc::clone(&entry.1);
+        files.push_back(entry);
+        Some(file)
+    }
+
+    fn keep_open(&self, generation: u64, file: Arc<dyn DiskFile>) {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.retain(|(open, _)| *open != generation);
+        while files.len() >= OPEN_FILES_MAX {
+            files.pop_front();
+        }
+        files.push_back((generation, file));
+    }
+
+    /// The segment goes: nobody shall read it through an open file, nor keep its room on the disk.
+    pub(crate) fn close(&self, generation: u64) {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).retain(|(open, _)| *open != generation);
+    }
+}
+
+struct Entry {
+    head: Head,
+    meta: Bytes,
+    payload: Bytes,
+}
+
+/// A decoded record entry.
+struct StoredEntry {
+    meta: RecordMeta,
+    payload: Bytes,
+}
+
+impl StoredEntry {
+    fn into_read(self) -> ReadRecord {
+        let payload = match &self.meta.chunks {
+            Some(chunks) => ReadPayload::Chunks(u32::try_from(chunks.len()).expect("decoding bounds the count")),
+            None => ReadPayload::Inline(self.payload),
+        };
+        let RecordMeta { header, received_from, stored_at, .. } = self.meta;
+        ReadRecord { header, received_from, stored_at, payload }
+    }
+
+    fn chunk(&self, shelf: &Shelf, index: u32) -> Result<Bytes, ReadError> {
+        let position = index as usize;
+        if let Some(chunks) = &self.meta.chunks {
+            return shelf.chunk_at(*chunks.get(position).ok_or(ReadError::NotHere)?, index);
+        }
+        let start = position.checked_mul(CHUNK_BYTES).ok_or(ReadError::NotHere)?;
+        let past_the_end = if self.payload.is_empty() { position > 0 } else { start >= self.payload.len() };
+        if past_the_end {
+            return Err(ReadError::NotHere);
+        }
+        Ok(self.payload.slice(start..self.payload.len().min(start + CHUNK_BYTES)))
+    }
+}
+
+/// Nothing if the bytes are not the entry that was written there.
+fn read_entry(file: &dyn DiskFile, extent: Extent) -> io::Result<Option<Entry>> {
+    let mut bytes = vec![0; extent.length as usize];
+    if file.read_at(&mut bytes, u64::from(extent.offset))? < bytes.len() {
+        return Ok(None);
+    }
+    let Some(head) = Head::parse(&bytes).filter(|head| head.length() == extent.length) else { return Ok(None) };
+    let bytes = Bytes::from(bytes);
+    let meta_end = (HEAD_BYTES + head.meta_bytes) as usize;
+    let meta = bytes.slice(HEAD_BYTES as usize..meta_end);
+    let payload = bytes.slice(meta_end..);
+    let genuine = head_is_genuine(extent.generation, extent.offset, &bytes, &meta)
+        && crc32c::crc32c(&payload) == head.payload_checksum;
+    Ok(genuine.then_some(Entry { head, meta, payload }))
+}
+
+fn not_here(error: io::Error) -> ReadError {
+    if error.kind() == io::ErrorKind::NotFound { ReadError::NotHere } else { disk_failed(error) }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
+fn disk_failed(error: io::Error) -> ReadError {
+    ReadError::Disk(error.to_string().into())
+}

@@ -1,0 +1,126 @@
+//! The handle.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use bytes::Bytes;
+use estafet_model::{ByteCount, RecordId};
+
+use crate::append::{Append, Extent, Outcome, Poisoned, TransferId};
+use crate::disk::Disk;
+use crate::log::Log;
+use crate::options::{SpoolOptions, Usage};
+use crate::real_disk::RealDisk;
+use crate::recovery::{OpenError, Recovered};
+use crate::shelf::{ReadError, ReadRecord, Shelf};
+use crate::writer::{self, Queue};
+
+/// A node's spool. A clone is another handle to the same one; when the last is dropped, what is queued is stored,
+/// the log is closed and the folder unlocked.
+///
+/// [`append`](Spool::append) queues and returns at once. Outcomes come through the `on_done` callback, in the order
+/// of the appends, from the spool's own thread; the callback should hand them on and return.
+#[derive(Debug, Clone)]
+pub struct Spool {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    queue: Arc<Queue>,
+    shelf: Arc<Shelf>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Spool {
+    /// Opens the spool in a folder, which is created if need be and locked.
+    pub fn open(
+        folder: &Path,
+        options: SpoolOptions,
+        on_done: impl FnMut(Vec<Outcome>) + Send + 'static,
+    ) -> Result<(Self, Recovered), OpenError> {
+        Self::open_on(Arc::new(RealDisk::open(folder)?), options, on_done)
+    }
+
+    /// Opens the spool on any disk.
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        options: SpoolOptions,
+        mut on_done: impl FnMut(Vec<Outcome>) + Send + 'static,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let (log, recovered) = Log::open(disk, options)?;
+        let queue = Arc::new(Queue::new(&log));
+        let shelf = log.shelf();
+        let writer = thread::Builder::new().name("spool".to_owned()).spawn({
+            let queue = Arc::clone(&queue);
+            move || writer::run(log, &queue, &mut on_done)
+        });
+        let writer = writer.map_err(|error| OpenError::Disk { what: "start the writer", error })?;
+        Ok((Self { inner: Arc::new(Inner { queue, shelf, writer: Some(writer) }) }, recovered))
+    }
+
+    /// Queues a batch to be stored. Each item has its outcome told, unless this returns an error.
+    ///
+    /// The queue has no bound of its own: the caller's windows bound what is under way.
+    pub fn append(&self, batch: Vec<Append>) -> Result<(), Poisoned> {
+        self.inner.queue.append(batch)
+    }
+
+    /// The chunks of this transfer will not become a record; their room is given back.
+    pub fn abort(&self, transfer: TransferId) {
+        self.inner.queue.abort(transfer);
+    }
+
+    /// These records' payloads may go. Whatever justifies it must be durable.
+    ///
+    /// They can be read until their room is given back. Releasing an unknown or a released record does nothing.
+    pub fn release(&self, ids: Vec<RecordId>) {
+        self.inner.queue.release(ids);
+    }
+
+    /// Reads a record, with every checksum checked. Blocks for the disk.
+    pub fn read(&self, id: &RecordId) -> Result<ReadRecord, ReadError> {
+        self.inner.shelf.read(id)
+    }
+
+    /// Reads one chunk of a record's payload, from 0, inline or not. Blocks for the disk.
+    pub fn read_chunk(&self, id: &RecordId, index: u32) -> Result<Bytes, ReadError> {
+        self.inner.shelf.read_chunk(id, index)
+    }
+
+    /// Reads a record by its place, scanned or not. Blocks for the disk.
+    pub fn read_extent(&self, extent: Extent) -> Result<ReadRecord, ReadError> {
+        self.inner.shelf.read_extent(extent)
+    }
+
+    /// Reads one chunk of the payload of the record at this place. Blocks for the disk.
+    pub fn read_chunk_of(&self, extent: Extent, index: u32) -> Result<Bytes, ReadError> {
+        self.inner.shelf.read_chunk_of(extent, index)
+    }
+
+    /// How full the spool is and how it fares, as of the last commit; asks the file system what it has left.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.inner.queue.usage(self.inner.shelf.disk())
+    }
+
+    /// How much more may be taken in: [`Usage::free_bytes`].
+    #[must_use]
+    pub fn free_bytes(&self) -> ByteCount {
+        self.usage().free_bytes
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.queue.close();
+        if let Some(writer) = self.writer.take()
+            // The callback may hold the last handle.
+            && writer.thread().id() != thread::current().id()
+        {
+            // A panic of the writer has poisoned the spool and been logged.
+            let _ = writer.join();
+        }
+    }
+}

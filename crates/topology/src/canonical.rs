@@ -1,0 +1,135 @@
+//! The one way to write a topology: what is signed and compared.
+//!
+//! Tables come in the order area, operators, hubs, nodes, links, outages, each sorted; keys in the order of the
+//! struct's fields; what is not set is left out. People can read it, and a change of one node changes its lines
+//! only.
+
+use std::fmt::{Display, Write};
+
+use crate::topology::{Hub, Link, Node, Operator, Outage, Topology};
+use crate::values::{Capacity, Span};
+
+impl Topology {
+    /// The canonical text. It parses back to an equal topology, and equal topologies have equal texts.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let mut sorted = self.clone();
+        sorted.sort();
+        let mut text = TextWriter::default();
+        text.quoted("area", &sorted.area);
+        text.quoted("label", &sorted.label);
+        text.plain("version", sorted.version);
+        sorted.operators.iter().for_each(|operator| write_operator(&mut text, operator));
+        sorted.hubs.iter().for_each(|hub| write_hub(&mut text, hub));
+        sorted.nodes.values().for_each(|node| write_node(&mut text, node));
+        sorted.links.iter().for_each(|link| write_link(&mut text, link));
+        sorted.outages.iter().for_each(|outage| write_outage(&mut text, outage));
+        text.0
+    }
+}
+
+fn write_operator(text: &mut TextWriter, operator: &Operator) {
+    text.heading("operator");
+    text.quoted("id", &operator.id);
+    text.quoted("key", operator.key);
+    text.quoted("role", operator.role);
+}
+
+fn write_hub(text: &mut TextWriter, hub: &Hub) {
+    text.heading("hub");
+    text.quoted("node", &hub.node);
+    if let Some(seal_key) = &hub.seal_key {
+        text.quoted("seal_key", seal_key);
+    }
+}
+
+fn write_node(text: &mut TextWriter, node: &Node) {
+    text.heading("node");
+    text.quoted("id", &node.id);
+    text.quoted("code", node.code);
+    text.quoted("label", &node.label);
+    if let Some(region) = &node.region {
+        text.quoted("region", region);
+    }
+    text.quoted("role", node.role);
+    text.quoted("key", node.key);
+    text.list("addresses", &node.addresses);
+    text.quoted("admin", node.admin);
+    if let Some(place) = &node.place {
+        // The debug form of a float is the shortest that reads back as the same float, and always has a point.
+        text.plain("place", format_args!("{{ latitude = {:?}, longitude = {:?} }}", place.latitude, place.longitude));
+    }
+    if let Some(power) = &node.power {
+        text.plain("power", format_args!("{{ ups_minutes = {} }}", power.ups_minutes));
+    }
+    text.list_unless_empty("risks", &node.risks);
+}
+
+fn write_link(text: &mut TextWriter, link: &Link) {
+    text.heading("link");
+    text.list("ends", &link.ends);
+    text.quoted("medium", link.medium);
+    text.plain("cost", link.cost);
+    if let Some(capacity) = link.capacity_bits_per_second {
+        text.quoted("capacity", Capacity(capacity));
+    }
+    text.list_unless_empty("risks", &link.risks);
+}
+
+fn write_outage(text: &mut TextWriter, outage: &Outage) {
+    text.heading("outage");
+    text.quoted("start", &outage.start);
+    text.list_unless_empty("nodes", &outage.nodes);
+    text.list_unless_empty("risks", &outage.risks);
+    text.quoted("duration", Span(outage.duration));
+    if let Some(every) = outage.every {
+        text.quoted("every", Span(every));
+    }
+    text.quoted("reason", &outage.reason);
+}
+
+#[derive(Default)]
+struct TextWriter(String);
+
+impl TextWriter {
+    fn heading(&mut self, name: &str) {
+        self.line(format_args!("\n[[{name}]]"));
+    }
+
+    fn plain(&mut self, key: &str, value: impl Display) {
+        self.line(format_args!("{key} = {value}"));
+    }
+
+    fn quoted(&mut self, key: &str, value: impl Display) {
+        self.plain(key, quote(&value));
+    }
+
+    fn list<T: Display>(&mut self, key: &str, values: &[T]) {
+        let items: Vec<String> = values.iter().map(|value| quote(value)).collect();
+        self.plain(key, format_args!("[{}]", items.join(", ")));
+    }
+
+    fn list_unless_empty<T: Display>(&mut self, key: &str, values: &[T]) {
+        if !values.is_empty() {
+            self.list(key, values);
+        }
+    }
+
+    fn line(&mut self, line: impl Display) {
+        writeln!(self.0, "{line}").expect("a string takes all that is written to it");
+    }
+}
+
+/// A basic TOML string.
+fn quote(value: &impl Display) -> String {
+    let mut quoted = String::from('"');
+    for letter in value.to_string().chars() {
+        match letter {
+            '"' | '\\' => quoted.extend(['\\', letter]),
+            control if control.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(control))),
+            plain => quoted.push(plain),
+        }
+    }
+    quoted.push('"');
+    quoted
+}

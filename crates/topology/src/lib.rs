@@ -1,0 +1,45 @@
+//! The network of one area as one document: read, checked, written canonically, signed.
+//!
+//! People write `topology.toml`; [`parse`] makes a [`Topology`] of it or reports every fault with line, column and
+//! remedy. An admin's signature makes it a [`SignedTopology`] (`city.topology`), which is the only source of trust:
+//! who may connect, who may administer, whose receipts count. [`Template`] gives the plan of a real city to begin with.
+//!
+//! This crate does not read files, route, or know whether a node is alive. Planned outages are kept and checked here;
+//! what follows from them is decided elsewhere.
+//!
+//! # What is always true
+//!
+//! Of a topology that [`parse`] or [`SignedTopology`] gave:
+//!
+//! 1. Node ids, short codes, keys (of nodes and operators together), QUIC addresses and admin addresses are each
+//!    given once.
+//! 2. Every link joins two different nodes that are there, and no two links join the same two.
+//! 3. There is a hub. The nodes with [`Role::Hub`] and the [`Hub`] entries are the same ones.
+//! 4. Every node has a way to some hub over the links.
+//! 5. Some operator is an [`OperatorRole::Admin`], so that a next version can be signed.
+//! 6. Every node has a QUIC address, every cost is at least 1, every outage strikes something that is there.
+//! 7. `parse(name, topology.to_toml())` gives an equal topology.
+//!
+//! Read first: [`Topology`] (what there is to know) and [`SignedTopology`] (why anybody believes it).
+
+mod canonical;
+mod document;
+mod faults;
+mod parse;
+mod reader;
+mod signed;
+mod suggestion;
+mod template;
+mod topology;
+mod validate;
+mod values;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+pub use faults::{Fault, Faults};
+pub use parse::parse;
+pub use signed::{SignError, SignedTopology, Signer, UntrustedTopology};
+pub use template::{CityPlan, NodeSetup, PlannedNode, Template, UnknownTemplate};
+pub use topology::{Hub, Link, Medium, Node, Operator, OperatorRole, Outage, Place, Power, Role, Topology};

@@ -1,0 +1,234 @@
+//! The network of one area as validated values.
+//!
+//! A [`Topology`] that came from [`parse`](crate::parse) or from a [`SignedTopology`](crate::SignedTopology) holds
+//! what the crate's documentation lists under "What is always true". The fields are public because it is a
+//! document, not a machine: whoever builds one by hand and signs it has it checked there.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use estafet_model::{LinkCost, NodeId, PublicKey, ShortCode};
+
+/// One area: its nodes, the links between them, and who may do what.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Topology {
+    /// The name of the area, for programs: `pekanbaru`.
+    pub area: String,
+    /// The name of the area, for people.
+    pub label: String,
+    /// The highest version with a good signature wins. Counted from 1.
+    pub version: u64,
+    /// The nodes by their ids.
+    pub nodes: BTreeMap<NodeId, Node>,
+    /// The links, by their ends.
+    pub links: Vec<Link>,
+    /// The hubs, by their nodes.
+    pub hubs: Vec<Hub>,
+    /// The people who may look, operate and administer, by their ids.
+    pub operators: Vec<Operator>,
+    /// What is known beforehand to go dark, by its start.
+    pub outages: Vec<Outage>,
+}
+
+impl Topology {
+    /// The node of that name.
+    #[must_use]
+    pub fn node(&self, id: &NodeId) -> Option<&Node> {
+        self.nodes.get(id)
+    }
+
+    /// The node whose slips begin with `code`.
+    #[must_use]
+    pub fn node_by_code(&self, code: ShortCode) -> Option<&Node> {
+        self.nodes.values().find(|node| node.code == code)
+    }
+
+    /// The node that holds `key`, such as the peer at the other end of a session.
+    #[must_use]
+    pub fn node_by_key(&self, key: &PublicKey) -> Option<&Node> {
+        self.nodes.values().find(|node| node.key == *key)
+    }
+
+    /// The operator who holds `key`.
+    #[must_use]
+    pub fn operator_by_key(&self, key: &PublicKey) -> Option<&Operator> {
+        self.operators.iter().find(|operator| operator.key == *key)
+    }
+
+    /// The nodes at the other ends of a node's links, each with its link. None for a node that is not there.
+    pub fn neighbors(&self, id: &NodeId) -> impl Iterator<Item = (&NodeId, &Link)> {
+        self.links.iter().filter_map(move |link| link.other_end(id).map(|neighbor| (neighbor, link)))
+    }
+
+    /// The nodes that commit records.
+    pub fn hub_ids(&self) -> impl Iterator<Item = &NodeId> {
+        self.hubs.iter().map(|hub| &hub.node)
+    }
+
+    /// Brings what has no order of its own into the order of the canonical text.
+    pub(crate) fn sort(&mut self) {
+        for node in self.nodes.values_mut() {
+            sort_names(&mut node.risks);
+        }
+        for link in &mut self.links {
+            link.ends.sort();
+            sort_names(&mut link.risks);
+        }
+        for outage in &mut self.outages {
+            sort_names(&mut outage.nodes);
+            sort_names(&mut outage.risks);
+        }
+        self.links.sort_by(|left, right| left.ends.cmp(&right.ends));
+        self.hubs.sort_by(|left, right| left.node.cmp(&right.node));
+        self.operators.sort_by(|left, right| left.id.cmp(&right.id));
+        self.outages.sort();
+    }
+}
+
+fn sort_names<T: Ord>(names: &mut Vec<T>) {
+    names.sort();
+    names.dedup();
+}
+
+/// One relay with its own key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// Its name, for ever.
+    pub id: NodeId,
+    /// The beginning of its slips.
+    pub code: ShortCode,
+    /// Its name, for people.
+    pub label: String,
+    /// The region code of today. Codes move, so this identifies nothing.
+    pub region: Option<String>,
+    /// What it does.
+    pub role: Role,
+    /// The key it proves itself with.
+    pub key: PublicKey,
+    /// Where it listens for neighbors (QUIC), first choice first. At least one.
+    pub addresses: Vec<SocketAddr>,
+    /// Where it listens for operators (gRPC).
+    pub admin: SocketAddr,
+    /// Where it stands.
+    pub place: Option<Place>,
+    /// What feeds it.
+    pub power: Option<Power>,
+    /// What it fails together with.
+    pub risks: Vec<String>,
+}
+
+/// What a node does in the area.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// A main server: commits records and gives receipts.
+    Hub,
+    /// An office: accepts records and passes on those of others.
+    Relay,
+}
+
+/// A point on Earth (WGS 84).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Place {
+    /// Degrees north, -90 to 90.
+    pub latitude: f64,
+    /// Degrees east, -180 to 180.
+    pub longitude: f64,
+}
+
+/// The power of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Power {
+    /// How long the battery lasts after the mains are gone, in minutes.
+    pub ups_minutes: u32,
+}
+
+/// A configured edge between two nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// The two nodes, in order.
+    pub ends: [NodeId; 2],
+    /// What carries it.
+    pub medium: Medium,
+    /// What it costs to use when it behaves well.
+    pub cost: LinkCost,
+    /// What it can carry, in bits per second.
+    pub capacity_bits_per_second: Option<u64>,
+    /// What it fails together with.
+    pub risks: Vec<String>,
+}
+
+impl Link {
+    /// The node at the other end, or nothing if `id` is at neither.
+    #[must_use]
+    pub fn other_end(&self, id: &NodeId) -> Option<&NodeId> {
+        match &self.ends {
+            [first, second] if first == id => Some(second),
+            [first, second] if second == id => Some(first),
+            _ => None,
+        }
+    }
+}
+
+/// What carries a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Medium {
+    /// Glass.
+    Fiber,
+    /// A point-to-point radio, such as a 5 GHz bridge between two masts.
+    Radio,
+    /// A mobile network.
+    Cellular,
+    /// Telephone wire.
+    Copper,
+    /// A satellite.
+    Satellite,
+}
+
+/// A main server of the area.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hub {
+    /// The node, whose role is [`Role::Hub`].
+    pub node: NodeId,
+    /// The key that payloads are sealed to, as text.
+    pub seal_key: Option<String>,
+}
+
+/// A person (or a program of theirs) who may use the admin side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operator {
+    /// The name, written like a node id.
+    pub id: String,
+    /// The key they prove themselves with.
+    pub key: PublicKey,
+    /// What they may do.
+    pub role: OperatorRole,
+}
+
+/// What an operator may do. Each role includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OperatorRole {
+    /// Looks.
+    Viewer,
+    /// Also drains nodes, retries records, mutes alarms.
+    Operator,
+    /// Also signs topologies.
+    Admin,
+}
+
+/// Something that is known beforehand to go dark, such as a line of the blackout calendar.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Outage {
+    /// When it begins the first time, as RFC 3339 text with an offset.
+    pub start: String,
+    /// The nodes that go dark.
+    pub nodes: Vec<NodeId>,
+    /// The shared risks that strike: everything that names one of them goes dark.
+    pub risks: Vec<String>,
+    /// How long it lasts each time, in whole seconds.
+    pub duration: Duration,
+    /// How often it comes again, from start to start, in whole seconds.
+    pub every: Option<Duration>,
+    /// Why, for people.
+    pub reason: String,
+}

@@ -1,0 +1,360 @@
+//! Frames of the control stream.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use estafet_model::{Class, Epoch, HeaderDigest, NodeId, PAYLOAD_BYTES_MAX, ReceiptKey, RecordId, Seq};
+use prost::Message;
+
+use crate::proto;
+use crate::proto::control_frame::Frame as Raw;
+
+/// A longer control frame is refused before it is read. Senders split what could grow beyond.
+pub const CONTROL_FRAME_BYTES_MAX: usize = 1 << 20;
+
+/// The neighbor sent something that is no frame.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadFrame {
+    /// Not Protocol Buffers.
+    #[error("the neighbor sent an undecodable frame: {0}")]
+    Undecodable(#[from] prost::DecodeError),
+    /// A field that must be there is not, or is out of its bounds.
+    #[error("the neighbor sent a frame with a bad {0}")]
+    Field(&'static str),
+}
+
+/// One message on the control stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// The first from each side.
+    Hello(Hello),
+    /// I am alive.
+    Heartbeat,
+    /// The sequence numbers of all LSAs the sender has.
+    LsdbSummary(Vec<(NodeId, u64)>),
+    /// LSAs, canonical and signed.
+    Lsas(Vec<Bytes>),
+    /// What the sender knows receipted; to be answered with `Receipts`.
+    ReceiptSummary(Vec<ReceiptVersion>),
+    /// Receipts, canonical and signed.
+    Receipts(Vec<Bytes>),
+    /// Records the sender would hand over.
+    Offers(Vec<Offer>),
+    /// Answers to offers, or to records that came without one.
+    Answers(Vec<Answer>),
+    /// Records that are durable with the sender.
+    Acceptances(Vec<RecordId>),
+}
+
+/// Who is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// The sender's node id; must be the one its key belongs to.
+    pub node: NodeId,
+    /// Drawn at random at each start.
+    pub boot: u64,
+    /// The version of the topology in force at the sender.
+    pub topology_version: u64,
+}
+
+/// How much of one (hub, origin, epoch) is known receipted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiptVersion {
+    /// Whom the receipt speaks of.
+    pub key: ReceiptKey,
+    /// How many records it covers.
+    pub count: u64,
+}
+
+/// A record that the sender would hand over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// Which record.
+    pub id: RecordId,
+    /// How urgent.
+    pub class: Class,
+    /// How long its payload is.
+    pub payload_bytes: u32,
+    /// The hash of its header.
+    pub digest: HeaderDigest,
+}
+
+/// The answer to an offer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Which record.
+    pub id: RecordId,
+    /// What the receiver wants done.
+    pub verdict: Verdict,
+}
+
+/// What the receiver of an offer says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Send it.
+    Want,
+    /// It is durable here, or receipted.
+    Have,
+    /// Offer it again later.
+    Wait(Duration),
+    /// Do not offer it again soon; somebody must look.
+    Never(NeverReason),
+}
+
+/// Why a record is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NeverReason {
+    /// The origin is not in the receiver's topology.
+    UnknownOrigin,
+    /// The header is not signed by its origin.
+    ForgedHeader,
+    /// The payload is not the one the header speaks of.
+    WrongPayload,
+    /// Another record has this id.
+    Conflict,
+}
+
+impl NeverReason {
+    /// The reason in words.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NeverReason::UnknownOrigin => "its topology does not know the origin",
+            NeverReason::ForgedHeader => "the header is not signed by its origin",
+            NeverReason::WrongPayload => "the payload does not match the header",
+            NeverReason::Conflict => "another record has the same id there",
+        }
+    }
+}
+
+impl Frame {
+    /// The frame as bytes, with its length in front.
+    ///
+    /// # Panics
+    /// If the frame is longer than [`CONTROL_FRAME_BYTES_MAX`]; senders split lists well below it.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let frame = proto::ControlFrame { frame: Some(self.to_raw()) };
+        let length = frame.encoded_len();
+        assert!(length <= CONTROL_FRAME_BYTES_MAX, "a control frame of {length} bytes would be refused");
+        let mut buffer = BytesMut::with_capacity(length + 4);
+        buffer.extend_from_slice(&u32::try_from(length).expect("checked above").to_le_bytes());
+        frame.encode(&mut buffer).expect("the buffer grows");
+        buffer.freeze()
+    }
+
+    /// Reads a frame without its length.
+    pub fn decode(bytes: Bytes) -> Result<Self, BadFrame> {
+        let raw = proto::ControlFrame::decode(bytes)?.frame.ok_or(BadFrame::Field("frame kind"))?;
+        Ok(match raw {
+            Raw::Hello(hello) => Frame::Hello(Hello {
+                node: node_id(&hello.node)?,
+                boot: hello.boot,
+                topology_version: hello.topology_version,
+            }),
+            Raw::Heartbeat(_) => Frame::Heartbeat,
+            Raw::LsdbSummary(summary) => Frame::LsdbSummary(
+                summary
+                    .versions
+                    .iter()
+                    .map(|version| Ok((node_id(&version.origin)?, version.sequence)))
+                    .collect::<Result<_, BadFrame>>()?,
+            ),
+            Raw::Lsas(lsas) => Frame::Lsas(lsas.lsas),
+            Raw::ReceiptSummary(summary) => {
+                Frame::ReceiptSummary(summary.versions.iter().map(receipt_version).collect::<Result<_, _>>()?)
+            }
+            Raw::Receipts(receipts) => Frame::Receipts(receipts.receipts),
+            Raw::Offers(offers) => Frame::Offers(offers.offers.iter().map(offer).collect::<Result<_, _>>()?),
+            Raw::Answers(answers) => Frame::Answers(answers.answers.iter().map(answer).collect::<Result<_, _>>()?),
+            Raw::Acceptances(acceptances) => {
+                Frame::Acceptances(acceptances.ids.iter().map(record_id).collect::<Result<_, _>>()?)
+            }
+        })
+    }
+
+    fn to_raw(&self) -> Raw {
+        match self {
+            Frame::Hello(hello) => Raw::Hello(proto::Hello {
+                node: hello.node.to_string(),
+                boot: hello.boot,
+                topology_version: hello.topology_version,
+            }),
+            Frame::Heartbeat => Raw::Heartbeat(proto::Heartbeat {}),
+            Frame::LsdbSummary(versions) => Raw::LsdbSummary(proto::LsdbSummary {
+                versions: versions
+                    .iter()
+                    .map(|(origin, sequence)| proto::LsaVersion { origin: origin.to_string(), sequence: *sequence })
+                    .collect(),
+            }),
+            Frame::Lsas(lsas) => Raw::Lsas(proto::Lsas { lsas: lsas.clone() }),
+            Frame::ReceiptSummary(versions) => Raw::ReceiptSummary(proto::ReceiptSummary {
+                versions: versions
+                    .iter()
+                    .map(|version| proto::ReceiptVersion {
+                        hub: version.key.hub.to_string(),
+                        origin: version.key.origin.to_string(),
+                        epoch: version.key.epoch.get().into(),
+                        count: version.count,
+                    })
+                    .collect(),
+            }),
+            Frame::Receipts(receipts) => Raw::Receipts(proto::Receipts { receipts: receipts.clone() }),
+            Frame::Offers(offers) => Raw::Offers(proto::Offers {
+                offers: offers
+                    .iter()
+                    .map(|offer| proto::Offer {
+                        id: Some(raw_record_id(&offer.id)),
+                        class: offer.class as u32,
+                        payload_bytes: offer.payload_bytes,
+                        header_digest: Bytes::copy_from_slice(&offer.digest.0),
+                    })
+                    .collect(),
+            }),
+            Frame::Answers(answers) => {
+                Raw::Answers(proto::Answers { answers: answers.iter().map(raw_answer).collect() })
+            }
+            Frame::Acceptances(ids) => {
+                Raw::Acceptances(proto::Acceptances { ids: ids.iter().map(raw_record_id).collect() })
+            }
+        }
+    }
+}
+
+fn node_id(text: &str) -> Result<NodeId, BadFrame> {
+    text.parse().map_err(|_| BadFrame::Field("node id"))
+}
+
+fn receipt_version(raw: &proto::ReceiptVersion) -> Result<ReceiptVersion, BadFrame> {
+    let epoch = u16::try_from(raw.epoch).ok().and_then(Epoch::new).ok_or(BadFrame::Field("epoch"))?;
+    let key = ReceiptKey { hub: node_id(&raw.hub)?, origin: node_id(&raw.origin)?, epoch };
+    Ok(ReceiptVersion { key, count: raw.count })
+}
+
+pub(crate) fn record_id(raw: &proto::RecordId) -> Result<RecordId, BadFrame> {
+    Ok(RecordId {
+        origin: node_id(&raw.origin)?,
+        epoch: u16::try_from(raw.epoch).ok().and_then(Epoch::new).ok_or(BadFrame::Field("epoch"))?,
+        seq: Seq::new(raw.seq).ok_or(BadFrame::Field("sequence number"))?,
+    })
+}
+
+pub(crate) fn raw_record_id(id: &RecordId) -> proto::RecordId {
+    proto::RecordId { origin: id.origin.to_string(), epoch: id.epoch.get().into(), seq: id.seq.get() }
+}
+
+fn offer(raw: &proto::Offer) -> Result<Offer, BadFrame> {
+    let class = usize::try_from(raw.class).ok().and_then(|class| Class::ALL.get(class));
+    let digest = <[u8; 32]>::try_from(raw.header_digest.as_ref()).map_err(|_| BadFrame::Field("header digest"))?;
+    if raw.payload_bytes > PAYLOAD_BYTES_MAX {
+        return Err(BadFrame::Field("payload length"));
+    }
+    Ok(Offer {
+        id: record_id(raw.id.as_ref().ok_or(BadFrame::Field("record id"))?)?,
+        class: *class.ok_or(BadFrame::Field("class"))?,
+        payload_bytes: raw.payload_bytes,
+        digest: HeaderDigest(digest),
+    })
+}
+
+fn answer(raw: &proto::Answer) -> Result<Answer, BadFrame> {
+    use proto::answer::Verdict as RawVerdict;
+    use proto::never::Reason;
+    let verdict = match raw.verdict.as_ref().ok_or(BadFrame::Field("verdict"))? {
+        RawVerdict::Want(_) => Verdict::Want,
+        RawVerdict::Have(_) => Verdict::Have,
+        RawVerdict::Wait(wait) => Verdict::Wait(Duration::from_millis(wait.delay_ms.into())),
+        RawVerdict::Never(never) => Verdict::Never(match never.reason() {
+            Reason::UnknownOrigin => NeverReason::UnknownOrigin,
+            Reason::ForgedHeader => NeverReason::ForgedHeader,
+            Reason::WrongPayload => NeverReason::WrongPayload,
+            Reason::Conflict => NeverReason::Conflict,
+            Reason::Unspecified => return Err(BadFrame::Field("reason")),
+        }),
+    };
+    Ok(Answer { id: record_id(raw.id.as_ref().ok_or(BadFrame::Field("record id"))?)?, verdict })
+}
+
+fn raw_answer(answer: &Answer) -> proto::Answer {
+    use proto::answer::Verdict as RawVerdict;
+    use proto::never::Reason;
+    let verdict = match answer.verdict {
+        Verdict::Want => RawVerdict::Want(proto::Want {}),
+        Verdict::Have => RawVerdict::Have(proto::Have {}),
+        Verdict::Wait(delay) => {
+            RawVerdict::Wait(proto::Wait { delay_ms: u32::try_from(delay.as_millis()).unwrap_or(u32::MAX) })
+        }
+        Verdict::Never(reason) => {
+            let reason = match reason {
+                NeverReason::UnknownOrigin => Reason::UnknownOrigin,
+                NeverReason::ForgedHeader => Reason::ForgedHeader,
+                NeverReason::WrongPayload => Reason::WrongPayload,
+                NeverReason::Conflict => Reason::Conflict,
+            };
+            RawVerdict::Never(proto::Never { reason: reason.into() })
+        }
+    };
+    proto::Answer { id: Some(raw_record_id(&answer.id)), verdict: Some(verdict) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id() -> RecordId {
+        "sail.3.7".parse().unwrap()
+    }
+
+    fn frames() -> Vec<Frame> {
+        let node: NodeId = "sail".parse().unwrap();
+        let key = ReceiptKey { hub: "induk".parse().unwrap(), origin: node.clone(), epoch: Epoch::new(3).unwrap() };
+        let verdicts = [
+            Verdict::Want,
+            Verdict::Have,
+            Verdict::Wait(Duration::from_millis(250)),
+            Verdict::Never(NeverReason::UnknownOrigin),
+            Verdict::Never(NeverReason::ForgedHeader),
+            Verdict::Never(NeverReason::WrongPayload),
+            Verdict::Never(NeverReason::Conflict),
+        ];
+        vec![
+            Frame::Hello(Hello { node: node.clone(), boot: u64::MAX, topology_version: 4 }),
+            Frame::Heartbeat,
+            Frame::LsdbSummary(vec![(node, 12)]),
+            Frame::Lsas(vec![Bytes::from_static(b"lsa")]),
+            Frame::ReceiptSummary(vec![ReceiptVersion { key, count: 100 }]),
+            Frame::Receipts(vec![]),
+            Frame::Offers(vec![Offer {
+                id: id(),
+                class: Class::Urgent,
+                payload_bytes: 9,
+                digest: HeaderDigest([4; 32]),
+            }]),
+            Frame::Answers(verdicts.map(|verdict| Answer { id: id(), verdict }).to_vec()),
+            Frame::Acceptances(vec![id()]),
+        ]
+    }
+
+    #[test]
+    fn every_frame_survives_the_wire() {
+        for frame in frames() {
+            assert_eq!(Frame::decode(frame.encode().slice(4..)), Ok(frame));
+        }
+    }
+
+    #[test]
+    fn damage_is_an_error_never_a_panic() {
+        for frame in frames() {
+            let bytes = frame.encode().slice(4..);
+            for bit in 0..bytes.len() * 8 {
+                let mut damaged = bytes.to_vec();
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                let _verdict = Frame::decode(Bytes::from(damaged));
+            }
+            for length in 0..bytes.len() {
+                let _verdict = Frame::decode(bytes.slice(..length));
+            }
+        }
+        assert_eq!(Frame::decode(Bytes::new()), Err(BadFrame::Field("frame kind")));
+    }
+}

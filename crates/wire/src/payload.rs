@@ -1,0 +1,112 @@
+//! Pieces of payload. Their bytes do not pass through Protocol Buffers, so that they are never copied for it.
+//!
+//! ```text
+//! u32 LE  length of the head
+//! u32 LE  length of the piece, at most CHUNK_BYTES
+//! bytes   head (PayloadPiece in session.proto)
+//! bytes   piece
+//! ```
+
+use bytes::{Bytes, BytesMut};
+use estafet_model::{CHUNK_BYTES, RecordId};
+use prost::Message;
+
+use crate::control::{BadFrame, raw_record_id, record_id};
+use crate::proto;
+
+/// A longer head is refused before it is read: a signed header is under 1 KiB.
+pub const PIECE_META_BYTES_MAX: usize = 4096;
+
+/// The two lengths in front of a piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PieceLengths {
+    /// Bytes of the head.
+    pub head: usize,
+    /// Bytes of the piece.
+    pub piece: usize,
+}
+
+impl PieceLengths {
+    /// How many bytes the lengths take.
+    pub const BYTES: usize = 8;
+
+    /// Reads the lengths and checks their bounds.
+    pub fn decode(bytes: [u8; Self::BYTES]) -> Result<Self, BadFrame> {
+        let [a, b, c, d, e, f, g, h] = bytes;
+        let lengths =
+            Self { head: u32::from_le_bytes([a, b, c, d]) as usize, piece: u32::from_le_bytes([e, f, g, h]) as usize };
+        if lengths.head > PIECE_META_BYTES_MAX || lengths.piece > CHUNK_BYTES {
+            return Err(BadFrame::Field("piece length"));
+        }
+        Ok(lengths)
+    }
+}
+
+/// Which piece of which record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PieceHead {
+    /// The record's signed header in canonical form; with piece 0 and only there.
+    pub signed_header: Option<Bytes>,
+    /// Which record.
+    pub id: RecordId,
+    /// Which chunk of its payload.
+    pub index: u32,
+}
+
+impl PieceHead {
+    /// The lengths and the head; the piece itself follows them on the stream.
+    ///
+    /// # Panics
+    /// If `piece_bytes` is more than a chunk.
+    #[must_use]
+    pub fn encode(&self, piece_bytes: usize) -> Bytes {
+        assert!(piece_bytes <= CHUNK_BYTES, "a piece is at most a chunk");
+        let head = proto::PayloadPiece {
+            signed_header: self.signed_header.clone().unwrap_or_default(),
+            id: Some(raw_record_id(&self.id)),
+            index: self.index,
+        };
+        let length = head.encoded_len();
+        let mut buffer = BytesMut::with_capacity(PieceLengths::BYTES + length);
+        buffer.extend_from_slice(&u32::try_from(length).expect("a head is small").to_le_bytes());
+        buffer.extend_from_slice(&u32::try_from(piece_bytes).expect("checked above").to_le_bytes());
+        head.encode(&mut buffer).expect("the buffer grows");
+        buffer.freeze()
+    }
+
+    /// Reads a head without the lengths.
+    pub fn decode(bytes: Bytes) -> Result<Self, BadFrame> {
+        let head = proto::PayloadPiece::decode(bytes)?;
+        let signed_header = Some(head.signed_header).filter(|header| !header.is_empty());
+        if signed_header.is_some() != (head.index == 0) {
+            return Err(BadFrame::Field("signed header"));
+        }
+        Ok(Self {
+            signed_header,
+            id: record_id(head.id.as_ref().ok_or(BadFrame::Field("record id"))?)?,
+            index: head.index,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_survives_the_wire() {
+        for (header, index) in [(Some(Bytes::from_static(b"header")), 0), (None, 3)] {
+            let head = PieceHead { signed_header: header, id: "sail.3.7".parse().unwrap(), index };
+            let bytes = head.encode(70_000);
+            let lengths = PieceLengths::decode(bytes[..8].try_into().unwrap()).unwrap();
+            assert_eq!(lengths, PieceLengths { head: bytes.len() - 8, piece: 70_000 });
+            assert_eq!(PieceHead::decode(bytes.slice(8..)), Ok(head));
+        }
+    }
+
+    #[test]
+    fn over_long_lengths_are_refused_before_anything_is_allocated() {
+        assert!(PieceLengths::decode([0xff; 8]).is_err());
+        assert!(PieceLengths::decode([1, 0, 0, 0, 1, 0, 4, 0]).is_err());
+    }
+}
