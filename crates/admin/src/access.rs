@@ -9,8 +9,8 @@ use estafet_model::PublicKey;
 use estafet_topology::OperatorRole;
 use futures_util::future::{Either, Ready, ready};
 use tonic::Status;
-use tonic::codegen::http::{Request, Response};
 use tonic::codegen::Service;
+use tonic::codegen::http::{Request, Response};
 use tower::Layer;
 
 use crate::caller::Caller;
@@ -123,6 +123,23 @@ fn needed_role(method: &str) -> Option<OperatorRole> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_table_says_what_the_api_promises() {
+        let mut promised = None;
+        let mut methods = 0;
+        for line in include_str!("../../../proto/estafet/admin/v1/admin.proto").lines().map(str::trim) {
+            if let Some((_, role)) = line.split_once("Needs the role ") {
+                promised = Some(role.trim_end_matches('.'));
+            }
+            if let Some((name, _)) = line.strip_prefix("rpc ").and_then(|rest| rest.split_once('(')) {
+                let needed = needed_role(&format!("/estafet.admin.v1.Admin/{name}")).map(|role| role.to_string());
+                assert_eq!(needed.as_deref(), promised.take(), "{name}");
+                methods += 1;
+            }
+        }
+        assert!(methods >= 8, "only {methods} methods were found");
+    }
 
     #[test]
     fn what_the_table_does_not_name_is_refused() {

@@ -19,7 +19,8 @@ impl Caller {
     pub fn by_key(topology: &Topology, key: &PublicKey) -> Option<Self> {
         let operator =
             topology.operator_by_key(key).map(|operator| Self { role: operator.role, name: operator.id.clone() });
-        let node = || topology.node_by_key(key).map(|node| Self { role: OperatorRole::Viewer, name: node.id.to_string() });
+        let node =
+            || topology.node_by_key(key).map(|node| Self { role: OperatorRole::Viewer, name: node.id.to_string() });
         operator.or_else(node)
     }
 

@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use estafet_model::PublicKey;
 use estafet_tls::{Identity, TlsError};
@@ -87,11 +88,11 @@ where
         async move { dialing.await.map(TokioIo::new) }
     });
     // The name stands in the `:authority` of requests and is not looked up.
-    let endpoint = Endpoint::from_static("http://admin.estafet");
-    let channel = endpoint
-        .connect_with_connector(connector)
-        .await
-        .map_err(|error| ConnectError::no_answer(&node, &error))?;
+    let endpoint = Endpoint::from_static("http://admin.estafet")
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+    let channel =
+        endpoint.connect_with_connector(connector).await.map_err(|error| ConnectError::no_answer(&node, &error))?;
     HealthClient::new(channel.clone())
         .check(HealthCheckRequest::default())
         .await
@@ -107,3 +108,7 @@ fn root_cause(error: &dyn Error) -> String {
     }
     cause.to_string()
 }
+
+/// A node that loses its power says nothing; whoever tails it must notice nevertheless.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);

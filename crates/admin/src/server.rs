@@ -49,7 +49,8 @@ pub enum ServeError {
 /// Serves `service` until `shutdown` is done, then lets running requests finish for a moment.
 ///
 /// `callers` says who a key belongs to by the topology in force ([`Caller::by_key`]). It is asked at each handshake,
-/// where a stranger is refused, and again for each request, so that a revoked key loses its open connections' worth.
+/// where a stranger is refused, and again for each request, so that a revoked key gets nothing more over a
+/// connection that it still has.
 pub async fn serve<S: Admin>(
     service: S,
     listeners: Listeners,

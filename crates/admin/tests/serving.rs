@@ -179,11 +179,8 @@ async fn the_unix_socket_is_private_and_gives_every_right() {
 async fn reflection_lists_the_services() {
     let server = Running::start().await;
     let path = server.folder.path().join("admin.sock");
-    let channel = tonic::transport::Endpoint::from_shared(format!("unix://{}", path.display()))
-        .unwrap()
-        .connect()
-        .await
-        .unwrap();
+    let channel =
+        tonic::transport::Endpoint::from_shared(format!("unix://{}", path.display())).unwrap().connect().await.unwrap();
     let question = ServerReflectionRequest {
         host: String::new(),
         message_request: Some(MessageRequest::ListServices(String::new())),

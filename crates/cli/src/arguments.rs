@@ -7,6 +7,7 @@ use clap_complete::Shell;
 use estafet_model::NodeId;
 use estafet_topology::Template;
 
+use crate::demo::DemoOptions;
 use crate::record_name::RecordName;
 
 const EXIT_CODES: &str = "\
@@ -124,6 +125,8 @@ pub enum Command {
         #[arg(long, value_name = "NUMBER", default_value_t = 0)]
         from: u64,
     },
+    /// Run a city of real relays on this machine, cut the power of one, and show that nothing is lost.
+    Demo(DemoOptions),
     /// Print the completions for a shell.
     Completions {
         /// The shell.

@@ -3,13 +3,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use estafet_admin::ConnectError;
 use estafet_model::{KeyError, NodeId};
 use estafet_tls::TlsError;
-use estafet_topology::{Faults, SignError, UntrustedTopology};
+use estafet_topology::{Faults, SignError};
 use miette::Diagnostic;
 use tonic::{Code, Status};
 
+use crate::demo::DemoFailure;
 use crate::reach::Silence;
 
 /// A command that could do its work.
@@ -80,14 +80,13 @@ pub enum Failure {
     #[diagnostic(transparent)]
     Faults(#[from] Faults),
     /// The signed topology is not to be believed.
-    #[error("failed to trust {}: {error}", path.display())]
+    #[error("failed to trust {}", path.display())]
     Untrusted {
         /// The file.
         path: PathBuf,
-        /// Why.
-        #[source]
+        /// Why: an [`UntrustedTopology`](estafet_topology::UntrustedTopology).
         #[diagnostic_source]
-        error: Box<UntrustedTopology>,
+        error: Box<dyn Diagnostic + Send + Sync>,
     },
     /// The topology was not signed.
     #[error(transparent)]
@@ -139,10 +138,6 @@ pub enum Failure {
     #[error("no node answered{}", list(.0))]
     #[diagnostic(help("see that a relay runs (`estafet-relay run --config DIR/nodes/ID/relay.toml`)"))]
     NobodyAnswered(Vec<Silence>),
-    /// A node's Unix socket could not be reached.
-    #[error(transparent)]
-    #[diagnostic(help("see that the relay runs, and that you may open its socket"))]
-    Socket(ConnectError),
     /// A node refused or failed.
     #[error("{node} answered: {}", status.message())]
     #[diagnostic(help("{}", remedy(status)))]
@@ -152,6 +147,10 @@ pub enum Failure {
         /// What it said.
         status: Box<Status>,
     },
+    /// The demo could not be carried through.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Demo(#[from] DemoFailure),
     /// What came is not what was committed.
     #[error("{node} sent a damaged record: {what}")]
     #[diagnostic(help("nothing was written; fetch again, and if it stays so have the hub's store verified"))]
@@ -170,7 +169,7 @@ impl Failure {
         match self {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::NoCity => 2,
-            Self::NobodyAnswered(_) | Self::Socket(_) => 3,
+            Self::NobodyAnswered(_) => 3,
             Self::Refused { status, .. } if is_silence(status) => 3,
             _ => 1,
         }
@@ -207,6 +206,14 @@ fn remedy(status: &Status) -> &'static str {
     }
 }
 
+/// The first few: in a dark city all say the same.
 fn list(silences: &[Silence]) -> String {
-    silences.iter().map(|silence| format!("\n  {}: {}", silence.node, silence.reason)).collect()
+    let line = |silence: &Silence| format!("\n  {}: {}", silence.node, silence.reason);
+    let mut text: String = silences.iter().take(SILENCES_SHOWN).map(line).collect();
+    if silences.len() > SILENCES_SHOWN {
+        text += &format!("\n  and {} more", silences.len() - SILENCES_SHOWN);
+    }
+    text
 }
+
+const SILENCES_SHOWN: usize = 3;

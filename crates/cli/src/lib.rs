@@ -9,6 +9,7 @@
 mod arguments;
 mod city;
 pub mod commands;
+pub mod demo;
 mod failure;
 pub mod init;
 mod moment;

@@ -33,6 +33,15 @@ impl<'a> Output<'a> {
         self.out
     }
 
+    /// Writes the answer as JSON, or as `print` writes it for people.
+    pub fn answer<T: Serialize>(
+        &mut self,
+        answer: &T,
+        print: impl FnOnce(&T, &mut Self) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        if self.json { self.object(answer) } else { print(answer, self) }
+    }
+
     /// Writes one line of JSON. It is flushed, so that whoever reads a pipe has it at once.
     pub fn object(&mut self, object: &impl Serialize) -> Result<(), Failure> {
         let line = serde_json::to_string(object).map_err(|error| Failure::Output(error.into()))?;

@@ -22,9 +22,8 @@ pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
 /// Writes a file that everybody may read, in place of what was there: after a cut it is the old one or the new one.
 pub(crate) fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     let write = || {
-        let mut file = tempfile::Builder::new()
-            .permissions(Permissions::from_mode(0o644))
-            .tempfile_in(folder_of(path))?;
+        let mut file =
+            tempfile::Builder::new().permissions(Permissions::from_mode(0o644)).tempfile_in(folder_of(path))?;
         file.write_all(text.as_bytes())?;
         finish(file, path)
     };

@@ -250,8 +250,10 @@ impl Custody {
             }
             if !self.receipts.is_hub() {
                 self.outbound.hold(now, record);
-            } else if self.receipts.commit(now, record.map(|record| record.id)) {
-                self.outputs.push_back(CustodyOutput::Event(CustodyEvent::Committed(id)));
+            } else {
+                let new = self.receipts.commit(now, record.map(|record| record.id));
+                let event = if new { CustodyEvent::Committed(id) } else { CustodyEvent::CommittedTwice };
+                self.outputs.push_back(CustodyOutput::Event(event));
             }
         }
         for (to, ids) in accepted {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use estafet_model::{Class, Durable, HeaderDigest, NodeId, Now, PayloadHash, RecordId, Seq, SeqRanges, UnixMillis};
 use estafet_wire::{Frame, NeverReason, Offer};
 
-use crate::output::{CustodyEvent, CustodyOutput, HeldForCarry};
+use crate::output::{CustodyEvent, CustodyOutput};
 
 /// Payloads up to this size travel without being offered first: the offer's round trip would cost more than a
 /// duplicate does.
@@ -285,7 +285,7 @@ impl Outbound {
     pub(crate) fn wanted(&mut self, id: &RecordId, by: &NodeId, outputs: &mut VecDeque<CustodyOutput>) {
         if self.is_offered_to(id, by) {
             let class = self.records[id].record.class;
-            outputs.push_back(CustodyOutput::Carry { to: by.clone(), record: HeldForCarry { id: id.clone(), class } });
+            outputs.push_back(CustodyOutput::Carry { to: by.clone(), id: id.clone(), class });
         }
     }
 
@@ -362,7 +362,7 @@ impl Outbound {
                     digest: record.digest,
                 });
             } else {
-                outputs.push_back(CustodyOutput::Carry { to, record: HeldForCarry { id, class: record.class } });
+                outputs.push_back(CustodyOutput::Carry { to, id, class: record.class });
             }
         }
         for (to, offers) in offers {

@@ -1,7 +1,7 @@
 //! What custody asks its driver to do.
 
 use bytes::Bytes;
-use estafet_model::{ChunkHash, HeaderDigest, NodeId, RecordId, SignedHeader, SignedReceipt};
+use estafet_model::{ChunkHash, Class, HeaderDigest, NodeId, RecordId, SignedHeader, SignedReceipt};
 use estafet_wire::{Frame, NeverReason};
 
 /// Names the chunks of one payload while they arrive. Unique per run of a process.
@@ -23,7 +23,9 @@ pub enum CustodyOutput {
         /// The neighbor.
         to: NodeId,
         /// Which record.
-        record: HeldForCarry,
+        id: RecordId,
+        /// Its class: which stream it takes.
+        class: Class,
     },
     /// Append a record to the store, and say `stored` or `store_failed`.
     Store(Box<StoreRecord>),
@@ -57,15 +59,6 @@ pub enum CustodyOutput {
     Event(CustodyEvent),
 }
 
-/// What the driver needs to stream a record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeldForCarry {
-    /// Which record.
-    pub id: RecordId,
-    /// Its class: which stream it takes.
-    pub class: estafet_model::Class,
-}
-
 /// A record to be made durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreRecord {
@@ -93,6 +86,8 @@ pub enum StorePayload {
 pub enum CustodyEvent {
     /// A hub committed a record.
     Committed(RecordId),
+    /// A hub's store has a record more than once. Duplicates are refused before, so this is a fault.
+    CommittedTwice,
     /// A record that a lost neighbor had been handed waits for another way.
     TakenBack {
         /// The neighbor.

@@ -59,7 +59,7 @@ impl OriginLedger {
 pub struct HubLedger {
     /// How many different records.
     pub committed: u64,
-    /// How many times a record came that was committed before. Duplicates are cheap and expected, not faults.
+    /// How many records are in its store more than once. Duplicates that arrive are refused, so this is 0, or a fault.
     pub committed_twice: u64,
 }
 

@@ -91,6 +91,10 @@ impl Append {
             Append::Put { key, .. } => Item::Put { key: key.clone() },
         }
     }
+
+    pub(crate) fn failed(&self, poisoned: &Poisoned) -> Failed {
+        Failed { item: self.item(), reason: poisoned.clone().into() }
+    }
 }
 
 /// What the caller keeps in memory of each record.

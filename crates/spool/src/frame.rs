@@ -130,11 +130,11 @@ impl Frame {
     pub(crate) fn slices(&mut self) -> Vec<IoSlice<'_>> {
         self.part();
         let padding = &ZEROS[..(self.end() - self.next) as usize];
-        let slice = |part| match part {
+        let slices = self.parts.iter().map(|part| match part {
             Part::Copied(range) => &self.copied[range.clone()],
             Part::Shared(bytes) => bytes.as_ref(),
-        };
-        self.parts.iter().map(slice).chain([padding]).map(IoSlice::new).collect()
+        });
+        slices.chain([padding]).map(IoSlice::new).collect()
     }
 
     fn part(&mut self) {

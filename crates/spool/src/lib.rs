@@ -25,12 +25,15 @@ mod index;
 mod log;
 mod memory_disk;
 mod options;
+mod prepared;
 mod real_disk;
 mod recovery;
 mod segments;
 mod shelf;
 mod spool;
 mod tail;
+mod transfers;
+mod values;
 mod walk;
 mod writer;
 

@@ -1,31 +1,23 @@
 //! The log without a thread: commits, releases, and the books. Deterministic on a deterministic disk.
 
-use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use estafet_model::{
-    CHUNK_BYTES, ChunkHash, Durable, PAYLOAD_BYTES_MAX, RecordId, chunk_count, payload_hash_of_chunks,
-};
+use estafet_model::{Durable, RecordId};
 
-use crate::append::{
-    Append, Done, Extent, Failed, Item, NewRecord, Outcome, Payload, Poisoned, Refusal, StoredRecord, TransferId,
-};
+use crate::append::{Append, Done, Extent, Failed, Item, Outcome, Poisoned, StoredRecord, TransferId};
 use crate::disk::{Disk, DiskFile};
-use crate::format::{
-    ChunkMeta, ChunkPlace, HEAD_BYTES, Kind, META_BYTES_MAX, RecordMeta, encode_put, segment_name, spare_name,
-};
+use crate::format::{ChunkPlace, HEAD_BYTES, Kind, segment_name, spare_name};
 use crate::frame::Frame;
 use crate::index::{Share, shares_of};
 use crate::options::{Fill, SpoolOptions, Usage};
+use crate::prepared::{Prepared, Then};
 use crate::recovery::{OpenError, Recovered, Restored, recover, stored_record};
 use crate::segments::{Segments, Spare};
 use crate::shelf::{ReadError, ReadRecord, Shelf};
-
-/// The keys and values may take this part of a segment, which begins with them.
-const PUTS_PART: u64 = 4;
-const PUTS_BYTES_MIN: u64 = 64 << 10;
+use crate::transfers::Transfers;
+use crate::values::Values;
 
 /// The log on one disk. [`Spool`](crate::Spool) runs it in a thread; the simulator calls it.
 ///
@@ -42,16 +34,10 @@ pub struct Log {
     floor: u32,
     /// What the frame's entries become once they are durable.
     staged: Vec<Staged>,
-    puts: BTreeMap<Bytes, Bytes>,
-    transfers: HashMap<TransferId, BTreeMap<u32, ArrivedChunk>>,
+    values: Values,
+    transfers: Transfers,
     syncs: u64,
     poisoned: Option<Poisoned>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct ArrivedChunk {
-    place: ChunkPlace,
-    bytes: u32,
 }
 
 #[derive(Debug)]
@@ -62,21 +48,6 @@ enum Staged {
     Refused(Failed),
 }
 
-/// An entry that is ready but for its place.
-struct Prepared {
-    kind: Kind,
-    meta: Bytes,
-    payload: Bytes,
-    then: Then,
-}
-
-#[expect(clippy::large_enum_variant, reason = "it lives on the stack for one call")]
-enum Then {
-    Record { meta: RecordMeta, transfer: Option<TransferId> },
-    Chunk { transfer: TransferId, index: u32, hash: ChunkHash },
-    Put { key: Bytes, value: Bytes },
-}
-
 impl Log {
     /// Opens the log, and begins a new segment.
     ///
@@ -84,6 +55,7 @@ impl Log {
     pub fn open(disk: Arc<dyn Disk>, options: SpoolOptions) -> Result<(Self, Recovered), OpenError> {
         let shelf = Arc::new(Shelf::new(disk));
         let Restored { segments, next_generation, failed, syncs, recovered } = recover(&shelf, &options)?;
+        let values = Values::new(recovered.puts.clone(), options.nominal_bytes());
         let mut log = Self {
             options,
             shelf,
@@ -92,8 +64,8 @@ impl Log {
             frame: Frame::of_new_segment(next_generation),
             floor: 0,
             staged: Vec::new(),
-            puts: recovered.puts.clone(),
-            transfers: HashMap::new(),
+            values,
+            transfers: Transfers::default(),
             syncs,
             poisoned: None,
         };
@@ -110,10 +82,13 @@ impl Log {
     /// Stores everything in the batch, in order, and says of each what became of it. Usually one write and one sync.
     pub fn commit(&mut self, batch: Vec<Append>) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(batch.len());
+        if let Some(poisoned) = &self.poisoned {
+            return batch.iter().map(|append| Err(append.failed(poisoned))).collect();
+        }
         let mut batch = batch.into_iter();
         let staged = batch.by_ref().try_for_each(|append| self.stage(append, &mut outcomes));
         if let Err(poisoned) = staged.and_then(|()| self.flush(&mut outcomes)) {
-            outcomes.extend(batch.map(|append| Err(Failed { item: append.item(), reason: poisoned.clone().into() })));
+            outcomes.extend(batch.map(|append| Err(append.failed(&poisoned))));
         }
         outcomes
     }
@@ -129,8 +104,8 @@ impl Log {
 
     /// The chunks of this transfer will not become a record.
     pub fn abort(&mut self, transfer: TransferId) {
-        for chunk in self.transfers.remove(&transfer).unwrap_or_default().into_values() {
-            self.unneed(&[Share::of(chunk.place.extent)]);
+        for chunk in self.transfers.remove(transfer) {
+            self.segments.unneed(Share::of(chunk));
         }
         self.reclaim();
     }
@@ -204,16 +179,14 @@ impl Log {
     /// Adds one item to the frame. Writes the frame first if the segment is full.
     fn stage(&mut self, append: Append, outcomes: &mut Vec<Outcome>) -> Result<(), Poisoned> {
         let item = append.item();
-        let prepared = match self.prepare(append) {
+        let prepared = match Prepared::new(append, &self.transfers, &self.values) {
             Ok(prepared) => prepared,
             Err(refusal) => {
                 self.staged.push(Staged::Refused(Failed { item, reason: refusal.into() }));
                 return Ok(());
             }
         };
-        let length = HEAD_BYTES as usize + prepared.meta.len() + prepared.payload.len();
-        let length = u32::try_from(length).expect("preparing bounds it");
-        if let Err(poisoned) = self.make_room(length, outcomes) {
+        if let Err(poisoned) = self.make_room(prepared.length(), outcomes) {
             outcomes.push(Err(Failed { item, reason: poisoned.clone().into() }));
             return Err(poisoned);
         }
@@ -223,78 +196,9 @@ impl Log {
         Ok(())
     }
 
-    fn prepare(&self, append: Append) -> Result<Prepared, Refusal> {
-        let prepared = match append {
-            Append::Record(record) => self.prepare_record(record)?,
-            Append::Chunk { transfer, index, data, hash } => {
-                if data.len() > CHUNK_BYTES || index >= chunk_count(PAYLOAD_BYTES_MAX) {
-                    return Err(Refusal::Chunk);
-                }
-                let meta = ChunkMeta { transfer, index, hash }.encode();
-                Prepared { kind: Kind::Chunk, meta, payload: data, then: Then::Chunk { transfer, index, hash } }
-            }
-            Append::Put { key, value } => {
-                self.check_puts(&key, &value)?;
-                let meta = encode_put(&key, &value);
-                Prepared { kind: Kind::Put, meta, payload: Bytes::new(), then: Then::Put { key, value } }
-            }
-        };
-        if prepared.meta.len() > META_BYTES_MAX as usize { Err(Refusal::Meta) } else { Ok(prepared) }
-    }
-
-    fn prepare_record(&self, record: NewRecord) -> Result<Prepared, Refusal> {
-        let NewRecord { header, received_from, stored_at, idempotency, payload } = record;
-        let length = header.header().payload_bytes;
-        if length > PAYLOAD_BYTES_MAX {
-            return Err(Refusal::PayloadLength);
-        }
-        let (payload, transfer, chunks) = match payload {
-            Payload::Inline(payload) if payload.len() == length as usize => (payload, None, None),
-            Payload::Inline(_) => return Err(Refusal::PayloadLength),
-            Payload::Transfer(transfer) => {
-                let chunks = self.transfers.get(&transfer).ok_or(Refusal::PayloadChunks)?;
-                let places = self.check_chunks(chunks, &header)?;
-                (Bytes::new(), Some(transfer), Some(places))
-            }
-        };
-        let meta = RecordMeta { header, received_from, stored_at, idempotency, chunks };
-        Ok(Prepared { kind: Kind::Record, meta: meta.encode(), payload, then: Then::Record { meta, transfer } })
-    }
-
-    /// The chunks are all there and hash to what the header says.
-    fn check_chunks(
-        &self,
-        chunks: &BTreeMap<u32, ArrivedChunk>,
-        header: &estafet_model::SignedHeader,
-    ) -> Result<Vec<ChunkPlace>, Refusal> {
-        let header = header.header();
-        let bytes: u64 = chunks.values().map(|chunk| u64::from(chunk.bytes)).sum();
-        if bytes != u64::from(header.payload_bytes) {
-            return Err(Refusal::PayloadLength);
-        }
-        let without_gaps = chunks.keys().copied().eq(0..chunk_count(header.payload_bytes));
-        let hashes: Vec<ChunkHash> = chunks.values().map(|chunk| chunk.place.hash).collect();
-        if !without_gaps || payload_hash_of_chunks(&hashes) != header.payload_hash {
-            return Err(Refusal::PayloadChunks);
-        }
-        Ok(chunks.values().map(|chunk| chunk.place).collect())
-    }
-
-    /// Every segment begins with all keys and values, so they must stay a small part of it.
-    fn check_puts(&self, key: &Bytes, value: &Bytes) -> Result<(), Refusal> {
-        let others = self.puts.iter().filter(|(other, _)| *other != key);
-        let entry = |key: &Bytes, value: &Bytes| (HEAD_BYTES as usize + 8 + key.len() + value.len()) as u64;
-        let bytes = others.map(|(key, value)| entry(key, value)).sum::<u64>() + entry(key, value);
-        let bytes_max = (u64::from(self.options.nominal_bytes()) / PUTS_PART).max(PUTS_BYTES_MIN);
-        if bytes > bytes_max { Err(Refusal::Puts) } else { Ok(()) }
-    }
-
     /// Makes sure that an entry of this length and a seal fit in the segment. One that fits in no segment gets one
     /// of its own, which is longer.
     fn make_room(&mut self, length: u32, outcomes: &mut Vec<Outcome>) -> Result<(), Poisoned> {
-        if let Some(poisoned) = &self.poisoned {
-            return Err(poisoned.clone());
-        }
         let end = u64::from(self.frame.next()) + u64::from(length) + 2 * u64::from(HEAD_BYTES);
         if self.frame.next() == self.floor || end <= u64::from(self.options.nominal_bytes()) {
             return Ok(());
@@ -313,11 +217,11 @@ impl Log {
         match then {
             Then::Record { meta, transfer } => {
                 if let Some(transfer) = transfer {
-                    self.transfers.remove(&transfer);
+                    // The chunks are needed from now on because the record is.
+                    self.transfers.remove(transfer);
                 }
                 let stored = stored_record(&meta, extent);
                 let chunks = shares_of(meta.chunks.as_deref().unwrap_or_default());
-                // The chunks have been needed since they came.
                 self.segments.need(Share::of(extent));
                 if stored.own {
                     let generations = chunks.iter().map(|share| share.generation).chain([extent.generation]);
@@ -325,17 +229,16 @@ impl Log {
                 }
                 Staged::Record { stored, chunks }
             }
-            Then::Chunk { transfer, index, hash } => {
+            Then::Chunk { transfer, index, hash, bytes } => {
                 self.segments.need(Share::of(extent));
-                let bytes = extent.length - HEAD_BYTES - CHUNK_META_BYTES;
-                let chunk = ArrivedChunk { place: ChunkPlace { extent, hash }, bytes };
-                if let Some(before) = self.transfers.entry(transfer).or_default().insert(index, chunk) {
-                    self.unneed(&[Share::of(before.place.extent)]);
+                let place = ChunkPlace { extent, hash };
+                if let Some(before) = self.transfers.insert(transfer, index, place, bytes) {
+                    self.segments.unneed(Share::of(before));
                 }
                 Staged::Chunk { transfer, index }
             }
             Then::Put { key, value } => {
-                self.puts.insert(key.clone(), value);
+                self.values.insert(key.clone(), value);
                 Staged::Put { key }
             }
         }
@@ -400,8 +303,8 @@ impl Log {
         self.segments.insert(generation, file_bytes);
         self.file = Some(file);
         self.frame.begin(generation);
-        for (key, value) in &self.puts {
-            self.frame.push(Kind::Put, &encode_put(key, value), &Bytes::new());
+        for meta in self.values.metas() {
+            self.frame.push(Kind::Put, &meta, &Bytes::new());
         }
         self.floor = self.frame.next();
         Ok(())
@@ -484,9 +387,6 @@ impl Log {
         poisoned.clone()
     }
 }
-
-/// The length of a chunk's meta.
-const CHUNK_META_BYTES: u32 = 8 + 4 + 32;
 
 impl Staged {
     fn failed(self, poisoned: &Poisoned) -> Failed {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::{Disk, DiskFile, Listed};
@@ -85,6 +86,7 @@ struct Content {
     current: Vec<u8>,
     durable: Vec<u8>,
     pending: Vec<Change>,
+    unreadable: Option<Range<u64>>,
 }
 
 #[derive(Debug, Clone)]
@@ -155,6 +157,14 @@ impl MemoryDisk {
                     *byte ^= 1 << (bit & 7);
                 }
             }
+        }
+    }
+
+    /// Reading any of these bytes of a file fails from now on.
+    pub fn make_unreadable(&self, name: &str, bytes: Range<u64>) {
+        let mut state = self.state();
+        if let Some(&file) = state.names.get(name) {
+            state.files[file].unreadable = Some(bytes);
         }
     }
 
@@ -354,6 +364,10 @@ struct MemoryFile {
 impl DiskFile for MemoryFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let state = self.disk.state();
+        let unreadable = state.files[self.number].unreadable.clone().unwrap_or_default();
+        if offset < unreadable.end && unreadable.start < offset + buffer.len() as u64 {
+            return Err(Fault::Broken.error());
+        }
         let content = &state.files[self.number].current;
         let rest = content.get(to_index(offset)..).unwrap_or_default();
         let length = rest.len().min(buffer.len());

@@ -211,12 +211,8 @@ impl<'a> Replay<'a> {
     /// Nothing in it was ever promised: the power went before its first commit was durable.
     fn discard_unborn(&mut self, generation: u64, file_bytes: u64, walk: &Walk) {
         self.torn_bytes = walk.entries().map(|found| u64::from(found.extent.length)).sum();
-        let put_aside = self
-            .disk
-            .rename(&segment_name(generation), &spare_name(generation))
-            // If the name came back, the next start would take the segment for one that was sealed.
-            .and_then(|()| self.disk.sync_dir());
-        self.syncs += 1;
+        // Durable with the name of the next segment at the latest, before anything is written there.
+        let put_aside = self.disk.rename(&segment_name(generation), &spare_name(generation));
         match put_aside {
             Ok(()) => self.segments.add_spare(Spare { generation, file_bytes }),
             Err(error) => self.failed = Some(format!("put an unused segment aside: {error}")),

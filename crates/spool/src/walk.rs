@@ -202,3 +202,35 @@ impl<'a> Window<'a> {
         read.is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::Disk;
+    use crate::frame::Frame;
+    use crate::memory_disk::MemoryDisk;
+
+    #[test]
+    fn an_entry_forged_inside_a_payload_is_not_found_behind_a_damaged_meta() {
+        let mut frame = Frame::of_new_segment(1);
+        // Where the payload will lie: behind the header, the head and a meta of 8 bytes.
+        let inside = SEGMENT_HEADER_BYTES + HEAD_BYTES + 8;
+        let forged = Head {
+            kind: Kind::Put,
+            first_of_commit: false,
+            commit: 0,
+            meta_bytes: 0,
+            payload_bytes: 0,
+            payload_checksum: 0,
+        };
+        let payload = bytes::Bytes::copy_from_slice(&forged.encode(1, inside, &[]));
+        let hit = frame.push(Kind::Record, b"the meta", &payload);
+        let next = frame.push(Kind::Put, b"the next", &bytes::Bytes::new());
+        let disk = MemoryDisk::new();
+        let file = disk.create("segment").unwrap();
+        file.write_at(&mut frame.slices(), 0).unwrap();
+        disk.flip_bit("segment", (hit.offset + HEAD_BYTES) as usize, 0);
+        let walk = Walk::through(&*file, 1, 4096, Check::Heads);
+        assert_eq!(walk.entries().map(|found| found.extent).collect::<Vec<_>>(), [next]);
+    }
+}

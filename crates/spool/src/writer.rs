@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use estafet_model::RecordId;
 
-use crate::append::{Append, Failed, Outcome, Poisoned, TransferId};
+use crate::append::{Append, Outcome, Poisoned, TransferId};
 use crate::disk::Disk;
 use crate::log::Log;
 use crate::options::{Fill, Usage};
@@ -121,7 +121,7 @@ impl Queue {
         let commands = std::mem::take(&mut state.commands);
         drop(state);
         let failed = |command| match command {
-            Command::Append(append) => Some(Err(Failed { item: append.item(), reason: poisoned.clone().into() })),
+            Command::Append(append) => Some(Err(append.failed(poisoned))),
             Command::Abort(_) | Command::Release(_) => None,
         };
         commands.into_iter().filter_map(failed).collect()

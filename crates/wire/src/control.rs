@@ -127,7 +127,30 @@ impl NeverReason {
     }
 }
 
+/// List items per frame: with the longest ids a third of [`CONTROL_FRAME_BYTES_MAX`].
+const ITEMS_PER_FRAME: usize = 4096;
+
+/// Bytes of LSAs or receipts per frame. Each is bounded well below what is then left to the maximum.
+const SIGNED_BYTES_PER_FRAME: usize = 256 << 10;
+
 impl Frame {
+    /// The same in as many frames as it takes for each to stay below [`CONTROL_FRAME_BYTES_MAX`].
+    #[must_use]
+    pub fn split(self) -> Vec<Frame> {
+        match self {
+            Frame::Lsas(lsas) => split_by_bytes(lsas).into_iter().map(Frame::Lsas).collect(),
+            Frame::Receipts(receipts) => split_by_bytes(receipts).into_iter().map(Frame::Receipts).collect(),
+            Frame::Offers(offers) => offers.chunks(ITEMS_PER_FRAME).map(|part| Frame::Offers(part.to_vec())).collect(),
+            Frame::Answers(answers) => {
+                answers.chunks(ITEMS_PER_FRAME).map(|part| Frame::Answers(part.to_vec())).collect()
+            }
+            Frame::Acceptances(ids) => {
+                ids.chunks(ITEMS_PER_FRAME).map(|part| Frame::Acceptances(part.to_vec())).collect()
+            }
+            whole => vec![whole],
+        }
+    }
+
     /// The frame as bytes, with its length in front.
     ///
     /// # Panics
@@ -219,6 +242,21 @@ impl Frame {
             }
         }
     }
+}
+
+/// Groups signed things; no things are one empty group, because an empty answer is an answer.
+fn split_by_bytes(all: Vec<Bytes>) -> Vec<Vec<Bytes>> {
+    let mut groups = vec![Vec::new()];
+    let mut bytes = 0;
+    for one in all {
+        if bytes > 0 && bytes + one.len() > SIGNED_BYTES_PER_FRAME {
+            groups.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += one.len();
+        groups.last_mut().expect("there is a first group").push(one);
+    }
+    groups
 }
 
 fn node_id(text: &str) -> Result<NodeId, BadFrame> {
@@ -340,6 +378,21 @@ mod tests {
         for frame in frames() {
             assert_eq!(Frame::decode(frame.encode().slice(4..)), Ok(frame));
         }
+    }
+
+    #[test]
+    fn long_lists_are_split_and_nothing_is_lost() {
+        let ids: Vec<RecordId> = (1..=10_000).map(|seq| format!("sail.3.{seq}").parse().unwrap()).collect();
+        let frames = Frame::Acceptances(ids.clone()).split();
+        assert_eq!(frames.len(), 3);
+        let parts = frames.into_iter().flat_map(|frame| match frame {
+            Frame::Acceptances(ids) => ids,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(parts.collect::<Vec<_>>(), ids);
+        let receipts = vec![Bytes::from(vec![0; 100_000]); 5];
+        assert_eq!(Frame::Receipts(receipts).split().len(), 3);
+        assert_eq!(Frame::Receipts(vec![]).split(), vec![Frame::Receipts(vec![])]);
     }
 
     #[test]

@@ -1,0 +1,71 @@
+//! The commands, one module each.
+
+use std::time::Duration;
+
+use tonic::Request;
+
+use crate::arguments::{Cli, Command};
+use crate::demo::demo;
+use crate::failure::{Failure, Outcome};
+use crate::output::Output;
+use crate::reach::{Reach, Silence};
+
+pub mod audit;
+pub mod check;
+pub mod completions;
+pub mod fetch;
+pub mod impact;
+pub mod new_city;
+pub mod path;
+pub mod records;
+pub mod show;
+pub mod sign;
+pub mod tail;
+pub mod trace;
+
+/// Runs a command line.
+pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> {
+    let options = &cli.options;
+    let reach = || Reach::from_options(options);
+    match cli.command {
+        Command::Init { template, out } => new_city::init(template, &out, output),
+        Command::Check { file } => check::check(&file, output),
+        Command::Sign { file, key, operator, out } => {
+            sign::sign(&file, &key, operator.as_deref(), out.as_deref(), output)
+        }
+        Command::Impact { nodes, file } => impact::impact(&impact::topology(options, file.as_deref())?, nodes, output),
+        Command::Demo(options) => demo(&options, output).await,
+        Command::Completions { shell } => completions::completions(shell, output),
+        Command::Show => show::show(&reach()?, output).await,
+        Command::Path { from, to } => path::path(&reach()?, &from, to.as_ref(), output).await,
+        Command::Trace { record } => trace::trace(&reach()?, &record, output).await,
+        Command::Records { state, limit } => records::records(&reach()?, state.as_deref(), limit, output).await,
+        Command::Audit => audit::audit(&reach()?, output).await,
+        Command::Fetch { record, out } => fetch::fetch(&reach()?.hubs()?, &record, &out, output).await,
+        Command::Tail { from } => tail::tail(&reach()?.hubs()?, from, until_ctrl_c(), output).await,
+    }
+}
+
+/// Without a handler, Ctrl-C would end the program at once, which is as good.
+async fn until_ctrl_c() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// A question that a node must answer in time.
+fn question<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(ANSWER_TIMEOUT);
+    request
+}
+
+/// Tells the person who did not answer, where the answer is good without them.
+fn note_silent(silent: &[Silence], output: &mut Output<'_>) {
+    for Silence { node, reason } in silent {
+        output.note(format_args!("{node} did not answer: {reason}"));
+    }
+}
+
+/// A map or an audit of a large area takes a node well under a second; the rest is for the network.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,0 +1,97 @@
+//! `topology audit`: captured = receipted + held, per origin, or the ids of what is missing (promise P4).
+
+use estafet_admin::v1;
+use serde::Serialize;
+
+use super::question;
+use crate::failure::{Failure, Outcome};
+use crate::moment::age;
+use crate::output::{Output, or_dash};
+use crate::reach::Reach;
+
+#[derive(Serialize)]
+struct Audit {
+    area: String,
+    seen_from: String,
+    captured: u64,
+    receipted: u64,
+    held: u64,
+    missing: u64,
+    committed_twice: u64,
+    origins: Vec<Origin>,
+}
+
+#[derive(Serialize)]
+struct Origin {
+    node: String,
+    captured: u64,
+    receipted: u64,
+    held: u64,
+    missing: Vec<String>,
+    /// All of them; `missing` has the first thousand.
+    missing_count: u64,
+    news_age_ms: Option<u64>,
+}
+
+/// Asks the first node that answers for its count.
+pub async fn audit(reach: &Reach, output: &mut Output<'_>) -> Result<Outcome, Failure> {
+    let mut node = reach.first().await?;
+    let asked = node.client.audit(question(v1::AuditRequest {})).await;
+    let audit = Audit::from(asked.map_err(Failure::refused(&node.name))?.into_inner());
+    output.answer(&audit, print)?;
+    let is_clean = audit.missing == 0 && audit.committed_twice == 0;
+    Ok(if is_clean { Outcome::Good } else { Outcome::Bad })
+}
+
+fn print(audit: &Audit, output: &mut Output<'_>) -> Result<(), Failure> {
+    output.line(format_args!("{}, as {} sees it\n", audit.area, audit.seen_from))?;
+    let counts = |name: &str, counts: [u64; 4], news: &str| {
+        let [captured, receipted, held, missing] = counts.map(|count| count.to_string());
+        [name.to_owned(), captured, receipted, held, missing, or_dash(news)]
+    };
+    let mut rows: Vec<_> = audit
+        .origins
+        .iter()
+        .map(|origin| {
+            let Origin { node, captured, receipted, held, missing_count, .. } = origin;
+            let news = origin.news_age_ms.map_or("never heard".to_owned(), age);
+            counts(node, [*captured, *receipted, *held, *missing_count], &news)
+        })
+        .collect();
+    rows.push(counts("all", [audit.captured, audit.receipted, audit.held, audit.missing], ""));
+    output.table(["origin", "captured", "receipted", "held", "missing", "news"], rows, "No origins.")?;
+    output.line(format_args!("\ncommitted twice: {}", audit.committed_twice))?;
+    for id in audit.origins.iter().flat_map(|origin| &origin.missing) {
+        output.line(format_args!("missing: {id}"))?;
+    }
+    Ok(())
+}
+
+impl From<v1::AuditReport> for Audit {
+    fn from(report: v1::AuditReport) -> Self {
+        Self {
+            area: report.area,
+            seen_from: report.seen_from,
+            captured: report.captured,
+            receipted: report.receipted,
+            held: report.held,
+            missing: report.missing,
+            committed_twice: report.committed_twice,
+            origins: report.origins.into_iter().map(Origin::from).collect(),
+        }
+    }
+}
+
+impl From<v1::OriginAudit> for Origin {
+    fn from(origin: v1::OriginAudit) -> Self {
+        Self {
+            node: origin.node,
+            captured: origin.captured,
+            receipted: origin.receipted,
+            held: origin.held,
+            missing: origin.missing,
+            missing_count: origin.missing_count,
+            news_age_ms: origin.news_age_ms,
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! `topology records`: what each node has, as it says itself.
+
+use std::time::Duration;
+
+use estafet_admin::v1;
+use serde::Serialize;
+
+use super::note_silent;
+use crate::failure::{Failure, Outcome};
+use crate::moment::{age, rfc3339};
+use crate::output::{Output, or_dash, or_null};
+use crate::reach::Reach;
+
+/// A record at one node.
+#[derive(Debug, Serialize)]
+pub(crate) struct Held {
+    pub(crate) record_id: String,
+    pub(crate) slip: String,
+    pub(crate) origin: String,
+    pub(crate) node: String,
+    pub(crate) state: String,
+    pub(crate) class: String,
+    pub(crate) bytes: u64,
+    pub(crate) blake3: String,
+    pub(crate) stored: Option<String>,
+    pub(crate) received_from: Option<String>,
+    pub(crate) handed_to: Option<String>,
+    pub(crate) state_age_ms: Option<u64>,
+    pub(crate) reason: Option<String>,
+}
+
+/// Lists the records of every node that answers. A record stands once for each node that has a copy.
+pub async fn records(
+    reach: &Reach,
+    state: Option<&str>,
+    limit: u32,
+    output: &mut Output<'_>,
+) -> Result<Outcome, Failure> {
+    let request = v1::ListRecordsRequest { state: state.unwrap_or_default().to_owned(), limit };
+    let asked = reach
+        .ask_all(LISTING_TIMEOUT, |mut client| {
+            let request = request.clone();
+            async move {
+                let mut listing = client.list_records(request).await?.into_inner();
+                let mut records = Vec::new();
+                while let Some(record) = listing.message().await? {
+                    records.push(Held::from(record));
+                }
+                Ok(records)
+            }
+        })
+        .await?;
+    note_silent(&asked.silent, output);
+    let records = asked.answers.into_iter().flat_map(|(_, records)| records);
+    if output.is_json() {
+        for record in records {
+            output.object(&record)?;
+        }
+        return Ok(Outcome::Good);
+    }
+    let rows = records.map(|record| {
+        let age = record.state_age_ms.map(age).unwrap_or_default();
+        let toward = or_dash(record.handed_to.as_deref().unwrap_or_default());
+        let reason = or_dash(record.reason.as_deref().unwrap_or_default());
+        let bytes = record.bytes.to_string();
+        [record.record_id, record.slip, record.node, record.state, or_dash(&age), toward, bytes, reason]
+    });
+    let head = ["record", "slip", "at", "state", "since", "to", "bytes", "reason"];
+    output.table(head, rows.collect(), "No records.")?;
+    Ok(Outcome::Good)
+}
+
+impl From<v1::Record> for Held {
+    fn from(record: v1::Record) -> Self {
+        Self {
+            record_id: record.record_id,
+            slip: record.slip,
+            origin: record.origin,
+            node: record.node,
+            state: record.state,
+            class: record.class,
+            bytes: record.bytes,
+            blake3: record.blake3,
+            stored: record.stored_unix_ms.map(rfc3339),
+            received_from: or_null(record.received_from),
+            handed_to: or_null(record.handed_to),
+            state_age_ms: record.state_age_ms,
+            reason: or_null(record.reason),
+        }
+    }
+}
+
+/// Ten thousand records are about 2 MB: half a minute over a weak mobile network.
+const LISTING_TIMEOUT: Duration = Duration::from_secs(30);

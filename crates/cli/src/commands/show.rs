@@ -1,0 +1,112 @@
+//! `topology show`: the whole area as one node sees it.
+
+use estafet_admin::v1;
+use serde::Serialize;
+
+use super::question;
+use crate::failure::{Failure, Outcome};
+use crate::moment::{age, rfc3339};
+use crate::output::{Output, or_dash, or_null};
+use crate::reach::Reach;
+
+#[derive(Serialize)]
+struct Shown {
+    area: String,
+    version: u64,
+    seen_from: String,
+    nodes: Vec<ShownNode>,
+    links: Vec<ShownLink>,
+}
+
+#[derive(Serialize)]
+struct ShownNode {
+    id: String,
+    code: String,
+    label: String,
+    role: String,
+    state: String,
+    next_hop: Option<String>,
+    cost: Option<u32>,
+    held: u64,
+    last_receipt: Option<String>,
+    news_age_ms: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct ShownLink {
+    ends: Vec<String>,
+    state: String,
+    cost: u32,
+    rtt_ms: Option<f64>,
+    medium: String,
+}
+
+/// Asks the first node that answers for its map.
+pub async fn show(reach: &Reach, output: &mut Output<'_>) -> Result<Outcome, Failure> {
+    let mut node = reach.first().await?;
+    let network = node.client.get_network(question(v1::GetNetworkRequest {})).await;
+    let shown = Shown::from(network.map_err(Failure::refused(&node.name))?.into_inner());
+    output.answer(&shown, print)?;
+    Ok(Outcome::Good)
+}
+
+fn print(shown: &Shown, output: &mut Output<'_>) -> Result<(), Failure> {
+    let Shown { area, version, seen_from, nodes, links } = shown;
+    output.line(format_args!("{area}, version {version}, as {seen_from} sees it\n"))?;
+    let head = ["node", "label", "role", "state", "next hop", "cost", "held", "last receipt", "news"];
+    let nodes = nodes.iter().map(|node| {
+        [
+            node.id.clone(),
+            node.label.clone(),
+            node.role.clone(),
+            node.state.clone(),
+            or_dash(node.next_hop.as_deref().unwrap_or_default()),
+            or_dash(&node.cost.map(|cost| cost.to_string()).unwrap_or_default()),
+            node.held.to_string(),
+            or_dash(node.last_receipt.as_deref().unwrap_or_default()),
+            or_dash(&node.news_age_ms.map(age).unwrap_or_default()),
+        ]
+    });
+    output.table(head, nodes.collect(), "No nodes.")?;
+    output.line("")?;
+    let links = links.iter().map(|link| {
+        let rtt = link.rtt_ms.map(|rtt| format!("{rtt:.1} ms")).unwrap_or_default();
+        [link.ends.join(" - "), link.state.clone(), link.cost.to_string(), or_dash(&rtt), or_dash(&link.medium)]
+    });
+    output.table(["link", "state", "cost", "round trip", "medium"], links.collect(), "No links.")
+}
+
+impl From<v1::Network> for Shown {
+    fn from(network: v1::Network) -> Self {
+        Self {
+            area: network.area,
+            version: network.version,
+            seen_from: network.seen_from,
+            nodes: network.nodes.into_iter().map(ShownNode::from).collect(),
+            links: network.links.into_iter().map(ShownLink::from).collect(),
+        }
+    }
+}
+
+impl From<v1::Node> for ShownNode {
+    fn from(node: v1::Node) -> Self {
+        Self {
+            id: node.id,
+            code: node.code,
+            label: node.label,
+            role: node.role,
+            state: node.state,
+            next_hop: or_null(node.next_hop),
+            cost: node.cost,
+            held: node.held,
+            last_receipt: node.last_receipt_unix_ms.map(rfc3339),
+            news_age_ms: node.news_age_ms,
+        }
+    }
+}
+
+impl From<v1::Link> for ShownLink {
+    fn from(link: v1::Link) -> Self {
+        Self { ends: link.ends, state: link.state, cost: link.cost, rtt_ms: link.rtt_ms, medium: link.medium }
+    }
+}

@@ -1,0 +1,344 @@
+//! What happens in the demo, in order: all counters open, Sukajadi loses its power, it comes back, the books close.
+
+use std::time::Duration;
+
+use estafet_admin::v1;
+use estafet_model::NodeId;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::comparison::{Comparison, compare};
+use super::counter::Counter;
+use super::event::Event;
+use super::fleet::Fleet;
+use super::intake::Intake;
+use super::ledger::Ledger;
+use super::map::way;
+use super::observers::{watch_commits, watch_move, watch_state};
+use super::paper::Stacks;
+use super::screen::Screen;
+use super::summary::{OfficeRow, Summary};
+use crate::city::CityFolder;
+use crate::failure::Failure;
+use crate::init::NewCity;
+use crate::reach::Reach;
+
+/// The main server.
+pub(super) const HUB: &str = "induk";
+/// The branch whose power goes.
+const CUT: &str = "sukajadi";
+/// The offices that usually go through it.
+pub(super) const BEHIND_CUT: [&str; 2] = ["rumbai", "rumbai-pesisir"];
+
+/// One run of the demo. All its tasks end with it.
+pub(super) struct Drill<'a> {
+    city: &'a NewCity,
+    folder: &'a CityFolder,
+    fleet: &'a mut Fleet,
+    screen: Screen,
+    stacks: Stacks,
+    ledger: Ledger,
+    tasks: JoinSet<()>,
+    events: mpsc::Receiver<Event>,
+    /// For the tasks; kept, so that `events` never ends.
+    sender: mpsc::Sender<Event>,
+    hurry: watch::Sender<bool>,
+    network: v1::Network,
+    audit: v1::AuditReport,
+    /// The offices whose failover has been told.
+    told: Vec<&'static str>,
+    next_look: Instant,
+    next_tally: Instant,
+}
+
+/// How the city came to rest.
+pub(super) enum Settlement {
+    /// Every slip has its receipt, by the demo's books and by the main server's.
+    Complete,
+    /// Nothing moves any more, and this is why it is not complete.
+    Stuck(String),
+}
+
+impl<'a> Drill<'a> {
+    pub(super) fn new(
+        city: &'a NewCity,
+        folder: &'a CityFolder,
+        fleet: &'a mut Fleet,
+        screen: Screen,
+        stacks: Stacks,
+    ) -> Self {
+        let (sender, events) = mpsc::channel(EVENTS_WAITING_MAX);
+        let now = Instant::now();
+        Self {
+            city,
+            folder,
+            fleet,
+            screen,
+            stacks,
+            ledger: Ledger::default(),
+            tasks: JoinSet::new(),
+            events,
+            sender,
+            hurry: watch::Sender::new(false),
+            network: v1::Network::default(),
+            audit: v1::AuditReport::default(),
+            told: Vec::new(),
+            next_look: now,
+            next_tally: now + TALLY_EVERY,
+        }
+    }
+
+    pub(super) async fn run(&mut self) -> Result<Settlement, Failure> {
+        self.open_counters()?;
+        self.go_on(CUT_AFTER).await?;
+        self.cut()?;
+        self.go_on(DARK_FOR).await?;
+        self.restore()?;
+        self.settle().await
+    }
+
+    fn open_counters(&mut self) -> Result<(), Failure> {
+        let hub = self.reach(HUB)?;
+        self.tasks.spawn(watch_commits(hub.clone(), self.sender.clone()));
+        self.tasks.spawn(watch_state(hub, self.sender.clone()));
+        for (office, papers) in self.stacks.offices() {
+            let Some(node) = self.city.nodes.get(office) else { continue };
+            let counter = Counter {
+                office: office.clone(),
+                intake: Intake::new(&node.intake),
+                papers: papers.clone(),
+                flow: FLOW,
+                hurry: BEHIND_CUT.contains(&office.as_str()).then(|| self.hurry.subscribe()),
+                events: self.sender.clone(),
+            };
+            self.tasks.spawn(counter.serve());
+        }
+        let (papers, offices) = (self.stacks.total(), self.stacks.offices().count());
+        self.screen.say(format_args!("{offices} counters open, {papers} records to capture"));
+        Ok(())
+    }
+
+    fn cut(&mut self) -> Result<(), Failure> {
+        let cut_at = Instant::now();
+        self.ledger.cut(cut_at);
+        self.fleet.kill(CUT);
+        self.hurry.send_replace(true);
+        self.screen.say(format_args!("SIGKILL {CUT}"));
+        for office in BEHIND_CUT {
+            let reach = self.reach(office)?;
+            self.tasks.spawn(watch_move(office.to_owned(), reach, CUT, cut_at, self.sender.clone()));
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self) -> Result<(), Failure> {
+        for office in BEHIND_CUT {
+            let account = self.ledger.account(office);
+            if account.failover.is_none() {
+                let held = account.captured - account.committed;
+                self.screen.say(format_args!("{office} still captures, and holds {held} records"));
+            }
+        }
+        self.screen.say(format_args!("{CUT} has power again and starts"));
+        self.fleet.start(CUT, &self.city.nodes[CUT].config)?;
+        Ok(())
+    }
+
+    /// Goes on until every slip has its receipt, or nothing has moved for [`STUCK_AFTER`].
+    async fn settle(&mut self) -> Result<Settlement, Failure> {
+        let mut progress = self.progress();
+        let mut moved_at = Instant::now();
+        while !self.is_complete() {
+            if progress != self.progress() {
+                progress = self.progress();
+                moved_at = Instant::now();
+            }
+            if moved_at.elapsed() > STUCK_AFTER {
+                let stuck = self.stuck();
+                self.screen.say(format_args!("nothing has moved for {} s: {stuck}", STUCK_AFTER.as_secs()));
+                return Ok(Settlement::Stuck(stuck));
+            }
+            self.step(Instant::now() + LOOK_EVERY).await?;
+        }
+        self.screen.say("every slip has its receipt");
+        Ok(Settlement::Complete)
+    }
+
+    async fn go_on(&mut self, span: Duration) -> Result<(), Failure> {
+        let until = Instant::now() + span;
+        while Instant::now() < until {
+            self.step(until).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the next event, if one comes before `until`, and looks after relays and screen when it is time.
+    async fn step(&mut self, until: Instant) -> Result<(), Failure> {
+        tokio::select! {
+            Some(event) = self.events.recv() => self.take(event)?,
+            () = sleep_until(until.min(self.next_look)) => {}
+        }
+        if Instant::now() >= self.next_look {
+            self.next_look = Instant::now() + LOOK_EVERY;
+            self.fleet.check()?;
+            self.draw();
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, event: Event) -> Result<(), Failure> {
+        match event {
+            Event::Promised(promise) => self.ledger.promise(promise),
+            Event::Committed(commit) => self.ledger.commit(commit),
+            Event::CounterFailed(failure) => return Err(failure.into()),
+            Event::CounterWaits { office, reason } => {
+                self.screen.say(format_args!("the counter of {office} waits and tries again ({reason})"));
+            }
+            Event::Network(network) => self.network = network,
+            Event::Audit(report) => self.audit = report,
+            Event::Moved { office, next_hop: Some(next_hop), after } => {
+                self.screen.say(format_args!("{office} moved to {next_hop} after {} ms", after.as_millis()));
+            }
+            Event::Moved { office, next_hop: None, after } => {
+                self.screen.say(format_args!("{office} has no way left after {} ms", after.as_millis()));
+            }
+        }
+        self.tell_failover();
+        Ok(())
+    }
+
+    fn tell_failover(&mut self) {
+        for office in BEHIND_CUT {
+            if !self.told.contains(&office)
+                && let Some(after) = self.ledger.account(office).failover
+            {
+                self.told.push(office);
+                let after_ms = after.as_millis();
+                self.screen.say(format_args!("{office}: a record captured after the cut is committed, {after_ms} ms after it"));
+            }
+        }
+    }
+
+    fn progress(&self) -> (usize, usize, u64) {
+        (self.ledger.captured(), self.ledger.committed(), self.audit.receipted)
+    }
+
+    fn is_complete(&self) -> bool {
+        let (captured, committed, receipted) = self.progress();
+        let v1::AuditReport { captured: counted, held, missing, .. } = self.audit;
+        let total = self.stacks.total();
+        captured == total
+            && committed == total
+            && (counted, receipted, held, missing) == (total as u64, total as u64, 0, 0)
+    }
+
+    /// What keeps the city from being complete.
+    fn stuck(&self) -> String {
+        let mut reasons = Vec::new();
+        for (office, papers) in self.stacks.offices() {
+            let account = self.ledger.account(office);
+            let audit = self.audit_of(office);
+            if account.captured < papers.len() {
+                reasons.push(format!("{office} captured {} of {}", account.captured, papers.len()));
+            }
+            if account.committed < account.captured {
+                reasons.push(format!("{office}: {} slips without a commit", account.captured - account.committed));
+            }
+            if (audit.captured, audit.receipted, audit.held) != (account.captured as u64, account.captured as u64, 0) {
+                let v1::OriginAudit { captured, receipted, held, missing_count, .. } = audit;
+                reasons.push(format!(
+                    "{HUB} counts for {office}: captured {captured}, receipted {receipted}, held {held}, missing {missing_count}"
+                ));
+            }
+        }
+        if reasons.is_empty() { format!("{HUB} does not answer") } else { reasons.join("; ") }
+    }
+
+    fn draw(&mut self) {
+        for (office, _) in self.stacks.offices() {
+            let account = self.ledger.account(office);
+            let audit = self.audit_of(office);
+            let way = way(&self.network, office);
+            let state = match (self.fleet.is_running(office), account.captured - account.committed) {
+                (false, _) => "no power".to_owned(),
+                (true, held) if way.len() < 2 => format!("cut off, holds {held}"),
+                (true, held) => format!("holds {held}"),
+            };
+            let words = format!("captured {:>5}  {:<36}  {state}", account.captured, way.join(" → "));
+            self.screen.office(office, audit.receipted, words);
+        }
+        if self.screen.is_plain() && Instant::now() >= self.next_tally {
+            self.next_tally = Instant::now() + TALLY_EVERY;
+            let (captured, committed, receipted) = self.progress();
+            self.screen.say(format_args!("captured {captured}, committed {committed}, receipted {receipted}"));
+        }
+    }
+
+    /// Compares what was promised with what the main server has.
+    pub(super) async fn close_books(mut self, settlement: Settlement) -> Result<Summary, Failure> {
+        self.draw();
+        self.screen.leave();
+        let Comparison { same, faults } = compare(&self.ledger, &self.reach(HUB)?).await;
+        let v1::AuditReport { captured, receipted, held, missing, committed_twice, .. } = self.audit;
+        let mut faults = [self.ledger.faults(), faults].concat();
+        if let Settlement::Stuck(stuck) = &settlement {
+            faults.insert(0, stuck.clone());
+        }
+        // A slip without a commit is missing, unless a relay says that it holds the record.
+        let without_commit = (self.ledger.captured() - self.ledger.committed()) as u64;
+        let missing = missing.max(without_commit.saturating_sub(held));
+        let committed_twice = committed_twice.max(self.ledger.committed_twice() as u64);
+        let counts_agree = (captured, receipted, held) == (self.ledger.captured() as u64, captured, 0);
+        let failover = |office: &str| {
+            let after = self.ledger.account(office).failover?;
+            u64::try_from(after.as_millis()).ok()
+        };
+        Ok(Summary {
+            nodes: self.city.nodes.len(),
+            captured,
+            receipted,
+            held,
+            missing,
+            committed_twice,
+            bytes: self.ledger.bytes(),
+            elapsed_s: (self.screen.began().elapsed().as_secs_f64() * 10.0).round() / 10.0,
+            failover_ms: BEHIND_CUT.iter().map(|office| ((*office).to_owned(), failover(office))).collect(),
+            ok: missing == 0 && committed_twice == 0 && counts_agree && faults.is_empty(),
+            files_same: same,
+            faults,
+            offices: self.stacks.offices().map(|(office, _)| self.row(office)).collect(),
+        })
+    }
+
+    fn row(&self, office: &str) -> OfficeRow {
+        let v1::OriginAudit { captured, receipted, held, missing_count, .. } = self.audit_of(office);
+        OfficeRow { office: office.to_owned(), captured, receipted, held, missing: missing_count }
+    }
+
+    fn audit_of(&self, office: &str) -> v1::OriginAudit {
+        self.audit.origins.iter().find(|origin| origin.node == office).cloned().unwrap_or_default()
+    }
+
+    fn reach(&self, node: &str) -> Result<Reach, Failure> {
+        Reach::node(self.folder, &node_id(node))
+    }
+}
+
+/// The id of a node that stands in this module.
+pub(super) fn node_id(node: &'static str) -> NodeId {
+    node.parse().expect("the names in this module are node ids")
+}
+
+/// How long the counters are open.
+const FLOW: Duration = Duration::from_secs(18);
+/// After about a third of the records.
+const CUT_AFTER: Duration = Duration::from_secs(6);
+/// Much longer than any failover, so that the table shows the other way in use.
+const DARK_FOR: Duration = Duration::from_secs(5);
+/// The slowest thing that may still help is a neighbor dialing again, every 2 s.
+const STUCK_AFTER: Duration = Duration::from_secs(15);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+const TALLY_EVERY: Duration = Duration::from_secs(3);
+/// The loop takes an event in microseconds; where it does not, counters and observers wait.
+const EVENTS_WAITING_MAX: usize = 1_024;

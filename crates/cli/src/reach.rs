@@ -1,0 +1,199 @@
+//! Which nodes can be asked, and how to find one that answers.
+
+use std::fmt::{self, Display};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use estafet_admin::v1::admin_client::AdminClient;
+use estafet_model::NodeId;
+use estafet_tls::Identity;
+use estafet_topology::{Node, Role, Topology};
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{sleep, timeout};
+use tonic::Status;
+use tonic::transport::Channel;
+
+use crate::arguments::Options;
+use crate::city::CityFolder;
+use crate::failure::Failure;
+
+/// A node that answered.
+#[derive(Debug, Clone)]
+pub struct NodeClient {
+    /// Its id, or the path of its socket.
+    pub name: String,
+    /// For asking it.
+    pub client: AdminClient<Channel>,
+}
+
+/// A node that did not answer.
+#[derive(Debug, Clone)]
+pub struct Silence {
+    /// Its id, or the path of its socket.
+    pub node: String,
+    /// What kept it from answering.
+    pub reason: String,
+}
+
+/// What all nodes said to one question.
+#[derive(Debug)]
+pub struct Asked<T> {
+    /// The answers, in the order of [`Reach`].
+    pub answers: Vec<(String, T)>,
+    /// Those who gave none.
+    pub silent: Vec<Silence>,
+}
+
+/// The nodes that may be asked, in the order in which they are tried: hubs first.
+#[derive(Debug, Clone)]
+pub struct Reach {
+    doors: Vec<Door>,
+}
+
+/// Where a node can be asked.
+#[derive(Debug, Clone)]
+enum Door {
+    /// Over TLS, with the operator's identity.
+    Tls { node: Box<Node>, identity: Arc<Identity> },
+    /// Over its Unix socket, on the same machine.
+    Socket(PathBuf),
+}
+
+impl Reach {
+    /// What the options name: a socket, a node of the city, or all of them.
+    pub fn from_options(options: &Options) -> Result<Self, Failure> {
+        if let Some(socket) = &options.socket {
+            return Ok(Self { doors: vec![Door::Socket(socket.clone())] });
+        }
+        let city = CityFolder::open(options.city.as_deref().ok_or(Failure::NoCity)?)?;
+        match &options.node {
+            Some(id) => Self::node(&city, id),
+            None => Self::city(&city),
+        }
+    }
+
+    /// All nodes of a city.
+    pub fn city(city: &CityFolder) -> Result<Self, Failure> {
+        let mut nodes: Vec<&Node> = city.topology().nodes.values().collect();
+        nodes.sort_by_key(|node| node.role != Role::Hub);
+        Self::nodes(city, nodes)
+    }
+
+    /// One node of a city.
+    pub fn node(city: &CityFolder, id: &NodeId) -> Result<Self, Failure> {
+        let node = city.topology().node(id).ok_or_else(|| node_unknown(city.topology(), id))?;
+        Self::nodes(city, vec![node])
+    }
+
+    fn nodes(city: &CityFolder, nodes: Vec<&Node>) -> Result<Self, Failure> {
+        let identity = Arc::new(city.operator_identity()?);
+        let door = |node: &Node| Door::Tls { node: Box::new(node.clone()), identity: Arc::clone(&identity) };
+        Ok(Self { doors: nodes.into_iter().map(door).collect() })
+    }
+
+    /// Only the hubs among them. A node that was named and is none cannot be meant. A socket is believed to be a
+    /// hub's: the node itself knows better.
+    pub fn hubs(mut self) -> Result<Self, Failure> {
+        match self.doors.as_slice() {
+            [Door::Tls { node, .. }] if node.role != Role::Hub => Err(Failure::NotAHub(node.id.clone())),
+            _ => {
+                self.doors.retain(|door| !matches!(door, Door::Tls { node, .. } if node.role != Role::Hub));
+                Ok(self)
+            }
+        }
+    }
+
+    /// Each node by itself, in order.
+    pub fn one_by_one(&self) -> impl Iterator<Item = Self> {
+        self.doors.iter().map(|door| Self { doors: vec![door.clone()] })
+    }
+
+    /// The first node that answers. The next is tried when one has failed or a moment has passed, so that one that
+    /// is dark costs little and one that is well is not raced against its city.
+    pub async fn first(&self) -> Result<NodeClient, Failure> {
+        let mut waiting = self.doors.iter();
+        let mut trying = FuturesUnordered::new();
+        let mut silent = Vec::new();
+        loop {
+            trying.extend(waiting.next().map(Door::connect));
+            let patience = if waiting.len() > 0 { STAGGER } else { CONNECT_TIMEOUT };
+            tokio::select! {
+                tried = trying.next() => match tried {
+                    Some(Ok(client)) => return Ok(client),
+                    Some(Err(silence)) => silent.push(silence),
+                    None => return Err(Failure::NobodyAnswered(silent)),
+                },
+                () = sleep(patience) => {}
+            }
+        }
+    }
+
+    /// Puts one question to every node at once.
+    pub async fn ask_all<T, Asking>(
+        &self,
+        within: Duration,
+        ask: impl Fn(AdminClient<Channel>) -> Asking,
+    ) -> Result<Asked<T>, Failure>
+    where
+        Asking: Future<Output = Result<T, Status>>,
+    {
+        let ask_one = async |door: &Door| {
+            let NodeClient { name, client } = door.connect().await?;
+            match timeout(within, ask(client)).await {
+                Ok(Ok(answer)) => Ok((name, answer)),
+                Ok(Err(status)) => Err(silence(&name, status.message())),
+                Err(_) => Err(silence(&name, "it took too long")),
+            }
+        };
+        let mut asked = Asked { answers: Vec::new(), silent: Vec::new() };
+        for answer in join_all(self.doors.iter().map(ask_one)).await {
+            match answer {
+                Ok(answer) => asked.answers.push(answer),
+                Err(silence) => asked.silent.push(silence),
+            }
+        }
+        if asked.answers.is_empty() { Err(Failure::NobodyAnswered(asked.silent)) } else { Ok(asked) }
+    }
+}
+
+impl Door {
+    async fn connect(&self) -> Result<NodeClient, Silence> {
+        let name = self.to_string();
+        let connecting = async {
+            match self {
+                Self::Tls { node, identity } => AdminClient::connect_tls(node.admin, node.key, identity).await,
+                Self::Socket(path) => AdminClient::connect_unix(path).await,
+            }
+        };
+        match timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(Ok(client)) => Ok(NodeClient { name, client }),
+            Ok(Err(error)) => Err(silence(&name, error)),
+            Err(_) => Err(silence(&name, format!("no answer within {CONNECT_TIMEOUT:?}"))),
+        }
+    }
+}
+
+impl Display for Door {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tls { node, .. } => node.id.fmt(formatter),
+            Self::Socket(path) => path.display().fmt(formatter),
+        }
+    }
+}
+
+fn silence(node: &str, reason: impl Display) -> Silence {
+    Silence { node: node.to_owned(), reason: reason.to_string() }
+}
+
+pub(crate) fn node_unknown(topology: &Topology, node: &NodeId) -> Failure {
+    let known: Vec<&str> = topology.nodes.keys().map(NodeId::as_str).collect();
+    Failure::NodeUnknown { node: node.clone(), known: known.join(", ") }
+}
+
+/// A TLS handshake over a satellite takes about 1.3 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const STAGGER: Duration = Duration::from_millis(200);

@@ -1,0 +1,213 @@
+//! A node that answers the admin API from a fixed story, behind the real server of `estafet-admin`.
+
+use std::fs;
+use std::path::Path;
+use std::pin::Pin;
+
+use estafet_admin::v1;
+use estafet_admin::v1::admin_server::Admin;
+use estafet_admin::{Caller, Listeners, bind_unix, serve};
+use estafet_cli::CityFolder;
+use estafet_model::SigningKey;
+use estafet_tls::Identity;
+use futures_util::stream::{self, Stream, StreamExt};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tonic::{Request, Response, Status};
+
+pub(crate) const PAYLOAD: &[u8] = b"a sealed form";
+const STORED_UNIX_MS: u64 = 1_375_786_800_000;
+
+/// A node that runs until it is dropped.
+pub(crate) struct FakeNode {
+    serving: JoinHandle<()>,
+}
+
+impl FakeNode {
+    /// Serves where the city's topology says that node `id` is.
+    pub(crate) async fn start(dir: &Path, id: &str) -> Self {
+        let city = CityFolder::open(dir).expect("a city");
+        let node = city.topology().nodes[&id.parse().expect("a node id")].clone();
+        let folder = city.node_dir(&node.id);
+        let key = fs::read_to_string(folder.join("node.key")).expect("a key file");
+        let key = SigningKey::from_pem(&key).expect("a key");
+        let identity = Identity::new(&key, id).expect("a certificate");
+        let listener = TcpListener::bind(node.admin).await.expect("the node's own port");
+        let unix = bind_unix(&folder.join("admin.sock")).expect("a socket");
+        let listeners = Listeners { tcp: Some((listener, identity)), unix: Some(unix) };
+        let story = Story { node: id.to_owned(), is_hub: id == "induk" };
+        let serving = tokio::spawn(async move {
+            let topology = city.topology().clone();
+            let callers = move |key: &_| Caller::by_key(&topology, key);
+            serve(story, listeners, callers, std::future::pending()).await.expect("serves");
+        });
+        Self { serving }
+    }
+}
+
+impl Drop for FakeNode {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+struct Story {
+    node: String,
+    is_hub: bool,
+}
+
+impl Story {
+    fn record(&self, id: &str, state: &str) -> v1::Record {
+        v1::Record {
+            record_id: id.to_owned(),
+            slip: "RMB0-0800-0000".to_owned(),
+            origin: "rumbai".to_owned(),
+            node: self.node.clone(),
+            state: state.to_owned(),
+            class: "normal".to_owned(),
+            bytes: PAYLOAD.len() as u64,
+            blake3: blake3::hash(PAYLOAD).to_hex().to_string(),
+            stored_unix_ms: Some(STORED_UNIX_MS),
+            state_age_ms: Some(3_000),
+            ..Default::default()
+        }
+    }
+
+    fn records(&self) -> Vec<v1::Record> {
+        if self.is_hub {
+            vec![self.record("rumbai.1.1", "committed")]
+        } else {
+            vec![self.record("rumbai.1.1", "receipted"), self.record("rumbai.1.2", "waiting")]
+        }
+    }
+
+    fn node(&self, id: &str, label: &str) -> v1::Node {
+        v1::Node { id: id.to_owned(), label: label.to_owned(), state: "serving".to_owned(), ..Default::default() }
+    }
+
+    fn commit(&self, id: &str, hub_sequence: u64) -> v1::Commit {
+        v1::Commit {
+            record_id: id.to_owned(),
+            slip: "RMB0-0800-0000".to_owned(),
+            origin: "rumbai".to_owned(),
+            bytes: PAYLOAD.len() as u64,
+            blake3: blake3::hash(PAYLOAD).to_hex().to_string(),
+            committed_unix_ms: STORED_UNIX_MS,
+            hub_sequence,
+        }
+    }
+}
+
+type Reply<T> = Result<Response<T>, Status>;
+type Listing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Admin for Story {
+    type ListRecordsStream = Listing<v1::Record>;
+    type FetchStream = Listing<v1::FetchPiece>;
+    type TailStream = Listing<v1::Commit>;
+
+    async fn list_nodes(&self, _: Request<v1::ListNodesRequest>) -> Reply<v1::ListNodesResponse> {
+        Err(Status::unimplemented("no command asks this"))
+    }
+
+    async fn get_network(&self, _: Request<v1::GetNetworkRequest>) -> Reply<v1::Network> {
+        let hub = v1::Node { role: "hub".to_owned(), ..self.node("induk", "Disdukcapil") };
+        let relay = v1::Node {
+            role: "relay".to_owned(),
+            next_hop: "sukajadi".to_owned(),
+            held: 1,
+            last_receipt_unix_ms: Some(STORED_UNIX_MS),
+            news_age_ms: Some(3_000),
+            cost: Some(20),
+            ..self.node("rumbai", "Rumbai")
+        };
+        let link = v1::Link {
+            ends: vec!["induk".to_owned(), "sukajadi".to_owned()],
+            state: "up".to_owned(),
+            cost: 10,
+            rtt_ms: Some(1.5),
+            medium: "fiber".to_owned(),
+        };
+        Ok(Response::new(v1::Network {
+            area: "pekanbaru".to_owned(),
+            version: 1,
+            seen_from: self.node.clone(),
+            nodes: vec![hub, relay],
+            links: vec![link],
+        }))
+    }
+
+    async fn get_path(&self, request: Request<v1::GetPathRequest>) -> Reply<v1::Path> {
+        let v1::GetPathRequest { from, to } = request.into_inner();
+        if !to.is_empty() {
+            return Ok(Response::new(v1::Path { from, to, ..Default::default() }));
+        }
+        let hops = [("rumbai", 0), ("sukajadi", 10), ("induk", 20)];
+        let alternate = v1::Alternate { next_hop: "senapelan".to_owned(), cost: 25, protects: "node".to_owned() };
+        Ok(Response::new(v1::Path {
+            from,
+            to: "induk".to_owned(),
+            found: true,
+            cost: 20,
+            hops: hops.map(|(node, cost)| v1::Hop { node: node.to_owned(), cost }).to_vec(),
+            alternates: vec![alternate],
+        }))
+    }
+
+    async fn get_record(&self, request: Request<v1::GetRecordRequest>) -> Reply<v1::RecordStatus> {
+        let id = request.into_inner().record;
+        let record = self.records().into_iter().find(|record| record.record_id == id);
+        let record = record.ok_or_else(|| Status::not_found("this node knows no such record"))?;
+        let receipt_hub = if record.state == "receipted" { "induk".to_owned() } else { String::new() };
+        Ok(Response::new(v1::RecordStatus { record: Some(record), receipt_hub }))
+    }
+
+    async fn list_records(&self, request: Request<v1::ListRecordsRequest>) -> Reply<Self::ListRecordsStream> {
+        let state = request.into_inner().state;
+        let records = self.records().into_iter().filter(move |record| state.is_empty() || record.state == state);
+        Ok(Response::new(stream::iter(records.map(Ok).collect::<Vec<_>>()).boxed()))
+    }
+
+    async fn audit(&self, _: Request<v1::AuditRequest>) -> Reply<v1::AuditReport> {
+        let rumbai = v1::OriginAudit {
+            node: "rumbai".to_owned(),
+            captured: 3,
+            receipted: 1,
+            held: 1,
+            missing: vec!["rumbai.1.3".to_owned()],
+            missing_count: 1,
+            news_age_ms: Some(3_000),
+        };
+        Ok(Response::new(v1::AuditReport {
+            area: "pekanbaru".to_owned(),
+            seen_from: self.node.clone(),
+            captured: 3,
+            receipted: 1,
+            held: 1,
+            missing: 1,
+            committed_twice: 0,
+            origins: vec![rumbai],
+        }))
+    }
+
+    /// `rumbai.1.4` comes too short and `rumbai.1.5` with one letter changed.
+    async fn fetch(&self, request: Request<v1::FetchRequest>) -> Reply<Self::FetchStream> {
+        let id = request.into_inner().record;
+        let sent = match id.as_str() {
+            "rumbai.1.1" => PAYLOAD.to_vec(),
+            "rumbai.1.4" => PAYLOAD[1..].to_vec(),
+            "rumbai.1.5" => PAYLOAD.to_ascii_uppercase(),
+            _ => return Err(Status::not_found("no such record is committed here")),
+        };
+        let head = v1::FetchPiece { record: Some(self.record(&id, "committed")), ..Default::default() };
+        let pieces = sent.chunks(5).map(|data| v1::FetchPiece { data: data.to_vec(), ..Default::default() });
+        let pieces: Vec<_> = std::iter::once(head).chain(pieces).map(Ok).collect();
+        Ok(Response::new(stream::iter(pieces).boxed()))
+    }
+
+    async fn tail(&self, _: Request<v1::TailRequest>) -> Reply<Self::TailStream> {
+        let commits = [Ok(self.commit("rumbai.1.1", 1)), Ok(self.commit("rumbai.1.2", 2))];
+        Ok(Response::new(stream::iter(commits).chain(stream::pending()).boxed()))
+    }
+}

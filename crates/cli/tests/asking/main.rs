@@ -1,0 +1,261 @@
+//! The commands that ask nodes, against nodes that know a fixed story: `rumbai.1.1` is committed at `induk`,
+//! `rumbai.1.2` is still with `sukajadi`, and `rumbai.1.3` is missing.
+
+mod fake_node;
+
+use std::path::Path;
+
+use clap::Parser;
+use estafet_cli::commands::tail::tail;
+use estafet_cli::init::init;
+use estafet_cli::{CityFolder, Cli, Failure, Outcome, Output, Reach, run};
+use estafet_topology::Template;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::fake_node::{FakeNode, PAYLOAD};
+
+/// A city of which only the main server and Sukajadi are up.
+struct City {
+    folder: TempDir,
+    _nodes: Vec<FakeNode>,
+}
+
+impl City {
+    async fn start(up: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        init(Template::Pekanbaru, folder.path()).expect("a new city");
+        let mut nodes = Vec::new();
+        for id in up {
+            nodes.push(FakeNode::start(folder.path(), id).await);
+        }
+        Self { folder, _nodes: nodes }
+    }
+
+    async fn ask(&self, arguments: &[&str]) -> (Result<Outcome, Failure>, String) {
+        let city = self.folder.path().to_str().expect("a path in UTF-8");
+        let cli = Cli::try_parse_from(["topology", "--city", city].iter().chain(arguments)).expect("a command line");
+        let (mut out, mut notes) = (Vec::new(), Vec::new());
+        let json = cli.options.json;
+        let outcome = run(cli, &mut Output::new(&mut out, &mut notes, json)).await;
+        (outcome, String::from_utf8(out).expect("text"))
+    }
+
+    async fn json(&self, arguments: &[&str]) -> (Outcome, Vec<Value>) {
+        let (outcome, out) = self.ask(&[arguments, &["--json"]].concat()).await;
+        let lines = out.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+        (outcome.expect("an answer"), lines.collect())
+    }
+
+    fn file(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+/// `whole` has every field of `part`; what is more in objects may be there.
+fn assert_has(whole: &Value, part: &Value) {
+    match (whole, part) {
+        (Value::Object(whole), Value::Object(part)) => {
+            part.iter().for_each(|(key, part)| assert_has(whole.get(key).unwrap_or_else(|| panic!("no {key}")), part));
+        }
+        (Value::Array(whole), Value::Array(part)) if whole.len() == part.len() => {
+            whole.iter().zip(part).for_each(|(whole, part)| assert_has(whole, part));
+        }
+        _ => assert_eq!(whole, part),
+    }
+}
+
+#[tokio::test]
+async fn show_prints_the_map_of_the_hub() {
+    let city = City::start(&["induk", "sukajadi"]).await;
+    let (outcome, lines) = city.json(&["show"]).await;
+    assert_eq!(outcome, Outcome::Good);
+    assert_has(
+        &lines[0],
+        &json!({
+            "area": "pekanbaru", "version": 1, "seen_from": "induk",
+            "nodes": [
+                {"id": "induk", "label": "Disdukcapil", "role": "hub", "state": "serving", "next_hop": null, "held": 0,
+                 "last_receipt": null},
+                {"id": "rumbai", "label": "Rumbai", "role": "relay", "state": "serving", "next_hop": "sukajadi",
+                 "held": 1, "last_receipt": "2013-08-06T11:00:00.000Z"},
+            ],
+            "links": [{"ends": ["induk", "sukajadi"], "state": "up", "cost": 10, "rtt_ms": 1.5}],
+        }),
+    );
+    let (_, text) = city.ask(&["show"]).await;
+    assert!(text.contains("rumbai") && text.contains("3 s ago"), "{text}");
+}
+
+#[tokio::test]
+async fn the_named_node_is_the_one_that_answers() {
+    let city = City::start(&["induk", "sukajadi"]).await;
+    let (_, lines) = city.json(&["show", "--node", "sukajadi"]).await;
+    assert_eq!(lines[0]["seen_from"], "sukajadi");
+    let (dark, _) = city.ask(&["show", "--node", "rumbai"]).await;
+    assert_eq!(dark.unwrap_err().exit_code(), 3);
+    let (unknown, _) = city.ask(&["show", "--node", "nowhere"]).await;
+    assert_eq!(unknown.unwrap_err().exit_code(), 1);
+}
+
+#[tokio::test]
+async fn a_city_without_its_hub_answers_too() {
+    let city = City::start(&["sukajadi"]).await;
+    let (_, lines) = city.json(&["show"]).await;
+    assert_eq!(lines[0]["seen_from"], "sukajadi");
+}
+
+#[tokio::test]
+async fn a_dark_city_is_exit_code_3() {
+    let city = City::start(&[]).await;
+    for command in [&["show"][..], &["audit"], &["trace", "rumbai.1.1"], &["records"], &["tail"]] {
+        let (outcome, _) = city.ask(command).await;
+        let failure = outcome.unwrap_err();
+        assert_eq!(failure.exit_code(), 3, "{command:?}: {failure}");
+    }
+}
+
+#[tokio::test]
+async fn path_prints_hops_and_alternates() {
+    let city = City::start(&["induk"]).await;
+    let (outcome, lines) = city.json(&["path", "rumbai"]).await;
+    assert_eq!(outcome, Outcome::Good);
+    assert_has(
+        &lines[0],
+        &json!({
+            "from": "rumbai", "to": "induk", "cost": 20, "hops": ["rumbai", "sukajadi", "induk"],
+            "alternates": [{"next_hop": "senapelan", "cost": 25, "protects": "node"}],
+        }),
+    );
+    let (outcome, lines) = city.json(&["path", "rumbai", "tampan"]).await;
+    assert_eq!(outcome, Outcome::Bad);
+    assert_has(&lines[0], &json!({"from": "rumbai", "to": "tampan", "cost": null, "hops": [], "alternates": []}));
+}
+
+#[tokio::test]
+async fn trace_merges_what_every_node_says() {
+    let city = City::start(&["induk", "sukajadi"]).await;
+    let (outcome, lines) = city.json(&["trace", "rumbai.1.1"]).await;
+    assert_eq!(outcome, Outcome::Good);
+    let expected = json!({"state": "receipted", "receipt": {"hub": "induk", "told_by": ["induk", "sukajadi"]}});
+    assert_has(&lines[0], &expected);
+    assert_eq!(lines[0]["silent"].as_array().unwrap().len(), 11);
+
+    let (_, lines) = city.json(&["trace", "rumbai.1.2"]).await;
+    assert_has(
+        &lines[0],
+        &json!({"state": "held", "receipt": null,
+                "custodians": [{"node": "sukajadi", "state": "waiting", "state_age_ms": 3000}]}),
+    );
+    let (outcome, lines) = city.json(&["trace", "rumbai.1.9"]).await;
+    assert_eq!((outcome, &lines[0]["state"]), (Outcome::Bad, &json!("unknown")));
+}
+
+#[tokio::test]
+async fn records_come_from_every_node_that_answers() {
+    let city = City::start(&["induk", "sukajadi"]).await;
+    let (_, lines) = city.json(&["records"]).await;
+    let at = |line: &Value| format!("{} {} {}", line["node"], line["record_id"], line["state"]).replace('"', "");
+    let expected = ["induk rumbai.1.1 committed", "sukajadi rumbai.1.1 receipted", "sukajadi rumbai.1.2 waiting"];
+    assert_eq!(lines.iter().map(at).collect::<Vec<_>>(), expected);
+    let (_, lines) = city.json(&["records", "--node", "sukajadi", "--state", "waiting"]).await;
+    assert_eq!(lines.iter().map(at).collect::<Vec<_>>(), expected[2..]);
+}
+
+#[tokio::test]
+async fn an_audit_that_misses_a_record_is_bad_news() {
+    let city = City::start(&["induk"]).await;
+    let (outcome, lines) = city.json(&["audit"]).await;
+    assert_eq!(outcome, Outcome::Bad);
+    assert_has(
+        &lines[0],
+        &json!({
+            "area": "pekanbaru", "captured": 3, "receipted": 1, "held": 1, "missing": 1, "committed_twice": 0,
+            "origins": [{"node": "rumbai", "captured": 3, "receipted": 1, "held": 1, "missing": ["rumbai.1.3"]}],
+        }),
+    );
+    let (_, text) = city.ask(&["audit"]).await;
+    assert!(text.contains("missing: rumbai.1.3"), "{text}");
+}
+
+#[tokio::test]
+async fn fetch_writes_a_verified_payload_or_nothing() {
+    let city = City::start(&["induk", "sukajadi"]).await;
+    let out = city.file("payload.bin");
+    let to = out.to_str().unwrap();
+    let (outcome, lines) = city.json(&["fetch", "rumbai.1.1", "-o", to]).await;
+    assert_eq!(outcome, Outcome::Good);
+    assert_eq!(std::fs::read(&out).unwrap(), PAYLOAD);
+    assert_has(&lines[0], &json!({"record_id": "rumbai.1.1", "bytes": PAYLOAD.len(), "hub": "induk"}));
+
+    let lost = city.file("lost.bin");
+    for damaged in ["rumbai.1.4", "rumbai.1.5", "rumbai.1.9"] {
+        let (outcome, _) = city.ask(&["fetch", damaged, "-o", lost.to_str().unwrap()]).await;
+        assert_eq!(outcome.unwrap_err().exit_code(), 1, "{damaged}");
+        assert!(!lost.exists(), "{damaged}");
+    }
+    let (outcome, _) = city.ask(&["fetch", "rumbai.1.1", "--node", "sukajadi", "-o", to]).await;
+    assert!(matches!(outcome, Err(Failure::NotAHub(_))), "{outcome:?}");
+    let left = std::fs::read_dir(city.folder.path()).unwrap().count();
+    assert_eq!(left, 5, "no temporary file stays behind");
+}
+
+#[tokio::test]
+async fn tail_prints_a_line_per_commit_until_it_is_stopped() {
+    let city = City::start(&["induk"]).await;
+    let hubs = Reach::city(&CityFolder::open(city.folder.path()).unwrap()).unwrap().hubs().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let mut out = StopAfterLines { text: Vec::new(), lines: 2, stop: Some(stop) };
+    let until = async { stopped.await.unwrap_or(()) };
+    let mut notes = Vec::new();
+    let outcome = tail(&hubs, 1, until, &mut Output::new(&mut out, &mut notes, true)).await;
+    assert_eq!(outcome.unwrap(), Outcome::Good);
+    let lines: Vec<Value> =
+        String::from_utf8(out.text).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_has(
+        &json!(lines),
+        &json!([
+            {"record_id": "rumbai.1.1", "origin": "rumbai", "bytes": PAYLOAD.len(), "hub_sequence": 1,
+             "time": "2013-08-06T11:00:00.000Z"},
+            {"record_id": "rumbai.1.2", "hub_sequence": 2},
+        ]),
+    );
+}
+
+#[tokio::test]
+async fn one_node_can_be_asked_over_its_socket_without_a_city() {
+    let city = City::start(&["sukajadi"]).await;
+    let socket = city.file("nodes/sukajadi/admin.sock");
+    let cli = Cli::try_parse_from(["topology", "--socket", text(&socket), "--json", "show"]).unwrap();
+    let (mut out, mut notes) = (Vec::new(), Vec::new());
+    run(cli, &mut Output::new(&mut out, &mut notes, true)).await.unwrap();
+    let shown: Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(shown["seen_from"], "sukajadi");
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+/// Stands for a person who presses Ctrl-C after so many lines.
+struct StopAfterLines {
+    text: Vec<u8>,
+    lines: usize,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+}
+
+impl std::io::Write for StopAfterLines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        if self.text.iter().filter(|byte| **byte == b'\n').count() >= self.lines
+            && let Some(stop) = self.stop.take()
+        {
+            let _ = stop.send(());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,194 @@
+//! The commands that ask nobody: init, check, sign, impact, completions.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use clap::Parser;
+use estafet_cli::init::init;
+use estafet_cli::{CityFolder, Cli, Failure, Outcome, Output, run};
+use estafet_topology::Template;
+use serde_json::Value;
+
+/// Runs a command line and returns its outcome with what it wrote to standard output.
+fn topology(arguments: &[&str]) -> (Result<Outcome, Failure>, String) {
+    let cli = Cli::try_parse_from(["topology"].iter().chain(arguments)).expect("a good command line");
+    let (mut out, mut notes) = (Vec::new(), Vec::new());
+    let json = cli.options.json;
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let outcome = runtime.block_on(run(cli, &mut Output::new(&mut out, &mut notes, json)));
+    (outcome, String::from_utf8(out).expect("text"))
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text.lines().last().expect("a last line")).expect("JSON")
+}
+
+fn names(list: &Value) -> Vec<&str> {
+    list.as_array().expect("a list").iter().map(|name| name.as_str().expect("a name")).collect()
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("a file").permissions().mode() & 0o777
+}
+
+#[test]
+fn init_makes_a_city_that_opens() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("city");
+    let (outcome, out) = topology(&["init", "--template", "pekanbaru", "--out", dir.to_str().unwrap(), "--json"]);
+    assert_eq!(outcome.unwrap(), Outcome::Good);
+    let made = json(&out);
+    let nodes = made["nodes"].as_object().unwrap();
+    assert_eq!(nodes.len(), 13);
+    assert_eq!(Path::new(made["dir"].as_str().unwrap()), dir.canonicalize().unwrap());
+
+    let city = CityFolder::open(&dir).unwrap();
+    let mut ports = BTreeSet::new();
+    for (id, made) in nodes {
+        let node = &city.topology().nodes[&id.parse().unwrap()];
+        let text = |key: &str| made[key].as_str().unwrap().to_owned();
+        assert_eq!(text("listen").parse(), Ok(node.addresses[0]));
+        assert_eq!(text("admin").parse(), Ok(node.admin));
+        let config = fs::read_to_string(text("config")).unwrap();
+        let intake = text("intake").strip_prefix("http://").unwrap().to_owned();
+        assert!(config.contains(&format!("[intake]\nlisten = \"{intake}\"")), "{config}");
+        assert!(config.contains(&format!("node = \"{id}\"")), "{config}");
+        let key = Path::new(&text("config")).with_file_name("node.key");
+        assert_eq!(mode(&key), 0o600);
+        let key = estafet_model::SigningKey::from_pem(&fs::read_to_string(key).unwrap()).unwrap();
+        assert_eq!(key.public(), node.key);
+        let intake: SocketAddr = intake.parse().unwrap();
+        assert!(ports.insert(("udp", node.addresses[0].port())));
+        assert!(ports.insert(("tcp", node.admin.port())) && ports.insert(("tcp", intake.port())));
+        // The ports are let go again: a node can listen there.
+        drop((UdpSocket::bind(node.addresses[0]).unwrap(), TcpListener::bind(intake).unwrap()));
+    }
+    assert_eq!(mode(&dir.join("operator.key")), 0o600);
+}
+
+#[test]
+fn init_never_writes_over_anything() {
+    let folder = tempfile::tempdir().unwrap();
+    init(Template::Pekanbaru2013, folder.path()).unwrap();
+    let key = fs::read(folder.path().join("operator.key")).unwrap();
+    let failure = init(Template::Pekanbaru, folder.path()).unwrap_err();
+    assert!(matches!(failure, Failure::FolderNotEmpty(_)), "{failure}");
+    assert_eq!(failure.exit_code(), 1);
+    assert_eq!(fs::read(folder.path().join("operator.key")).unwrap(), key);
+}
+
+#[test]
+fn check_accepts_what_init_made_and_names_faults() {
+    let folder = tempfile::tempdir().unwrap();
+    init(Template::Pekanbaru, folder.path()).unwrap();
+    let source = folder.path().join("topology.toml");
+    for (file, signed) in [(source.clone(), false), (folder.path().join("city.topology"), true)] {
+        let (outcome, out) = topology(&["check", file.to_str().unwrap(), "--json"]);
+        assert_eq!(outcome.unwrap(), Outcome::Good);
+        assert_eq!((json(&out)["ok"].as_bool(), json(&out)["signed"].as_bool()), (Some(true), Some(signed)));
+    }
+
+    let text = fs::read_to_string(&source).unwrap().replacen("role = \"hub\"", "role = \"hup\"", 1);
+    fs::write(&source, &text).unwrap();
+    let line = text.lines().position(|line| line.contains("hup")).unwrap() + 1;
+    let (outcome, out) = topology(&["check", source.to_str().unwrap(), "--json"]);
+    assert_eq!(outcome.unwrap(), Outcome::Bad);
+    let fault = &json(&out)["faults"][0];
+    assert_eq!(fault["line"].as_u64(), Some(line as u64), "{out}");
+    assert!(fault["column"].is_u64() && fault["remedy"].is_string(), "{out}");
+    let (outcome, _) = topology(&["check", source.to_str().unwrap()]);
+    assert!(matches!(outcome, Err(Failure::Faults(_))));
+}
+
+#[test]
+fn a_changed_signed_file_is_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    init(Template::Pekanbaru, folder.path()).unwrap();
+    let signed = folder.path().join("city.topology");
+    let text = fs::read_to_string(&signed).unwrap().replacen("cost = 10", "cost = 11", 1);
+    fs::write(&signed, text).unwrap();
+    let (outcome, _) = topology(&["check", signed.to_str().unwrap()]);
+    assert!(matches!(outcome, Err(Failure::Untrusted { .. })), "{outcome:?}");
+    assert!(matches!(CityFolder::open(folder.path()), Err(Failure::Untrusted { .. })));
+}
+
+#[test]
+fn sign_demands_a_higher_version_for_a_change() {
+    let folder = tempfile::tempdir().unwrap();
+    init(Template::Pekanbaru, folder.path()).unwrap();
+    let source = folder.path().join("topology.toml");
+    let key = folder.path().join("operator.key");
+    let sign = || topology(&["sign", source.to_str().unwrap(), "--key", key.to_str().unwrap(), "--json"]);
+    assert_eq!(sign().0.unwrap(), Outcome::Good, "the same again is no change");
+
+    let changed = fs::read_to_string(&source).unwrap().replacen("cost = 10", "cost = 12", 1);
+    fs::write(&source, &changed).unwrap();
+    assert!(matches!(sign().0, Err(Failure::VersionNotRaised { there: 1, new: 1, .. })));
+    fs::write(&source, changed.replacen("version = 1", "version = 2", 1)).unwrap();
+    let (outcome, out) = sign();
+    assert_eq!(outcome.unwrap(), Outcome::Good);
+    assert_eq!(json(&out)["version"].as_u64(), Some(2));
+    assert_eq!(CityFolder::open(folder.path()).unwrap().topology().version, 2);
+
+    let stranger = folder.path().join("nodes/sail/node.key");
+    let (outcome, _) = topology(&["sign", source.to_str().unwrap(), "--key", stranger.to_str().unwrap()]);
+    assert!(matches!(outcome, Err(Failure::SignerUnlisted { .. })), "{outcome:?}");
+}
+
+#[test]
+fn impact_says_who_is_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let city = |template: Template| {
+        let dir = folder.path().join(template.name());
+        init(template, &dir).unwrap();
+        dir
+    };
+    let (historic, redundant) = (city(Template::Pekanbaru2013), city(Template::Pekanbaru));
+    for (dir, failed, cut_off, detoured) in [
+        (&historic, "sukajadi", vec!["rumbai", "rumbai-pesisir", "sukajadi"], vec![]),
+        (&redundant, "sukajadi", vec!["sukajadi"], vec!["rumbai", "rumbai-pesisir"]),
+    ] {
+        for file in ["topology.toml", "city.topology"] {
+            let file = dir.join(file);
+            let (outcome, out) = topology(&["impact", failed, "--file", file.to_str().unwrap(), "--json"]);
+            assert_eq!(outcome.unwrap(), Outcome::Good);
+            let told = json(&out);
+            assert_eq!(names(&told["failed"]), [failed]);
+            let nodes = |list: &Value| {
+                let nodes = list.as_array().unwrap().iter();
+                nodes.map(|entry| entry["node"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+            };
+            assert_eq!(nodes(&told["cut_off"]), cut_off);
+            assert_eq!(nodes(&told["detoured"]), detoured);
+        }
+    }
+    let (_, out) = topology(&["--city", redundant.to_str().unwrap(), "--json", "impact", "sukajadi"]);
+    let detour = &json(&out)["detoured"][0];
+    assert_eq!(names(&detour["via"]), ["senapelan"]);
+    assert_eq!((detour["cost_before"].as_u64(), detour["cost_after"].as_u64()), (Some(20), Some(25)));
+    assert_eq!(json(&out)["cut_off"][0]["label"], "Kecamatan Sukajadi");
+    for dir in [&historic, &redundant] {
+        let (_, out) = topology(&["--city", dir.to_str().unwrap(), "impact", "induk", "--json"]);
+        assert_eq!(json(&out)["cut_off"].as_array().unwrap().len(), 13);
+    }
+    let (outcome, _) = topology(&["--city", redundant.to_str().unwrap(), "impact", "nowhere"]);
+    assert!(matches!(outcome, Err(Failure::NodeUnknown { .. })), "{outcome:?}");
+}
+
+#[test]
+fn completions_name_the_commands() {
+    let (outcome, out) = topology(&["completions", "bash"]);
+    assert_eq!(outcome.unwrap(), Outcome::Good);
+    assert!(out.contains("impact") && out.contains("topology"));
+}
+
+#[test]
+fn the_exit_codes_stand_in_the_help() {
+    let help = Cli::try_parse_from(["topology", "--help"]).unwrap_err().to_string();
+    for part in ["Exit codes", "0  done", "1  it failed", "2  the command", "3  no node answered"] {
+        assert!(help.contains(part), "{help}");
+    }
+}

@@ -1,0 +1,239 @@
+//! Captures: numbers without gaps, signed headers, and the idempotency keys of counters that ask twice.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use estafet_custody::{HeldRecord, StorePayload};
+use estafet_model::{
+    Class, Durable, Epoch, Kind, MediaType, NodeId, PayloadHash, RecordHeader, RecordId, Seq, SignedHeader, SigningKey,
+    UnixMillis, sign_batch,
+};
+
+/// Idempotency keys that are remembered: weeks of an office's records. The oldest is forgotten first.
+const KEYS_MAX: usize = 65_536;
+
+/// Names a capture between the counter's request and the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CaptureToken(pub u64);
+
+/// A record as a counter hands it in.
+#[derive(Debug, Clone)]
+pub struct Capture {
+    /// How to name the answer.
+    pub token: CaptureToken,
+    /// How urgent.
+    pub class: Class,
+    /// What sort of record.
+    pub kind: Kind,
+    /// What the payload is.
+    pub media_type: MediaType,
+    /// How long it is.
+    pub payload_bytes: u32,
+    /// Its hash.
+    pub payload_hash: PayloadHash,
+    /// The wall clock.
+    pub captured_at: UnixMillis,
+    /// The counter's idempotency key, hashed.
+    pub idempotency: Option<[u8; 16]>,
+    /// Its bytes.
+    pub payload: StorePayload,
+}
+
+/// A record that was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Captured {
+    /// Its id.
+    pub id: RecordId,
+    /// The hash of its payload.
+    pub payload_hash: PayloadHash,
+    /// The length of its payload.
+    pub payload_bytes: u32,
+}
+
+impl From<HeldRecord> for Captured {
+    fn from(record: HeldRecord) -> Self {
+        Self { id: record.id, payload_hash: record.payload_hash, payload_bytes: record.payload_bytes }
+    }
+}
+
+/// Why a record was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CaptureRefused {
+    /// The key came before with other bytes.
+    #[error("the idempotency key was used before for a record with other bytes")]
+    KeyReused,
+    /// All numbers of the epoch are given.
+    #[error("all record numbers of this node's epoch are used")]
+    NumbersExhausted,
+    /// The store failed.
+    #[error("the disk of this office's server failed")]
+    StoreFailed,
+}
+
+/// What is to be done about a batch of captures.
+#[derive(Debug, Default)]
+pub(crate) struct Admitted {
+    /// New records, signed, to be stored.
+    pub(crate) store: Vec<(SignedHeader, Option<[u8; 16]>, StorePayload)>,
+    /// Those taken before and durable: to be answered at once.
+    pub(crate) known: Vec<(CaptureToken, Durable<Captured>)>,
+    /// Those not taken.
+    pub(crate) refused: Vec<(CaptureToken, CaptureRefused)>,
+    /// Payloads that were sent again in chunks and are not needed.
+    pub(crate) superfluous: Vec<StorePayload>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Captures {
+    me: NodeId,
+    epoch: Epoch,
+    next: Option<Seq>,
+    /// The newest number that is durable.
+    head: Option<Seq>,
+    keys: BTreeMap<[u8; 16], Durability>,
+    keys_in_order: VecDeque<[u8; 16]>,
+    waiting: BTreeMap<RecordId, Vec<CaptureToken>>,
+}
+
+impl Captures {
+    /// `head` is the newest number that was ever given in this epoch.
+    pub(crate) fn new(me: NodeId, epoch: Epoch, head: Option<Seq>) -> Self {
+        Self {
+            me,
+            epoch,
+            next: head.map_or(Some(Seq::FIRST), Seq::next),
+            head,
+            keys: BTreeMap::new(),
+            keys_in_order: VecDeque::new(),
+            waiting: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    pub(crate) fn head(&self) -> Option<Seq> {
+        self.head
+    }
+
+    /// A key whose record is durable.
+    pub(crate) fn remember(&mut self, key: [u8; 16], captured: Durable<Captured>) {
+        self.set_key(key, Durability::Stored(captured));
+    }
+
+    fn set_key(&mut self, key: [u8; 16], durability: Durability) {
+        if self.keys.insert(key, durability).is_none() {
+            self.keys_in_order.push_back(key);
+        }
+        if self.keys_in_order.len() > KEYS_MAX
+            && let Some(oldest) = self.keys_in_order.pop_front()
+        {
+            self.keys.remove(&oldest);
+        }
+    }
+
+    /// Numbers and signs what is new.
+    pub(crate) fn admit(&mut self, captures: Vec<Capture>, signing_key: &SigningKey) -> Admitted {
+        let mut admitted = Admitted::default();
+        let mut headers = Vec::with_capacity(captures.len());
+        let mut bodies = Vec::with_capacity(captures.len());
+        for capture in captures {
+            match self.number(&capture) {
+                Ok(Numbered::New(id)) => {
+                    headers.push(RecordHeader {
+                        id,
+                        class: capture.class,
+                        kind: capture.kind,
+                        media_type: capture.media_type,
+                        payload_bytes: capture.payload_bytes,
+                        payload_hash: capture.payload_hash,
+                        captured_at: capture.captured_at,
+                    });
+                    bodies.push((capture.idempotency, capture.payload));
+                }
+                Ok(Numbered::Waiting) => admitted.superfluous.push(capture.payload),
+                Ok(Numbered::Durable(captured)) => {
+                    admitted.known.push((capture.token, captured));
+                    admitted.superfluous.push(capture.payload);
+                }
+                Err(why) => {
+                    admitted.refused.push((capture.token, why));
+                    admitted.superfluous.push(capture.payload);
+                }
+            }
+        }
+        let signed = sign_batch(headers, signing_key).into_iter();
+        admitted.store = signed.zip(bodies).map(|(header, (key, payload))| (header, key, payload)).collect();
+        admitted
+    }
+
+    fn number(&mut self, capture: &Capture) -> Result<Numbered, CaptureRefused> {
+        let known = capture.idempotency.and_then(|key| self.keys.get(&key));
+        match known {
+            Some(durability) if durability.payload_hash() != capture.payload_hash => {
+                return Err(CaptureRefused::KeyReused);
+            }
+            Some(Durability::Stored(captured)) => return Ok(Numbered::Durable(captured.clone())),
+            Some(Durability::Storing { id, .. }) => {
+                self.waiting.entry(id.clone()).or_default().push(capture.token);
+                return Ok(Numbered::Waiting);
+            }
+            None => {}
+        }
+        let seq = self.next.ok_or(CaptureRefused::NumbersExhausted)?;
+        self.next = seq.next();
+        let id = RecordId { origin: self.me.clone(), epoch: self.epoch, seq };
+        self.waiting.insert(id.clone(), vec![capture.token]);
+        if let Some(key) = capture.idempotency {
+            self.set_key(key, Durability::Storing { id: id.clone(), payload_hash: capture.payload_hash });
+        }
+        Ok(Numbered::New(id))
+    }
+
+    /// An own record is durable: who waits for it.
+    pub(crate) fn stored(&mut self, captured: &Durable<Captured>, key: Option<[u8; 16]>) -> Vec<CaptureToken> {
+        let id = &captured.get().id;
+        if id.epoch == self.epoch {
+            self.head = self.head.max(Some(id.seq));
+        }
+        if let Some(key) = key {
+            self.set_key(key, Durability::Stored(captured.clone()));
+        }
+        self.waiting.remove(id).unwrap_or_default()
+    }
+
+    /// An own record could not be stored: who waits for it. Its key may be used again.
+    pub(crate) fn failed(&mut self, id: &RecordId) -> Vec<CaptureToken> {
+        self.keys
+            .retain(|_, durability| !matches!(durability, Durability::Storing { id: storing, .. } if storing == id));
+        self.waiting.remove(id).unwrap_or_default()
+    }
+}
+
+/// What is known of the record that came with an idempotency key.
+#[derive(Debug)]
+enum Durability {
+    /// It is on its way to the disk.
+    Storing { id: RecordId, payload_hash: PayloadHash },
+    /// It is on the disk.
+    Stored(Durable<Captured>),
+}
+
+impl Durability {
+    fn payload_hash(&self) -> PayloadHash {
+        match self {
+            Durability::Storing { payload_hash, .. } => *payload_hash,
+            Durability::Stored(captured) => captured.get().payload_hash,
+        }
+    }
+}
+
+/// What a capture is.
+enum Numbered {
+    /// A new record, with this id.
+    New(RecordId),
+    /// One that is being stored; the token is remembered.
+    Waiting,
+    /// One that is durable already.
+    Durable(Durable<Captured>),
+}

@@ -1,0 +1,167 @@
+//! What goes into a node and what comes out.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use estafet_custody::{CustodyEvent, Piece, StoreRecord, TransferId};
+use estafet_model::{ByteCount, ChunkHash, Class, Durable, HeaderDigest, NodeId, ReceiptKey, RecordId, SignedReceipt};
+use estafet_routing::DownReason;
+use estafet_wire::Frame;
+
+use crate::captures::{Capture, CaptureRefused, CaptureToken, Captured};
+use crate::node::StoredRecord;
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// The time that [`Node::poll_timeout`](crate::Node::poll_timeout) named has come.
+    Timeout,
+    /// A session with a neighbor was established. An earlier one was reported down before.
+    SessionUp(NodeId),
+    /// The session with a neighbor ended.
+    SessionDown {
+        /// Which neighbor.
+        neighbor: NodeId,
+        /// It said goodbye.
+        goodbye: bool,
+    },
+    /// A control frame came.
+    Frame {
+        /// From whom.
+        from: NodeId,
+        /// What it says.
+        frame: Frame,
+    },
+    /// A piece of a record came.
+    Piece {
+        /// From whom.
+        from: NodeId,
+        /// The piece.
+        piece: Piece,
+    },
+    /// The round-trip time to a neighbor was measured.
+    RoundTrip {
+        /// Which neighbor.
+        neighbor: NodeId,
+        /// How long.
+        rtt: Duration,
+    },
+    /// A counter hands in records; they share a signature.
+    Captures(Vec<Capture>),
+    /// The store has synced these records.
+    Stored(Vec<StoredRecord>),
+    /// The store could not make these records durable.
+    StoreFailed(Vec<RecordId>),
+    /// A receipt is durable, in the order of [`Output::KeepReceipt`].
+    ReceiptKept(Durable<ReceiptKey>),
+    /// The answer to [`Output::Compare`].
+    Compared {
+        /// Which record.
+        id: RecordId,
+        /// Who waits for the answer.
+        from: NodeId,
+        /// The committed record has the digest.
+        same: bool,
+    },
+    /// A record that was to be carried could not be read from the store.
+    Unreadable(RecordId),
+    /// How much the store can still take.
+    Room(ByteCount),
+}
+
+/// Something to do.
+#[derive(Debug)]
+pub enum Output {
+    /// Send a control frame.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        frame: Frame,
+    },
+    /// Stream a record from the store.
+    Carry {
+        /// To whom.
+        to: NodeId,
+        /// Which.
+        id: RecordId,
+        /// On which stream.
+        class: Class,
+    },
+    /// Close the session: the neighbor is silent.
+    Disconnect(NodeId),
+    /// Append a record to the store; answer with `Stored` or `StoreFailed`.
+    Store(Box<StoreRecord>),
+    /// Append a chunk of a payload that is arriving.
+    StoreChunk {
+        /// Of which payload.
+        transfer: TransferId,
+        /// Which chunk.
+        index: u32,
+        /// Its bytes.
+        data: Bytes,
+        /// Its hash.
+        hash: ChunkHash,
+    },
+    /// The chunks of this transfer will not become a record.
+    AbortTransfer(TransferId),
+    /// Make a receipt durable; answer with `ReceiptKept`.
+    KeepReceipt(SignedReceipt),
+    /// The payloads of these records may go.
+    Release(Vec<RecordId>),
+    /// Compare a committed record's header with this digest; answer with `Compared`.
+    Compare {
+        /// Which record.
+        id: RecordId,
+        /// The digest to compare with.
+        digest: HeaderDigest,
+        /// Who waits for the answer.
+        from: NodeId,
+    },
+    /// A capture is durable: its slip may be given.
+    Captured {
+        /// Which capture.
+        token: CaptureToken,
+        /// What to tell the counter.
+        captured: Durable<Captured>,
+    },
+    /// A capture is not taken.
+    CaptureRefused {
+        /// Which capture.
+        token: CaptureToken,
+        /// Why.
+        why: CaptureRefused,
+    },
+    /// Something that people may want to know.
+    Event(NodeEvent),
+}
+
+/// What happened, for logs and live views. Ids only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeEvent {
+    /// A neighbor can be sent to.
+    AdjacencyUp(NodeId),
+    /// A neighbor cannot be sent to any more.
+    AdjacencyDown {
+        /// Which.
+        neighbor: NodeId,
+        /// Why.
+        reason: DownReason,
+    },
+    /// The way to the hub changed: the next hops now, best first.
+    NextHops(Vec<NodeId>),
+    /// A neighbor sent an LSA that its origin did not sign.
+    ForgedLsa {
+        /// The neighbor.
+        from: NodeId,
+        /// Whom it claims to be from.
+        origin: NodeId,
+    },
+    /// A neighbor sent something that is no LSA.
+    MalformedLsa {
+        /// The neighbor.
+        from: NodeId,
+    },
+    /// What happened to records.
+    Custody(CustodyEvent),
+}

@@ -1,0 +1,434 @@
+//! The node: one place where inputs branch to routing and custody, and where their outputs meet.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use estafet_custody::{
+    Custody, CustodyConfig, CustodyEvent, CustodyOutput, HeldRecord, RecordView, Recovered as CustodyRecovered,
+    StorePayload,
+};
+use estafet_model::{
+    Durable, Epoch, NodeId, Now, PublicKey, RecordId, Seq, SeqRanges, SignedReceipt, SigningKey, Slip,
+};
+use estafet_routing::{DownReason, HubLedger, LinkRisks, OriginLedger, Router, RouterConfig, RouterOutput, SignedLsa};
+use estafet_topology::{Role, Topology};
+use estafet_wire::Frame;
+
+use crate::captures::{Capture, CaptureRefused, Captured, Captures};
+use crate::io::{Input, NodeEvent, Output};
+
+/// Who this node is.
+#[derive(Debug)]
+pub struct NodeConfig {
+    /// Its id.
+    pub me: NodeId,
+    /// Its key.
+    pub signing_key: SigningKey,
+    /// The area. Must list this node.
+    pub topology: Arc<Topology>,
+    /// The incarnation of its spool.
+    pub epoch: Epoch,
+    /// Transfer ids from here on are the node's; those below, the driver's own.
+    pub first_transfer: u64,
+    /// See [`RouterConfig::first_sequence`].
+    pub first_lsa_sequence: u64,
+}
+
+/// A record as the store has it.
+#[derive(Debug)]
+pub struct StoredRecord {
+    /// The record.
+    pub record: Durable<HeldRecord>,
+    /// Its counter's idempotency key, hashed.
+    pub idempotency: Option<[u8; 16]>,
+}
+
+/// What was found in the store at start.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// The records, in the order they were stored. At a hub: the own ones with idempotency keys, as far as they are
+    /// still known; what is committed stands in `committed`.
+    pub records: Vec<StoredRecord>,
+    /// The receipts that were kept.
+    pub receipts: Vec<SignedReceipt>,
+    /// At a hub: everything committed.
+    pub committed: BTreeMap<(NodeId, Epoch), SeqRanges>,
+    /// At a hub: how many records its store has more than once; 0, or a fault.
+    pub committed_twice: u64,
+}
+
+/// Where a record is, as far as this node knows.
+#[derive(Debug)]
+pub enum Whereabouts<'a> {
+    /// Held here without a receipt.
+    Held(RecordView<'a>),
+    /// Committed at this hub.
+    Receipted {
+        /// Which hub.
+        hub: &'a NodeId,
+    },
+    /// Never seen here.
+    Unknown,
+}
+
+/// One node. See the crate documentation for how to drive it.
+#[derive(Debug)]
+pub struct Node {
+    me: NodeId,
+    signing_key: SigningKey,
+    topology: Arc<Topology>,
+    router: Router,
+    custody: Custody,
+    captures: Captures,
+    committed_twice: u64,
+    next_hops: Vec<NodeId>,
+    ledger_changed: bool,
+    outputs: VecDeque<Output>,
+}
+
+impl Node {
+    /// Starts from what the disk holds.
+    ///
+    /// # Panics
+    /// If the topology does not list `config.me`; the daemon checks that before.
+    #[must_use]
+    pub fn new(config: NodeConfig, recovered: Recovered) -> Self {
+        let is_hub = config.topology.node(&config.me).expect("the topology lists this node").role == Role::Hub;
+        let mut captures = Captures::new(config.me.clone(), config.epoch, head(&config, &recovered));
+        let mut records = Vec::with_capacity(recovered.records.len());
+        for StoredRecord { record, idempotency } in recovered.records {
+            if let Some(key) = idempotency.filter(|_| record.get().id.origin == config.me) {
+                captures.remember(key, record.clone().map(Captured::from));
+            }
+            if !is_hub {
+                records.push(record);
+            }
+        }
+        let keys = node_keys(&config.topology);
+        let hubs = config.topology.hub_ids().filter_map(|hub| Some((hub.clone(), *keys.get(hub)?))).collect();
+        let custody_config = CustodyConfig {
+            me: config.me.clone(),
+            hub_key: is_hub.then(|| config.signing_key.clone()),
+            origins: keys.clone(),
+            hubs,
+            first_transfer: config.first_transfer,
+        };
+        let stored = CustodyRecovered { records, receipts: recovered.receipts, committed: recovered.committed };
+        let mut node = Self {
+            router: Router::new(config.me.clone(), router_config(&config, keys)),
+            custody: Custody::new(custody_config, stored),
+            me: config.me,
+            signing_key: config.signing_key,
+            topology: config.topology,
+            captures,
+            committed_twice: recovered.committed_twice,
+            next_hops: Vec::new(),
+            ledger_changed: true,
+            outputs: VecDeque::new(),
+        };
+        node.settle(Now::default());
+        node
+    }
+
+    /// Takes one input. Then poll outputs until there are none, then the timeout.
+    pub fn handle_input(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Timeout => {
+                self.router.handle_timeout(now);
+                self.custody.handle_timeout(now);
+            }
+            Input::SessionUp(neighbor) => self.router.session_up(now, &neighbor),
+            Input::SessionDown { neighbor, goodbye: true } => self.router.goodbye(now, &neighbor),
+            Input::SessionDown { neighbor, goodbye: false } => self.router.session_down(now, &neighbor),
+            Input::Frame { from, frame } => self.frame(now, &from, frame),
+            Input::Piece { from, piece } => {
+                self.router.heard(now, &from);
+                self.custody.piece(now, &from, piece);
+            }
+            Input::RoundTrip { neighbor, rtt } => self.router.set_rtt(&neighbor, rtt),
+            Input::Captures(captures) => self.capture(captures),
+            Input::Stored(records) => self.stored(now, records),
+            Input::StoreFailed(ids) => ids.iter().for_each(|id| self.store_failed(id)),
+            Input::ReceiptKept(key) => self.custody.receipt_kept(&key),
+            Input::Compared { id, from, same } => self.custody.compared(id, &from, same),
+            Input::Unreadable(id) => self.custody.unreadable(now, &id),
+            Input::Room(room) => self.custody.set_room(room),
+        }
+        self.settle(now);
+    }
+
+    fn frame(&mut self, now: Now, from: &NodeId, frame: Frame) {
+        self.router.heard(now, from);
+        match frame {
+            // The session layer has read it; a second one changes nothing.
+            Frame::Hello(_) | Frame::Heartbeat => {}
+            Frame::LsdbSummary(summary) => self.router.lsdb_summary_received(now, from, &summary),
+            Frame::Lsas(lsas) => lsas.iter().for_each(|lsa| self.lsa(now, from, lsa)),
+            Frame::ReceiptSummary(versions) => self.custody.receipt_summary(from, versions),
+            Frame::Receipts(receipts) => {
+                self.custody.receipts(now, from, &receipts);
+                self.ledger_changed = true;
+            }
+            Frame::Offers(offers) => self.custody.offers(from, offers, now),
+            Frame::Answers(answers) => self.custody.answers(now, from, answers),
+            Frame::Acceptances(ids) => self.custody.acceptances(now, from, &ids),
+        }
+    }
+
+    fn lsa(&mut self, now: Now, from: &NodeId, encoded: &Bytes) {
+        match SignedLsa::decode(encoded) {
+            Ok(lsa) => self.router.lsa_received(now, from, lsa),
+            Err(_) => self.event(NodeEvent::MalformedLsa { from: from.clone() }),
+        }
+    }
+
+    fn capture(&mut self, captures: Vec<Capture>) {
+        let admitted = self.captures.admit(captures, &self.signing_key);
+        for (header, idempotency, payload) in admitted.store {
+            self.custody.capture(header, idempotency, payload);
+        }
+        for (token, captured) in admitted.known {
+            self.outputs.push_back(Output::Captured { token, captured });
+        }
+        for (token, why) in admitted.refused {
+            self.outputs.push_back(Output::CaptureRefused { token, why });
+        }
+        for payload in admitted.superfluous {
+            if let StorePayload::Transfer(transfer) = payload {
+                self.outputs.push_back(Output::AbortTransfer(transfer));
+            }
+        }
+    }
+
+    fn stored(&mut self, now: Now, records: Vec<StoredRecord>) {
+        let mut held = Vec::with_capacity(records.len());
+        for StoredRecord { record, idempotency } in records {
+            if record.get().id.origin == self.me {
+                let captured = record.clone().map(Captured::from);
+                for token in self.captures.stored(&captured, idempotency) {
+                    self.outputs.push_back(Output::Captured { token, captured: captured.clone() });
+                }
+            }
+            held.push(record);
+        }
+        self.custody.stored(now, held);
+        self.ledger_changed = true;
+    }
+
+    fn store_failed(&mut self, id: &RecordId) {
+        self.custody.store_failed(id);
+        for token in self.captures.failed(id) {
+            let why = CaptureRefused::StoreFailed;
+            self.outputs.push_back(Output::CaptureRefused { token, why });
+        }
+    }
+
+    /// Carries messages between routing and custody until both are quiet.
+    fn settle(&mut self, now: Now) {
+        loop {
+            if let Some(output) = self.router.poll_output() {
+                self.routed(now, output);
+            } else if let Some(output) = self.custody.poll_output() {
+                self.kept(output);
+            } else if std::mem::take(&mut self.ledger_changed) {
+                self.tell_ledger();
+            } else {
+                break;
+            }
+        }
+    }
+
+    fn routed(&mut self, now: Now, output: RouterOutput) {
+        match output {
+            RouterOutput::SendLsas { to, lsas } => {
+                let lsas = lsas.iter().map(SignedLsa::encode).collect();
+                self.send(&to, Frame::Lsas(lsas));
+            }
+            RouterOutput::SendSummary { to } => {
+                let summary = self.router.lsdb().summary();
+                self.send(&to, Frame::LsdbSummary(summary));
+            }
+            RouterOutput::SendHeartbeat { to } => self.send(&to, Frame::Heartbeat),
+            RouterOutput::AdjacencyUp(neighbor) => {
+                self.custody.neighbor_up(&neighbor);
+                self.event(NodeEvent::AdjacencyUp(neighbor));
+                self.routes_changed(now);
+            }
+            RouterOutput::AdjacencyDown { neighbor, reason } => {
+                if reason == DownReason::Silence {
+                    self.outputs.push_back(Output::Disconnect(neighbor.clone()));
+                }
+                self.event(NodeEvent::AdjacencyDown { neighbor: neighbor.clone(), reason });
+                // Next hops first, so that what the neighbor had been handed leaves by the alternate at once.
+                self.routes_changed(now);
+                self.custody.neighbor_down(now, &neighbor);
+            }
+            RouterOutput::ForgedLsa { from, origin } => self.event(NodeEvent::ForgedLsa { from, origin }),
+            RouterOutput::RoutesChanged => self.routes_changed(now),
+        }
+    }
+
+    fn routes_changed(&mut self, now: Now) {
+        let next_hops: Vec<NodeId> = self.router.next_hops().into_iter().map(|hop| hop.neighbor).collect();
+        if next_hops != self.next_hops {
+            self.next_hops.clone_from(&next_hops);
+            self.event(NodeEvent::NextHops(next_hops.clone()));
+            self.custody.set_next_hops(now, next_hops);
+        }
+    }
+
+    fn kept(&mut self, output: CustodyOutput) {
+        let output = match output {
+            CustodyOutput::Send { to, frame } => return self.send(&to, frame),
+            CustodyOutput::Event(event) => {
+                if event == CustodyEvent::CommittedTwice {
+                    self.committed_twice += 1;
+                }
+                Output::Event(NodeEvent::Custody(event))
+            }
+            CustodyOutput::Carry { to, id, class } => Output::Carry { to, id, class },
+            CustodyOutput::Store(record) => Output::Store(record),
+            CustodyOutput::StoreChunk { transfer, index, data, hash } => {
+                Output::StoreChunk { transfer, index, data, hash }
+            }
+            CustodyOutput::AbortTransfer(transfer) => Output::AbortTransfer(transfer),
+            CustodyOutput::KeepReceipt(receipt) => Output::KeepReceipt(receipt),
+            CustodyOutput::Release(ids) => Output::Release(ids),
+            CustodyOutput::Compare { id, digest, from } => Output::Compare { id, digest, from },
+        };
+        self.outputs.push_back(output);
+    }
+
+    fn tell_ledger(&mut self) {
+        self.router.set_ledger(self.ledger());
+        if self.is_hub() {
+            self.router.set_hub_ledger(HubLedger {
+                committed: self.custody.committed_count(),
+                committed_twice: self.committed_twice,
+            });
+        }
+    }
+
+    /// What this node says of its own captures.
+    pub(crate) fn ledger(&self) -> OriginLedger {
+        let epoch = self.captures.epoch();
+        OriginLedger {
+            epoch,
+            captured: self.captures.head().map_or(0, Seq::get),
+            held: self.custody.own_held(epoch),
+            receipted: self.custody.receipted().get(&(self.me.clone(), epoch)).cloned().unwrap_or_default(),
+            transit_held: self.custody.transit_count(),
+        }
+    }
+
+    fn send(&mut self, to: &NodeId, frame: Frame) {
+        self.outputs.extend(frame.split().into_iter().map(|frame| Output::Send { to: to.clone(), frame }));
+    }
+
+    fn event(&mut self, event: NodeEvent) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to hand in [`Input::Timeout`], and why. A time that has passed means now.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<(Now, String)> {
+        let routing = self.router.poll_timeout().map(|(at, reason)| (at, format!("{reason:?}")));
+        let custody = self.custody.poll_timeout().map(|(at, reason)| (at, reason.to_owned()));
+        routing.into_iter().chain(custody).min_by_key(|(at, _)| *at)
+    }
+
+    /// This node's id.
+    #[must_use]
+    pub fn id(&self) -> &NodeId {
+        &self.me
+    }
+
+    /// True if this node commits records.
+    #[must_use]
+    pub fn is_hub(&self) -> bool {
+        self.topology.hub_ids().any(|hub| *hub == self.me)
+    }
+
+    /// The area.
+    #[must_use]
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// Routing, to be asked.
+    #[must_use]
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+
+    /// Custody, to be asked.
+    #[must_use]
+    pub fn custody(&self) -> &Custody {
+        &self.custody
+    }
+
+    /// How many records this hub's store has more than once; 0, or a fault.
+    #[must_use]
+    pub fn committed_twice(&self) -> u64 {
+        self.committed_twice
+    }
+
+    /// The slip of a record.
+    #[must_use]
+    pub fn slip(&self, id: &RecordId) -> Option<Slip> {
+        Some(id.slip(self.topology.node(&id.origin)?.code))
+    }
+
+    /// The record of a slip.
+    #[must_use]
+    pub fn record_of(&self, slip: &Slip) -> Option<RecordId> {
+        let origin = self.topology.node_by_code(slip.code)?.id.clone();
+        Some(RecordId { origin, epoch: slip.epoch, seq: slip.seq })
+    }
+
+    /// Where a record is, as far as this node knows.
+    #[must_use]
+    pub fn whereabouts(&self, id: &RecordId) -> Whereabouts<'_> {
+        if let Some(view) = self.custody.record(id) {
+            return Whereabouts::Held(view);
+        }
+        self.custody.receipt_hub(id).map_or(Whereabouts::Unknown, |hub| Whereabouts::Receipted { hub })
+    }
+}
+
+/// The newest number that was ever given in this epoch: of what is in the store, or what a receipt covers.
+fn head(config: &NodeConfig, recovered: &Recovered) -> Option<Seq> {
+    let mine = |origin: &NodeId, epoch: Epoch| *origin == config.me && epoch == config.epoch;
+    let stored = recovered.records.iter().map(|found| &found.record.get().id);
+    let stored = stored.filter(|id| mine(&id.origin, id.epoch)).map(|id| id.seq).max();
+    let receipts = recovered.receipts.iter().filter(|receipt| mine(&receipt.key().origin, receipt.key().epoch));
+    let receipted = receipts.filter_map(|receipt| receipt.committed().last()).max();
+    let committed = recovered.committed.get(&(config.me.clone(), config.epoch)).and_then(SeqRanges::last);
+    stored.max(receipted).max(committed)
+}
+
+fn node_keys(topology: &Topology) -> BTreeMap<NodeId, PublicKey> {
+    topology.nodes.values().map(|node| (node.id.clone(), node.key)).collect()
+}
+
+fn router_config(config: &NodeConfig, keys: BTreeMap<NodeId, PublicKey>) -> RouterConfig {
+    let mut link_risks = LinkRisks::new();
+    for link in &config.topology.links {
+        let [one, other] = &link.ends;
+        link_risks.insert(one, other, link.risks.iter().cloned());
+    }
+    RouterConfig {
+        neighbors: config.topology.neighbors(&config.me).map(|(id, link)| (id.clone(), link.cost)).collect(),
+        link_risks,
+        keys,
+        hubs: config.topology.hub_ids().cloned().collect(),
+        signing_key: config.signing_key.clone(),
+        first_sequence: config.first_lsa_sequence,
+    }
+}

@@ -1,0 +1,237 @@
+//! `relay.toml`: the file as people write it, and what it means once every file it names has been read and checked.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use estafet_model::{ByteCount, NodeId, PublicKey, SigningKey};
+use estafet_topology::{Node, SignedTopology, Topology};
+use serde::Deserialize;
+
+/// The keys of the file. What is not among them is refused.
+const KEYS: &[&str] = &[
+    "node", "topology", "key", "operator_keys", "data", "listen", "admin", "admin_socket", "intake", "spool",
+    "bytes_max", "hold_bytes_max",
+];
+
+/// What is wrong with the configuration, and what to do about it.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub(crate) enum ConfigError {
+    #[error("failed to read {}: {source}", path.display())]
+    #[diagnostic(help("check that the file exists and that this user may read it"))]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("{}: {message}", path.display())]
+    Malformed {
+        path: PathBuf,
+        message: String,
+        #[help]
+        help: Option<String>,
+    },
+    #[error("{}: {source}", path.display())]
+    #[diagnostic(help("copy the key file of this node here, or make a city with `topology init`"))]
+    Key { path: PathBuf, source: estafet_model::KeyError },
+    #[error("{}: the private key can be read by others", path.display())]
+    #[diagnostic(help("run: chmod 600 {}", path.display()))]
+    KeyExposed { path: PathBuf },
+    #[error("{}: {source}", path.display())]
+    #[diagnostic(help("sign it with `topology sign`; the signer's key must be in operator_keys of relay.toml"))]
+    Topology { path: PathBuf, source: estafet_topology::UntrustedTopology },
+    #[error("the topology in {} does not list node `{node}`", path.display())]
+    #[diagnostic(help("correct `node` in relay.toml, or add the node to topology.toml and sign it again"))]
+    NotListed { path: PathBuf, node: NodeId },
+    #[error("the topology knows node `{node}` by the key {listed}, but the key file holds {held}")]
+    #[diagnostic(help("put this node's own node.key here, or the new public key into the topology"))]
+    OtherKey { node: NodeId, listed: PublicKey, held: PublicKey },
+}
+
+/// The file as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    node: String,
+    topology: PathBuf,
+    key: PathBuf,
+    operator_keys: Vec<String>,
+    #[serde(default = "default_data")]
+    data: PathBuf,
+    listen: Option<SocketAddr>,
+    admin: Option<SocketAddr>,
+    admin_socket: Option<PathBuf>,
+    #[serde(default)]
+    intake: IntakeFile,
+    #[serde(default)]
+    spool: SpoolFile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IntakeFile {
+    listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SpoolFile {
+    bytes_max: Option<String>,
+    hold_bytes_max: Option<String>,
+}
+
+fn default_data() -> PathBuf {
+    PathBuf::from("data")
+}
+
+/// Enough for 130,000 scans of 64 KiB: months of one office with the main server dark.
+const SPOOL_BYTES_MAX: ByteCount = ByteCount::mebibytes(8 << 10);
+
+/// What is kept of captures that have their receipt, for as long as nothing else needs the room.
+const HOLD_BYTES_MAX: ByteCount = ByteCount::mebibytes(1 << 10);
+
+/// A node's configuration: everything read, everything checked.
+pub(crate) struct Config {
+    pub(crate) node: Node,
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) key: SigningKey,
+    pub(crate) data: PathBuf,
+    pub(crate) listen: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) admin_socket: Option<PathBuf>,
+    pub(crate) intake: SocketAddr,
+    pub(crate) spool_bytes_max: ByteCount,
+    pub(crate) hold_bytes_max: ByteCount,
+}
+
+impl Config {
+    /// Reads `relay.toml` and every file it names.
+    pub(crate) fn load(path: &Path) -> Result<Self, ConfigError> {
+        let file = parse(path)?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let malformed = |message: String| ConfigError::Malformed { path: path.to_owned(), message, help: None };
+        let id: NodeId = file.node.parse().map_err(|error| malformed(format!("node: {error}")))?;
+        let trusted = file.operator_keys.iter().map(|key| key.parse::<PublicKey>());
+        let trusted: Vec<PublicKey> =
+            trusted.collect::<Result<_, _>>().map_err(|error| malformed(format!("operator_keys: {error}")))?;
+        let key = load_key(&folder.join(&file.key))?;
+        let topology_path = folder.join(&file.topology);
+        let topology = load_topology(&topology_path, &trusted)?;
+        let Some(node) = topology.node(&id).cloned() else {
+            return Err(ConfigError::NotListed { path: topology_path, node: id });
+        };
+        if node.key != key.public() {
+            return Err(ConfigError::OtherKey { node: id, listed: node.key, held: key.public() });
+        }
+        let size = |text: Option<String>, default: ByteCount| match text {
+            None => Ok(default),
+            Some(text) => parse_bytes(&text).ok_or_else(|| malformed(format!("`{text}` is no size, such as 8GiB"))),
+        };
+        Ok(Self {
+            data: folder.join(file.data),
+            listen: file.listen.unwrap_or(node.addresses[0]),
+            admin: file.admin.unwrap_or(node.admin),
+            admin_socket: file.admin_socket.map(|socket| folder.join(socket)),
+            intake: file.intake.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
+            spool_bytes_max: size(file.spool.bytes_max, SPOOL_BYTES_MAX)?,
+            hold_bytes_max: size(file.spool.hold_bytes_max, HOLD_BYTES_MAX)?,
+            topology: Arc::new(topology),
+            node,
+            key,
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })
+}
+
+fn parse(path: &Path) -> Result<File, ConfigError> {
+    let text = read(path)?;
+    toml::from_str(&text).map_err(|error| {
+        let (line, column) = error.span().map_or((1, 1), |span| line_and_column(&text, span.start));
+        let message = error.message().trim().replace('\n', ", ");
+        let help = message.split('`').nth(1).and_then(suggestion).map(|key| format!("did you mean `{key}`?"));
+        ConfigError::Malformed { path: path.to_owned(), message: format!("line {line}, column {column}: {message}"), help }
+    })
+}
+
+fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text[..offset.min(text.len())];
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+/// The key that was probably meant.
+fn suggestion(unknown: &str) -> Option<&'static str> {
+    if KEYS.contains(&unknown) {
+        return None;
+    }
+    let likeness = |key: &&&str| (strsim::jaro_winkler(unknown, key) * 1000.0).round();
+    KEYS.iter().max_by(|one, other| likeness(one).total_cmp(&likeness(other))).copied()
+}
+
+fn load_key(path: &Path) -> Result<SigningKey, ConfigError> {
+    use std::os::unix::fs::PermissionsExt;
+    let text = read(path)?;
+    let metadata =
+        std::fs::metadata(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    if metadata.permissions().mode() & 0o077 != 0 {
+        return Err(ConfigError::KeyExposed { path: path.to_owned() });
+    }
+    SigningKey::from_pem(&text).map_err(|source| ConfigError::Key { path: path.to_owned(), source })
+}
+
+fn load_topology(path: &Path, trusted: &[PublicKey]) -> Result<Topology, ConfigError> {
+    let text = read(path)?;
+    let signed = SignedTopology::decode(&text, trusted)
+        .map_err(|source| ConfigError::Topology { path: path.to_owned(), source })?;
+    Ok(signed.topology().clone())
+}
+
+/// `8GiB`, `512MiB`, `64KiB`, `100B`.
+pub(crate) fn parse_bytes(text: &str) -> Option<ByteCount> {
+    let digits = text.find(|letter: char| !letter.is_ascii_digit())?;
+    let number: u64 = text[..digits].parse().ok()?;
+    let shift = match text[digits..].trim() {
+        "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        "TiB" => 40,
+        _ => return None,
+    };
+    number.checked_mul(1 << shift).map(ByteCount)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(text: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("relay.toml");
+        std::fs::write(&path, text).unwrap();
+        match Config::load(&path) {
+            Ok(_) => panic!("loaded"),
+            Err(error) => format!("{error} / {}", miette::Diagnostic::help(&error).map(|help| help.to_string()).unwrap_or_default()),
+        }
+    }
+
+    #[test]
+    fn a_misspelled_key_is_named_with_its_place_and_a_suggestion() {
+        let said = fault("node = \"sail\"\ntopologi = \"x\"\n");
+        assert!(said.contains("line 2, column 1") && said.contains("did you mean `topology`?"), "{said}");
+    }
+
+    #[test]
+    fn a_missing_file_says_which() {
+        let said = fault("node = \"sail\"\ntopology = \"t\"\nkey = \"absent.key\"\noperator_keys = []\n");
+        assert!(said.contains("absent.key"), "{said}");
+    }
+
+    #[test]
+    fn sizes_have_a_unit() {
+        assert_eq!(parse_bytes("8GiB"), Some(ByteCount(8 << 30)));
+        assert_eq!(parse_bytes("0B"), Some(ByteCount(0)));
+        for bad in ["8", "GiB", "8GB", "-1B", "99999999999TiB"] {
+            assert_eq!(parse_bytes(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! The loop that drives the node: one task, one `select!`, no decisions of its own.
+//!
+//! Sessions, the store, intake and the admin API all talk to it through channels. It gives the node what came in,
+//! does what the node says, and wakes it when it wants to be woken. Whoever wants to know something sends a
+//! [`Question`], which is answered between two inputs from a consistent state.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use estafet_model::{ByteCount, Durable, NodeId, Now, RecordId};
+use estafet_node::custody::{CustodyEvent, Piece};
+use estafet_node::{Capture, CaptureRefused, CaptureToken, Captured, Input, Node, NodeEvent, Output};
+use estafet_quic::{DownReason, ReceivedPiece, Session, SessionEvent, SessionEvents};
+use estafet_spool::{Append, TransferId};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use tracing::{debug, error, info, warn};
+
+use crate::store::{Store, StoreEvent, receipt_append, record_append, stored_record};
+
+/// Commands that may wait. Intake beyond that waits in its own requests.
+const COMMAND_QUEUE: usize = 1024;
+
+/// Captures that share a signature and an entry into the store's queue.
+const CAPTURES_PER_BATCH: usize = 256;
+
+/// Events of one kind that are handled before the others get their turn.
+const EVENTS_PER_TURN: usize = 256;
+
+/// Appends that may wait for the disk before pieces from neighbors are left to QUIC's flow control. Together with
+/// custody's grants this bounds the memory that payload can take.
+const APPENDS_MAX: usize = 8192;
+const APPEND_BYTES_MAX: u64 = 32 << 20;
+
+/// How often room and round-trip times are looked at.
+const HOUSEKEEPING: Duration = Duration::from_millis(250);
+
+/// Asks the node something, between two inputs.
+pub(crate) type Question = Box<dyn FnOnce(&View<'_>) + Send>;
+
+/// What a question sees.
+pub(crate) struct View<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) now: Now,
+    /// When the newest receipt for each origin came.
+    pub(crate) last_receipts: &'a BTreeMap<NodeId, estafet_model::UnixMillis>,
+    /// When the newest LSA of each node came.
+    pub(crate) last_news: &'a BTreeMap<NodeId, Now>,
+}
+
+/// The answer to a capture.
+pub(crate) type CaptureAnswer = Result<Durable<Captured>, CaptureRefused>;
+
+enum Command {
+    Capture(Box<Capture>, oneshot::Sender<CaptureAnswer>),
+    Ask(Question),
+    Compared { id: RecordId, from: NodeId, same: bool },
+}
+
+/// How the rest of the process talks to the driver. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Commands {
+    sender: mpsc::Sender<Command>,
+    room: watch::Receiver<ByteCount>,
+}
+
+/// The driver has ended: the process is shutting down.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the relay is shutting down")]
+pub(crate) struct ShuttingDown;
+
+impl Commands {
+    /// Hands in a capture, and waits until it is durable or refused. Its token is set by the driver.
+    pub(crate) async fn capture(&self, capture: Capture) -> Result<CaptureAnswer, ShuttingDown> {
+        let (sender, answer) = oneshot::channel();
+        self.sender.send(Command::Capture(Box::new(capture), sender)).await.map_err(|_| ShuttingDown)?;
+        answer.await.map_err(|_| ShuttingDown)
+    }
+
+    /// Asks the node something.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&View<'_>) -> T + Send + 'static,
+    ) -> Result<T, ShuttingDown> {
+        let (sender, answer) = oneshot::channel();
+        let question: Question = Box::new(move |view| drop(sender.send(question(view))));
+        self.sender.send(Command::Ask(question)).await.map_err(|_| ShuttingDown)?;
+        answer.await.map_err(|_| ShuttingDown)
+    }
+
+    /// How much the store can still take.
+    pub(crate) fn room(&self) -> ByteCount {
+        *self.room.borrow()
+    }
+}
+
+pub(crate) struct Driver {
+    node: Node,
+    store: Store,
+    started: Instant,
+    sessions: BTreeMap<NodeId, Session>,
+    commands: mpsc::Receiver<Command>,
+    commands_sender: mpsc::Sender<Command>,
+    room: watch::Sender<ByteCount>,
+    waiting: HashMap<CaptureToken, oneshot::Sender<CaptureAnswer>>,
+    next_token: u64,
+    /// From whom the records came that are being stored.
+    senders: HashMap<RecordId, NodeId>,
+    appends: Vec<Append>,
+    queued_appends: usize,
+    /// Bytes of the appends that are queued, in order of the batches they went in.
+    queued_bytes: u64,
+    last_receipts: BTreeMap<NodeId, estafet_model::UnixMillis>,
+    receipted_counts: BTreeMap<NodeId, u64>,
+    last_news: BTreeMap<NodeId, Now>,
+    news_sequences: BTreeMap<NodeId, u64>,
+}
+
+impl Driver {
+    pub(crate) fn new(node: Node, store: Store) -> (Self, Commands) {
+        let (commands_sender, commands) = mpsc::channel(COMMAND_QUEUE);
+        let (room, room_out) = watch::channel(store.room());
+        let handle = Commands { sender: commands_sender.clone(), room: room_out };
+        let driver = Self {
+            node,
+            store,
+            started: Instant::now(),
+            sessions: BTreeMap::new(),
+            commands,
+            commands_sender,
+            room,
+            waiting: HashMap::new(),
+            next_token: 0,
+            senders: HashMap::new(),
+            appends: Vec::new(),
+            queued_appends: 0,
+            queued_bytes: 0,
+            last_receipts: BTreeMap::new(),
+            receipted_counts: BTreeMap::new(),
+            last_news: BTreeMap::new(),
+            news_sequences: BTreeMap::new(),
+        };
+        (driver, handle)
+    }
+
+    fn now(&self) -> Now {
+        Now(self.started.elapsed())
+    }
+
+    /// Drives until `stop` is done.
+    pub(crate) async fn run(
+        mut self,
+        mut sessions: SessionEvents,
+        mut store_events: mpsc::UnboundedReceiver<StoreEvent>,
+        stop: impl Future<Output = ()>,
+    ) {
+        let mut housekeeping = interval(HOUSEKEEPING);
+        housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tokio::pin!(stop);
+        self.perform();
+        loop {
+            let wake = self.node.poll_timeout().map_or(self.started + Duration::from_secs(3600), |(at, _)| self.started + at.0);
+            let disk_keeps_up = self.queued_appends < APPENDS_MAX && self.queued_bytes < APPEND_BYTES_MAX;
+            tokio::select! {
+                () = &mut stop => return,
+                Some(event) = sessions.control.recv() => {
+                    self.session_event(event);
+                    for _ in 0..EVENTS_PER_TURN {
+                        let Ok(event) = sessions.control.try_recv() else { break };
+                        self.session_event(event);
+                    }
+                }
+                Some(event) = store_events.recv() => {
+                    self.store_event(event);
+                    while let Ok(event) = store_events.try_recv() {
+                        self.store_event(event);
+                    }
+                }
+                Some(command) = self.commands.recv() => self.run_commands(command),
+                Some(piece) = sessions.pieces.recv(), if disk_keeps_up => {
+                    self.piece(piece);
+                    for _ in 0..EVENTS_PER_TURN {
+                        let Ok(piece) = sessions.pieces.try_recv() else { break };
+                        self.piece(piece);
+                    }
+                }
+                () = sleep_until(wake.into()) => self.feed(Input::Timeout),
+                _ = housekeeping.tick() => self.housekeeping(),
+            }
+            self.perform();
+        }
+    }
+
+    fn feed(&mut self, input: Input) {
+        let now = self.now();
+        self.node.handle_input(now, input);
+    }
+
+    fn session_event(&mut self, event: SessionEvent) {
+        match event {
+            SessionEvent::Up { neighbor, hello, session } => {
+                if self.sessions.remove(&neighbor).is_some() {
+                    self.feed(Input::SessionDown { neighbor: neighbor.clone(), goodbye: false });
+                }
+                let ours = self.node.topology().version;
+                if hello.topology_version != ours {
+                    warn!(%neighbor, theirs = hello.topology_version, ours, "the neighbor has another topology version");
+                }
+                self.sessions.insert(neighbor.clone(), session);
+                self.feed(Input::SessionUp(neighbor));
+            }
+            SessionEvent::Down { neighbor, session, reason } => {
+                if self.is_current(&neighbor, session) {
+                    self.sessions.remove(&neighbor);
+                    let goodbye = matches!(reason, DownReason::Goodbye(_));
+                    self.feed(Input::SessionDown { neighbor, goodbye });
+                }
+            }
+            SessionEvent::Control { neighbor, session, frame } => {
+                if self.is_current(&neighbor, session) {
+                    self.feed(Input::Frame { from: neighbor, frame });
+                }
+            }
+            SessionEvent::Unreadable { id, .. } => self.feed(Input::Unreadable(id)),
+        }
+    }
+
+    fn is_current(&self, neighbor: &NodeId, session: estafet_quic::SessionId) -> bool {
+        self.sessions.get(neighbor).is_some_and(|current| current.id() == session)
+    }
+
+    fn piece(&mut self, piece: ReceivedPiece) {
+        if self.is_current(&piece.neighbor, piece.session) {
+            let ReceivedPiece { neighbor, head, data, hash, .. } = piece;
+            self.feed(Input::Piece { from: neighbor, piece: Piece { head, data, hash } });
+        }
+    }
+
+    fn store_event(&mut self, event: StoreEvent) {
+        match event {
+            StoreEvent::Stored(records) => {
+                if let Some(ledger) = &self.store.ledger {
+                    ledger.feed(records.iter().map(|record| record.get().clone()).collect());
+                }
+                let records = records.into_iter().map(|record| {
+                    let from = self.senders.remove(&record.get().id);
+                    stored_record(record, from)
+                });
+                let records = records.collect();
+                self.feed(Input::Stored(records));
+            }
+            StoreEvent::ReceiptKept(key) => self.feed(Input::ReceiptKept(key)),
+            StoreEvent::Failed(ids) => {
+                ids.iter().for_each(|id| drop(self.senders.remove(id)));
+                self.feed(Input::Room(ByteCount(0)));
+                self.feed(Input::StoreFailed(ids));
+            }
+            StoreEvent::Settled(appends) => {
+                self.queued_appends -= appends.min(self.queued_appends);
+                if self.queued_appends == 0 {
+                    self.queued_bytes = 0;
+                }
+            }
+        }
+    }
+
+    /// Runs what waits; captures that wait together share a batch.
+    fn run_commands(&mut self, first: Command) {
+        let mut captures = Vec::new();
+        let mut next = Some(first);
+        while let Some(command) = next {
+            match command {
+                Command::Capture(mut capture, answer) => {
+                    capture.token = CaptureToken(self.next_token);
+                    self.next_token += 1;
+                    self.waiting.insert(capture.token, answer);
+                    captures.push(*capture);
+                }
+                Command::Ask(question) => question(&View {
+                    node: &self.node,
+                    now: self.now(),
+                    last_receipts: &self.last_receipts,
+                    last_news: &self.last_news,
+                }),
+                Command::Compared { id, from, same } => self.feed(Input::Compared { id, from, same }),
+            }
+            next = if captures.len() < CAPTURES_PER_BATCH { self.commands.try_recv().ok() } else { None };
+        }
+        if !captures.is_empty() {
+            self.feed(Input::Captures(captures));
+        }
+    }
+
+    fn housekeeping(&mut self) {
+        let room = self.store.room();
+        self.room.send_replace(room);
+        self.feed(Input::Room(room));
+        let round_trips: Vec<_> = self.sessions.iter().map(|(id, session)| (id.clone(), session.rtt())).collect();
+        for (neighbor, rtt) in round_trips {
+            self.feed(Input::RoundTrip { neighbor, rtt });
+        }
+        self.notice_news();
+    }
+
+    /// Notes when the newest receipt and the newest word of each node came, for people who look.
+    fn notice_news(&mut self) {
+        let mut counts: BTreeMap<&NodeId, u64> = BTreeMap::new();
+        for ((origin, _), ranges) in self.node.custody().receipted() {
+            *counts.entry(origin).or_default() += ranges.count();
+        }
+        for (origin, count) in counts {
+            if self.receipted_counts.insert(origin.clone(), count) != Some(count) {
+                self.last_receipts.insert(origin.clone(), crate::store::wall_clock());
+            }
+        }
+        let now = self.now();
+        for lsa in self.node.router().lsdb().iter() {
+            let lsa = lsa.lsa();
+            if self.news_sequences.insert(lsa.origin.clone(), lsa.sequence) != Some(lsa.sequence) {
+                self.last_news.insert(lsa.origin.clone(), now);
+            }
+        }
+    }
+
+    /// Does what the node says, until it says nothing more. Appends go to the store together.
+    fn perform(&mut self) {
+        while let Some(output) = self.node.poll_output() {
+            match output {
+                Output::Send { to, frame } => self.with_session(&to, |session| session.send(&frame)),
+                Output::Carry { to, id, class } => self.with_session(&to, |session| session.carry(id, class)),
+                Output::Disconnect(neighbor) => {
+                    if let Some(session) = self.sessions.remove(&neighbor) {
+                        session.give_up();
+                        self.feed(Input::SessionDown { neighbor, goodbye: false });
+                    }
+                }
+                Output::Store(record) => {
+                    if let Some(from) = record.received_from.clone() {
+                        self.senders.insert(record.header.header().id.clone(), from);
+                    }
+                    self.queued_bytes += u64::from(record.header.header().payload_bytes);
+                    self.appends.push(record_append(*record));
+                }
+                Output::StoreChunk { transfer, index, data, hash } => {
+                    self.queued_bytes += data.len() as u64;
+                    self.appends.push(Append::Chunk { transfer: TransferId(transfer.0), index, data, hash });
+                }
+                Output::AbortTransfer(transfer) => {
+                    self.append();
+                    self.store.spool.abort(TransferId(transfer.0));
+                }
+                Output::KeepReceipt(receipt) => self.appends.push(receipt_append(&receipt)),
+                Output::Release(ids) => {
+                    self.append();
+                    self.store.spool.release(ids);
+                }
+                Output::Compare { id, digest, from } => self.compare(id, digest, from),
+                Output::Captured { token, captured } => self.answer(token, Ok(captured)),
+                Output::CaptureRefused { token, why } => self.answer(token, Err(why)),
+                Output::Event(event) => tell(&event),
+            }
+        }
+        self.append();
+    }
+
+    fn append(&mut self) {
+        if self.appends.is_empty() {
+            return;
+        }
+        let batch = std::mem::take(&mut self.appends);
+        let records: Vec<RecordId> = batch.iter().filter_map(record_of).collect();
+        self.queued_appends += batch.len();
+        if let Err(poisoned) = self.store.spool.append(batch) {
+            error!(%poisoned, "nothing can be stored; somebody must see to the disk of this node");
+            self.feed(Input::Room(ByteCount(0)));
+            self.feed(Input::StoreFailed(records));
+        }
+    }
+
+    fn with_session(
+        &mut self,
+        neighbor: &NodeId,
+        action: impl FnOnce(&Session) -> Result<(), estafet_quic::SessionGone>,
+    ) {
+        // A session that is gone has its `Down` event on the way, and the node acts on that.
+        let _gone = self.sessions.get(neighbor).map(action);
+    }
+
+    fn answer(&mut self, token: CaptureToken, answer: CaptureAnswer) {
+        if let Some(waiting) = self.waiting.remove(&token) {
+            // The counter may have hung up; with its idempotency key it gets the same slip later.
+            let _hung_up = waiting.send(answer);
+        }
+    }
+
+    fn compare(&self, id: RecordId, digest: estafet_model::HeaderDigest, from: NodeId) {
+        let Some(ledger) = self.store.ledger.clone() else { return };
+        let commands = self.commands_sender.clone();
+        tokio::spawn(async move {
+            match ledger.find(id.clone()).await {
+                Ok(Some(commit)) => {
+                    let same = commit.digest == digest;
+                    // Nobody is left to compare for when the driver has ended.
+                    let _ = commands.send(Command::Compared { id, from, same }).await;
+                }
+                Ok(None) => error!(record = %id, "a committed record is not in the ledger"),
+                Err(error) => error!(record = %id, %error, "a committed record could not be looked up"),
+            }
+        });
+    }
+}
+
+fn record_of(append: &Append) -> Option<RecordId> {
+    match append {
+        Append::Record(record) => Some(record.header.header().id.clone()),
+        Append::Chunk { .. } | Append::Put { .. } => None,
+    }
+}
+
+fn tell(event: &NodeEvent) {
+    match event {
+        NodeEvent::AdjacencyUp(neighbor) => info!(%neighbor, "adjacency up"),
+        NodeEvent::AdjacencyDown { neighbor, reason } => warn!(%neighbor, ?reason, "adjacency down"),
+        NodeEvent::NextHops(next_hops) => info!(?next_hops, "the way to the hub changed"),
+        NodeEvent::ForgedLsa { from, origin } => error!(%from, %origin, "an LSA is not signed by its origin"),
+        NodeEvent::MalformedLsa { from } => error!(%from, "the neighbor sends malformed LSAs"),
+        NodeEvent::Custody(CustodyEvent::Committed(id)) => debug!(record = %id, "committed"),
+        NodeEvent::Custody(CustodyEvent::CommittedTwice) => error!("a record was committed twice"),
+        NodeEvent::Custody(CustodyEvent::TakenBack { from, records }) => {
+            warn!(neighbor = %from, records, "records that the neighbor had go another way");
+        }
+        NodeEvent::Custody(CustodyEvent::Refused { by, id, reason }) => {
+            error!(neighbor = %by, record = %id, why = reason.as_str(), "the neighbor refuses a record; it stays here");
+        }
+        NodeEvent::Custody(CustodyEvent::Rejected { from, id, reason }) => {
+            error!(neighbor = %from, record = %id, why = reason.as_str(), "refused a record from the neighbor");
+        }
+        NodeEvent::Custody(CustodyEvent::BadReceipt { from, why }) => {
+            error!(neighbor = %from, why, "a receipt released nothing");
+        }
+    }
+}

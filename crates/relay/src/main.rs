@@ -1,0 +1,109 @@
+//! `estafet-relay`: the daemon on every office server, the main server included. Its role is configuration.
+
+mod admin;
+mod config;
+mod driver;
+mod intake;
+mod ledger;
+mod relay;
+mod store;
+mod submit;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use estafet_model::{Class, Kind};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Config;
+
+/// Keeps an office's records, forwards them to the city's main server, and routes around offices that are dark.
+#[derive(Parser)]
+#[command(version, after_help = "Exit codes: 0 done, 1 failed, 2 usage.\nLogs go to standard error; ESTAFET_LOG sets their level (error, warn, info, debug).")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs this node until SIGTERM or SIGINT.
+    Run {
+        /// The node's relay.toml.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Checks the configuration, the keys and the topology, and says what they mean.
+    Check {
+        /// The node's relay.toml.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Hands in files as records, and prints a line of JSON with the slip of each.
+    Submit {
+        /// The node's relay.toml: says where its intake is.
+        #[arg(long)]
+        config: PathBuf,
+        /// How urgent: urgent, normal or bulk.
+        #[arg(long, default_value_t)]
+        class: Class,
+        /// What sort of record, such as ktp-el.
+        #[arg(long, value_parser = parse_kind, default_value = "record")]
+        kind: Kind,
+        /// Files of up to 16 MiB.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+fn parse_kind(text: &str) -> Result<Kind, estafet_model::TextError> {
+    text.parse()
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_env("ESTAFET_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let colors = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colors).with_writer(std::io::stderr).init();
+    match dispatch(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(report) => {
+            #[expect(clippy::print_stderr, reason = "the last word of a program that failed")]
+            {
+                eprintln!("{report:?}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> miette::Result<()> {
+    match command {
+        Command::Run { config } => relay::run(Config::load(&config)?)?,
+        Command::Check { config } => {
+            let config = Config::load(&config)?;
+            let neighbors: Vec<_> = config.topology.neighbors(&config.node.id).map(|(id, _)| id.to_string()).collect();
+            #[expect(clippy::print_stdout, reason = "the answer of the command")]
+            {
+                println!(
+                    "{} ({}) of {} version {}: neighbors {}; sessions on {} (UDP), operators on {}, counters on http://{}, data in {}",
+                    config.node.id,
+                    config.node.role,
+                    config.topology.area,
+                    config.topology.version,
+                    neighbors.join(", "),
+                    config.listen,
+                    config.admin,
+                    config.intake,
+                    config.data.display(),
+                );
+            }
+        }
+        Command::Submit { config, class, kind, files } => {
+            submit::submit(&config, &files, class, &kind, &mut std::io::stdout().lock())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! One running relay: opens what it needs, joins it, and takes it down in order.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+
+use estafet_admin::{Caller, Listeners, ServeError, bind_unix};
+use estafet_node::{Node, NodeConfig};
+use estafet_quic::{Neighbor, Transport, TransportConfig, TransportError};
+use estafet_tls::{Identity, TlsError};
+use estafet_topology::Role;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{error, info};
+
+use crate::admin::AdminService;
+use crate::config::Config;
+use crate::driver::Driver;
+use crate::intake::Intake;
+use crate::store::{Opened, Store, StoreError};
+
+/// Transfer ids of intake are below, those of neighbors' payloads from here on.
+const FIRST_NEIGHBOR_TRANSFER: u64 = 1 << 62;
+
+/// The relay could not start, or stopped by a fault.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub(crate) enum RelayError {
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    #[diagnostic(help("is another relay running on this address? `listen` in relay.toml overrides the topology's"))]
+    Transport(#[from] TransportError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("failed to listen for {what} on {address}: {source}")]
+    #[diagnostic(help("another program has this address, or this machine does not: see relay.toml"))]
+    Listen { what: &'static str, address: String, source: io::Error },
+    #[error("failed to serve the admin API: {0}")]
+    Admin(#[from] ServeError),
+    #[error("failed to ask the operating system: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Runs until SIGTERM or SIGINT, then says goodbye to the neighbors.
+pub(crate) fn run(config: Config) -> Result<(), RelayError> {
+    let hub = (config.node.role == Role::Hub).then_some(&config.node.id);
+    // Before the runtime: recovery may take long, and nobody is to be told that this node lives until it is done.
+    let opened = Store::open(&config.data, hub, config.spool_bytes_max, config.hold_bytes_max)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(serve(config, opened))
+}
+
+async fn serve(config: Config, opened: Opened) -> Result<(), RelayError> {
+    let Opened { store, events, recovered, epoch, starts } = opened;
+    let me = config.node.id.clone();
+    info!(node = %me, records = recovered.records.len(), epoch = epoch.get(), starts, "the store is open");
+    let node = Node::new(
+        NodeConfig {
+            me: me.clone(),
+            signing_key: config.key.clone(),
+            topology: Arc::clone(&config.topology),
+            epoch,
+            first_transfer: FIRST_NEIGHBOR_TRANSFER,
+            first_lsa_sequence: starts << 32,
+        },
+        recovered,
+    );
+    let (driver, commands) = Driver::new(node, store.clone());
+
+    let intake_listener = listen("counters", config.intake).await?;
+    let admin_listener = listen("operators", config.admin).await?;
+    let admin_socket = config.admin_socket.as_deref().map(|path| {
+        bind_unix(path).map_err(|source| RelayError::Listen { what: "operators", address: path.display().to_string(), source })
+    });
+    let listeners = Listeners {
+        tcp: Some((admin_listener, Identity::new(&config.key, me.as_str())?)),
+        unix: admin_socket.transpose()?,
+    };
+    let (transport, sessions) = Transport::start(transport_config(&config)?, Arc::new(store.clone()))?;
+    info!(node = %me, quic = %config.listen, admin = %config.admin, intake = %config.intake, "serving");
+
+    let (stop, stopped) = watch::channel(false);
+    let routes = Intake::new(commands.clone(), store.clone()).routes();
+    let intake = axum::serve(intake_listener, routes).with_graceful_shutdown(until(stopped.clone()));
+    let intake = tokio::spawn(intake.into_future());
+    let topology = Arc::clone(&config.topology);
+    let callers = move |key: &estafet_model::PublicKey| Caller::by_key(&topology, key);
+    let admin = AdminService::new(commands, store);
+    let admin = tokio::spawn(estafet_admin::serve(admin, listeners, callers, until(stopped.clone())));
+
+    driver.run(sessions, events, shutdown_signal()?).await;
+    info!(node = %me, "stopping");
+    transport.shut_down("shutdown").await;
+    stop.send_replace(true);
+    for (what, ended) in [("intake", flatten(intake.await)), ("admin", flatten(admin.await))] {
+        if let Err(reason) = ended {
+            error!(what, reason, "a face of the relay ended with a fault");
+        }
+    }
+    Ok(())
+}
+
+fn flatten<E: std::fmt::Display>(
+    joined: Result<Result<(), E>, tokio::task::JoinError>,
+) -> Result<(), String> {
+    joined.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+}
+
+async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, RelayError> {
+    let fault = |source| RelayError::Listen { what, address: address.to_string(), source };
+    TcpListener::bind(address).await.map_err(fault)
+}
+
+fn transport_config(config: &Config) -> Result<TransportConfig, RelayError> {
+    let neighbors: BTreeMap<_, _> = config
+        .topology
+        .neighbors(&config.node.id)
+        .filter_map(|(id, _)| {
+            let node = config.topology.node(id)?;
+            Some((id.clone(), Neighbor { key: node.key, addresses: node.addresses.clone() }))
+        })
+        .collect();
+    Ok(TransportConfig {
+        me: config.node.id.clone(),
+        boot: rand::random(),
+        topology_version: config.topology.version,
+        listen: config.listen,
+        identity: Identity::new(&config.key, config.node.id.as_str())?,
+        neighbors,
+    })
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // A dropped sender means the same.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+fn shutdown_signal() -> Result<impl Future<Output = ()>, RelayError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

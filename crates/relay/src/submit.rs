@@ -1,0 +1,72 @@
+//! `estafet-relay submit`: hands in files by hand, through the same door as counter programs.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use estafet_model::{Class, Kind};
+
+use crate::config::{Config, ConfigError};
+
+/// A file was not taken.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub(crate) enum SubmitError {
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Config(#[from] ConfigError),
+    #[error("failed to read {}: {source}", path.display())]
+    #[diagnostic(help("the files before it were taken; submit this one and those after it again"))]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("failed to reach the relay at {url}: {reason}")]
+    #[diagnostic(help("start it: estafet-relay run --config …"))]
+    NoRelay { url: String, reason: String },
+    #[error("{} was not taken: {answer}", path.display())]
+    #[diagnostic(help("the files before it were taken; submit this one and those after it again"))]
+    Refused { path: PathBuf, answer: String },
+    #[error("failed to print a slip: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+/// Submits `files` one after the other and prints a line of JSON for each.
+pub(crate) fn submit(
+    config: &Path,
+    files: &[PathBuf],
+    class: Class,
+    kind: &Kind,
+    out: &mut dyn Write,
+) -> Result<(), SubmitError> {
+    let url = format!("http://{}/v1/records", Config::load(config)?.intake);
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    for path in files {
+        let body = std::fs::read(path).map_err(|source| SubmitError::Unreadable { path: path.clone(), source })?;
+        // The same file by the same name is the same record: whoever repeats the command makes no second one.
+        let key = blake3::Hasher::new().update(path.as_os_str().as_encoded_bytes()).update(&body).finalize();
+        let answer = agent
+            .post(&url)
+            .header("estafet-class", class.as_str())
+            .header("estafet-kind", kind.as_str())
+            .header("idempotency-key", key.to_hex().as_str())
+            .content_type(media_type(path))
+            .send(&body[..]);
+        let no_relay = |error: ureq::Error| SubmitError::NoRelay { url: url.clone(), reason: error.to_string() };
+        let mut answer = answer.map_err(no_relay)?;
+        let text = answer.body_mut().read_to_string().map_err(no_relay)?;
+        if answer.status() != 201 {
+            return Err(SubmitError::Refused { path: path.clone(), answer: text });
+        }
+        writeln!(out, "{text}")?;
+    }
+    Ok(())
+}
+
+fn media_type(path: &Path) -> &'static str {
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    match extension.to_ascii_lowercase().as_str() {
+        "pdf" => "application/pdf",
+        "jpg" | "jpeg" => "image/jpeg",
+        "png" => "image/png",
+        "tif" | "tiff" => "image/tiff",
+        "json" => "application/json",
+        "txt" => "text/plain",
+        _ => "application/octet-stream",
+    }
+}

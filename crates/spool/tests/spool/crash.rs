@@ -1,0 +1,238 @@
+//! The power is cut after every single operation, with what was not synced kept, dropped and torn. Everything that
+//! was promised must be there, and what was not must not leave a hole.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use estafet_model::RecordId;
+use estafet_spool::{Append, Done, Log, MemoryDisk, Recovered, Unsynced};
+
+use crate::support::{OWN, TRANSIT, chunked, commit, contents, id, inline, open, payload, put};
+
+/// What was told and done, each with the length of the journal at that moment.
+#[derive(Default)]
+struct History {
+    payloads: BTreeMap<RecordId, Bytes>,
+    promised: Vec<(usize, RecordId)>,
+    released: Vec<(usize, RecordId)>,
+    /// The value counts up, so that it is enough to compare.
+    puts: Vec<(usize, u32)>,
+    last_put: u32,
+}
+
+impl History {
+    fn commit(&mut self, disk: &MemoryDisk, log: &mut Log, batch: Vec<Append>) {
+        for done in commit(log, batch) {
+            match done {
+                Done::Record(record) => self.promised.push((disk.journal_length(), record.into_inner().id)),
+                Done::Put { .. } => self.puts.push((disk.journal_length(), self.last_put)),
+                Done::Chunk { .. } => {}
+            }
+        }
+    }
+
+    fn release(&mut self, disk: &MemoryDisk, log: &mut Log, id: RecordId) {
+        self.released.push((disk.journal_length(), id.clone()));
+        log.release(&[id]);
+    }
+
+    fn record(&mut self, origin: &str, seq: u32, length: usize) -> Vec<Append> {
+        let bytes = payload(seq, length);
+        self.payloads.insert(id(origin, seq), bytes.clone());
+        if length > 1500 { chunked(origin, seq, u64::from(seq), &bytes) } else { vec![inline(origin, seq, &bytes)] }
+    }
+
+    fn put(&mut self) -> Append {
+        self.last_put += 1;
+        put("count", &format!("{:08}", self.last_put))
+    }
+
+    /// Checks all that holds after a crash at this moment.
+    fn check(&self, moment: usize, log: &Log, recovered: &Recovered, context: &str) {
+        assert!(recovered.damaged.is_empty(), "{context}: a crash is no damage: {:?}", recovered.damaged);
+        assert!(log.poisoned().is_none(), "{context}");
+        let contents = contents(log, recovered);
+        let released: BTreeSet<&RecordId> =
+            self.released.iter().filter(|(at, _)| *at <= moment).map(|(_, id)| id).collect();
+        for (_, id) in self.promised.iter().filter(|(at, id)| *at <= moment && !released.contains(id)) {
+            assert_eq!(contents.get(id), self.payloads.get(id), "{context}: {id} was promised");
+        }
+        for (id, bytes) in &contents {
+            assert_eq!(Some(bytes), self.payloads.get(id), "{context}: {id} was never stored like this");
+        }
+        let value = recovered.puts.get("count".as_bytes()).cloned().unwrap_or_default();
+        let value: u32 = std::str::from_utf8(&value).unwrap().parse().unwrap_or(0);
+        let promised = self.puts.iter().filter(|(at, _)| *at <= moment).map(|(_, value)| *value).max().unwrap_or(0);
+        assert!((promised..=self.last_put).contains(&value), "{context}: {promised} was promised, {value} is there");
+        // Own numbers have no gaps: whatever is there, everything before it is there or was released.
+        let last = contents.keys().filter(|id| id.origin.as_str() == OWN).map(|id| id.seq.get()).max().unwrap_or(0);
+        for seq in 1..last {
+            let id = id(OWN, seq);
+            assert!(contents.contains_key(&id) || released.contains(&id), "{context}: {id} is missing before {last}");
+        }
+    }
+}
+
+/// A run with small and chunked records, several to a commit and several segments to a commit, values, releases,
+/// recycling, and a restart in the middle.
+fn run(disk: &MemoryDisk) -> History {
+    let mut history = History::default();
+    let (mut log, _) = open(disk);
+    for round in 0..14u32 {
+        let mut batch = Vec::new();
+        for seq in round * 3 + 1..=round * 3 + 3 {
+            batch.extend(history.record(OWN, seq, if seq % 5 == 0 { 2500 } else { 500 + 97 * (seq as usize % 7) }));
+        }
+        batch.push(history.put());
+        batch.extend(history.record(TRANSIT, round + 1, 1200));
+        if round % 4 == 3 {
+            let rest = batch.split_off(2);
+            history.commit(disk, &mut log, batch);
+            history.commit(disk, &mut log, rest);
+        } else {
+            history.commit(disk, &mut log, batch);
+        }
+        for seq in (round * 3).saturating_sub(8)..(round * 3).saturating_sub(5) {
+            if seq > 0 {
+                history.release(disk, &mut log, id(OWN, seq));
+            }
+        }
+        if round > 1 {
+            history.release(disk, &mut log, id(TRANSIT, round - 1));
+        }
+        if round == 7 {
+            log = restart(disk, log, &history);
+        }
+    }
+    log.close();
+    history
+}
+
+fn restart(disk: &MemoryDisk, log: Log, history: &History) -> Log {
+    log.close();
+    let (mut log, _) = open(disk);
+    log.release(&history.released.iter().map(|(_, id)| id.clone()).collect::<Vec<_>>());
+    log
+}
+
+fn fates(moment: usize) -> Vec<Unsynced> {
+    let seeds = (0..16).map(|seed| Unsynced::Torn((moment * 31 + seed) as u64));
+    [Unsynced::Kept, Unsynced::Dropped].into_iter().chain(seeds).collect()
+}
+
+/// The disk after each operation of a journal, with how many there were.
+fn moments(start: &MemoryDisk, disk: &MemoryDisk) -> impl Iterator<Item = (usize, MemoryDisk)> {
+    let replayed = start.copy();
+    let at_start = (0, replayed.clone());
+    let later = disk.journal().into_iter().enumerate().map(move |(index, operation)| {
+        replayed.replay(operation);
+        (index + 1, replayed.clone())
+    });
+    [at_start].into_iter().chain(later)
+}
+
+#[test]
+fn a_power_cut_at_any_moment_loses_nothing_promised() {
+    let start = MemoryDisk::new();
+    let disk = start.copy();
+    disk.record_journal();
+    let history = run(&disk);
+    let reused = |operation: &estafet_spool::Operation| matches!(operation, estafet_spool::Operation::Rename(from, _) if from.ends_with("spare"));
+    assert!(disk.journal().iter().any(reused), "the run recycles segments, or it would not test that");
+    for (moment, disk) in moments(&start, &disk) {
+        for unsynced in fates(moment) {
+            let context = format!("after operation {moment}, {unsynced:?}");
+            life_goes_on(&history, moment, &disk.power_cut(unsynced), &context);
+        }
+    }
+}
+
+/// Opens, checks, stores something, and opens again: nothing came back that was not there at first.
+fn life_goes_on(history: &History, moment: usize, disk: &MemoryDisk, context: &str) {
+    let (mut log, recovered) = open(disk);
+    history.check(moment, &log, &recovered, context);
+    let mut expected = contents(&log, &recovered);
+    // Lengths that would line up a new entry with what was cut.
+    for (seq, length) in [(1, 0), (2, 700), (3, 1200)] {
+        commit(&mut log, vec![inline("tuah", seq, &payload(seq, length))]);
+        expected.insert(id("tuah", seq), payload(seq, length));
+    }
+    drop(log);
+    let (log, again) = open(&disk.power_cut(Unsynced::Dropped));
+    assert!(again.damaged.is_empty(), "{context}, second start: {:?}", again.damaged);
+    let found = contents(&log, &again);
+    for (id, bytes) in &found {
+        assert_eq!(expected.get(id), Some(bytes), "{context}, second start: {id} came back to life");
+    }
+    let lost: Vec<_> = expected.keys().filter(|id| !found.contains_key(id)).collect();
+    assert!(lost.is_empty(), "{context}, second start: {lost:?} are lost");
+}
+
+#[test]
+fn a_power_cut_while_recovering_from_one_loses_nothing_promised() {
+    let start = MemoryDisk::new();
+    let disk = start.copy();
+    disk.record_journal();
+    let history = run(&disk);
+    for (moment, disk) in moments(&start, &disk).filter(|(moment, _)| moment % 3 == 0) {
+        let found = disk.power_cut(Unsynced::Torn(moment as u64));
+        let recovering = found.copy();
+        recovering.record_journal();
+        let (log, _) = open(&recovering);
+        log.close();
+        for (step, disk) in moments(&found, &recovering) {
+            for unsynced in [Unsynced::Dropped, Unsynced::Torn(step as u64)] {
+                let (log, recovered) = open(&disk.power_cut(unsynced));
+                history.check(moment, &log, &recovered, &format!("after operation {moment} and {step} of recovery"));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_cut_does_not_come_back_when_the_seal_is_damaged_later() {
+    let disk = MemoryDisk::new();
+    let (mut log, _) = open(&disk);
+    commit(&mut log, vec![inline(OWN, 1, &payload(1, 100))]);
+    disk.fail_sync(1, estafet_spool::Fault::Broken);
+    assert!(log.commit((2..6).map(|seq| inline(OWN, seq, &payload(seq, 400))).collect()).iter().all(Result::is_err));
+    drop(log);
+    // Record 2 is torn, those behind it are whole, and none was promised.
+    let (name, _) = newest_segment(&disk);
+    let (log, all) = open(&disk.copy());
+    assert_eq!(contents(&log, &all).len(), 5);
+    let second = all.records[1].get().record.offset as usize;
+    disk.flip_bit(&name, second + 500, 0);
+    let (log, recovered) = open(&disk);
+    assert_eq!(contents(&log, &recovered).len(), 1);
+    assert!(recovered.torn_bytes > 0);
+    drop(log);
+    disk.flip_bit(&name, second, 0);
+    let (log, recovered) = open(&disk);
+    assert_eq!(contents(&log, &recovered).len(), 1);
+}
+
+#[test]
+fn a_log_cut_off_at_any_byte_opens_with_a_prefix() {
+    let disk = MemoryDisk::new();
+    let (mut log, _) = open(&disk);
+    for seq in 1..6 {
+        commit(&mut log, vec![inline(OWN, seq, &payload(seq, 200))]);
+    }
+    drop(log);
+    let newest = newest_segment(&disk);
+    for length in 0..newest.1 {
+        let cut = disk.copy();
+        estafet_spool::Disk::open(&cut, &newest.0).unwrap().set_len(length).unwrap();
+        let (log, recovered) = open(&cut);
+        let seqs: Vec<u32> = contents(&log, &recovered).keys().map(|id| id.seq.get()).collect();
+        assert!((1..=5).take(seqs.len()).eq(seqs.iter().copied()), "cut at {length}: {seqs:?}");
+        assert!(recovered.damaged.is_empty(), "cut at {length}: {:?}", recovered.damaged);
+    }
+}
+
+pub(crate) fn newest_segment(disk: &MemoryDisk) -> (String, u64) {
+    let files = estafet_spool::Disk::list(disk).unwrap();
+    let newest = files.into_iter().filter(|file| file.name.ends_with("segment")).max_by_key(|file| file.name.clone());
+    newest.map(|file| (file.name, file.bytes)).unwrap()
+}

@@ -1,0 +1,150 @@
+//! One flipped bit costs one entry.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use estafet_model::RecordId;
+use estafet_spool::{Disk, MemoryDisk, OpenError, ReadError};
+
+use crate::crash::newest_segment;
+use crate::support::{OWN, TRANSIT, chunked, commit, id, inline, open, payload, put, read_payload};
+
+/// Some sealed segments with everything in them, and what was stored.
+fn sealed_log() -> (MemoryDisk, BTreeMap<RecordId, Bytes>) {
+    let disk = MemoryDisk::new();
+    let mut stored = BTreeMap::new();
+    let (mut log, _) = open(&disk);
+    for seq in 1..9 {
+        let (small, large) = (payload(seq, 300), payload(seq + 100, 1500));
+        commit(&mut log, vec![put("k", &seq.to_string()), inline(OWN, seq, &small)]);
+        commit(&mut log, chunked(TRANSIT, seq, u64::from(seq), &large));
+        stored.extend([(id(OWN, seq), small), (id(TRANSIT, seq), large)]);
+    }
+    log.close();
+    // Another start, so that the last of them is not the newest.
+    open(&disk).0.close();
+    (disk, stored)
+}
+
+#[test]
+fn a_flipped_bit_in_sealed_segments_costs_at_most_the_entry_it_hits() {
+    let (disk, stored) = sealed_log();
+    let newest = newest_segment(&disk).0;
+    let mut unreported = 0;
+    for file in disk.list().unwrap().into_iter().filter(|file| file.name != newest) {
+        for offset in 0..usize::try_from(file.bytes).unwrap() {
+            let flipped = disk.copy();
+            flipped.flip_bit(&file.name, offset, offset.to_le_bytes()[0] % 8);
+            let (log, recovered) = open(&flipped);
+            let lost: Vec<_> =
+                stored.iter().filter(|(id, bytes)| read_payload(&log, id).as_ref() != Ok(bytes)).collect();
+            assert!(lost.len() <= 1, "byte {offset} of {} cost {lost:?}", file.name);
+            for (id, _) in lost {
+                let listed = recovered.records.iter().any(|record| record.get().id == *id);
+                // A record is either recovered, and reading it finds the damage, or not, and that is reported.
+                let found_on_reading = listed && matches!(read_payload(&log, id), Err(ReadError::Damaged(_)));
+                let reported = !listed && !recovered.damaged.is_empty();
+                unreported += usize::from(!found_on_reading && !reported);
+            }
+            assert_eq!(recovered.puts.get("k".as_bytes()), Some(&"8".into()), "the newest segment repeats the values");
+        }
+    }
+    assert_eq!(unreported, 0);
+}
+
+#[test]
+fn a_damaged_segment_is_kept_for_repair_and_reported_each_time() {
+    let (disk, stored) = sealed_log();
+    let first = disk.list().unwrap().into_iter().map(|file| file.name).min().unwrap();
+    disk.flip_bit(&first, 40, 0);
+    for _ in 0..3 {
+        let (mut log, recovered) = open(&disk);
+        assert_eq!(recovered.damaged.len(), 1);
+        assert_eq!(log.usage().damaged_segments, 1);
+        log.release(&stored.keys().cloned().collect::<Vec<_>>());
+        commit(&mut log, vec![put("k", "v")]);
+        assert!(disk.open(&first).is_ok(), "it is not given back");
+        log.close();
+    }
+}
+
+#[test]
+fn a_damaged_chunk_names_its_record() {
+    let (disk, _) = sealed_log();
+    let (log, recovered) = open(&disk);
+    let place = |id: &RecordId| recovered.records.iter().find(|record| record.get().id == *id).unwrap().get().record;
+    let own = place(&id(OWN, 1));
+    log.close();
+    // The chunk follows the first own record; its meta is hit.
+    let chunk = (own.offset + own.length).next_multiple_of(8) as usize;
+    disk.flip_bit(&format!("{:016x}.segment", own.generation), chunk + 30, 1);
+    let (_, recovered) = open(&disk);
+    assert!(recovered.damaged.iter().any(|damage| damage.record == Some(id(TRANSIT, 1))), "{:?}", recovered.damaged);
+    assert!(recovered.records.iter().all(|record| record.get().id != id(TRANSIT, 1)));
+}
+
+#[test]
+fn an_unreadable_piece_costs_what_is_in_it() {
+    let (disk, stored) = sealed_log();
+    let first = disk.list().unwrap().into_iter().map(|file| file.name).min().unwrap();
+    disk.make_unreadable(&first, 4096..4608);
+    let (log, recovered) = open(&disk);
+    let lost = stored.iter().filter(|(id, bytes)| read_payload(&log, id).as_ref() != Ok(bytes)).count();
+    assert!((1..=4).contains(&lost), "{lost} records are lost");
+    assert!(!recovered.damaged.is_empty());
+}
+
+#[test]
+fn damage_within_the_newest_segment_is_no_torn_tail() {
+    let disk = MemoryDisk::new();
+    let (mut log, _) = open(&disk);
+    for seq in 1..6 {
+        commit(&mut log, vec![inline(OWN, seq, &payload(seq, 200))]);
+    }
+    drop(log);
+    let (name, _) = newest_segment(&disk);
+    let (mut missing, mut cut) = (0, 0);
+    for offset in 32..2500 {
+        let flipped = disk.copy();
+        flipped.flip_bit(&name, offset, 3);
+        let (_, recovered) = open(&flipped);
+        assert!(recovered.records.len() >= 4, "byte {offset} cost {} records", 5 - recovered.records.len());
+        missing += usize::from(recovered.records.len() == 4);
+        // Only the last record looks like one that was being written.
+        cut += usize::from(recovered.records.len() == 4 && recovered.damaged.is_empty());
+    }
+    assert!(cut > 0 && cut * 4 <= missing, "{cut} of {missing} were taken for torn");
+}
+
+#[test]
+fn a_newer_format_is_left_alone() {
+    let disk = MemoryDisk::new();
+    let file = disk.create("0000000000000001.segment").unwrap();
+    let mut header = *b"EstSpool\0\0\0\x02\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0";
+    let checksum = crc32c::crc32c(&header[..28]);
+    header[28..].copy_from_slice(&checksum.to_be_bytes());
+    file.write_at(&mut [std::io::IoSlice::new(&header)], 0).unwrap();
+    let opened = estafet_spool::Log::open(std::sync::Arc::new(disk.clone()), crate::support::options());
+    assert!(matches!(opened, Err(OpenError::Newer { version: 2, .. })));
+    assert_eq!(disk.list().unwrap().len(), 1);
+}
+
+#[test]
+fn noise_opens_as_damage() {
+    let mut seed = 1u64;
+    for _ in 0..50 {
+        let disk = MemoryDisk::new();
+        for name in ["0000000000000001.segment", "0000000000000002.segment", "0000000000000003.spare"] {
+            let noise: Vec<u8> = std::iter::repeat_with(|| {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                seed.to_be_bytes()[0]
+            })
+            .take(5000)
+            .collect();
+            disk.create(name).unwrap().write_at(&mut [std::io::IoSlice::new(&noise)], 0).unwrap();
+        }
+        let (mut log, recovered) = open(&disk);
+        assert!(!recovered.damaged.is_empty() && recovered.records.is_empty());
+        commit(&mut log, vec![inline(OWN, 1, &payload(1, 10))]);
+    }
+}
