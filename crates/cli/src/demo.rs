@@ -55,7 +55,7 @@ pub async fn demo(options: &DemoOptions, output: &mut Output<'_>) -> Result<Outc
     let mut fleet = Fleet::new(program);
 
     let ended = tokio::select! {
-        outcome = play(options, &city, &mut fleet, stacks, output) => outcome,
+        outcome = play(&city, &mut fleet, stacks, output) => outcome,
         () = interruption.wait() => Err(DemoFailure::Interrupted.into()),
     };
     let is_good = ended.as_ref().is_ok_and(|outcome| *outcome == Outcome::Good);
@@ -72,13 +72,7 @@ pub async fn demo(options: &DemoOptions, output: &mut Output<'_>) -> Result<Outc
     ended
 }
 
-async fn play(
-    options: &DemoOptions,
-    city: &NewCity,
-    fleet: &mut Fleet,
-    stacks: Stacks,
-    output: &mut Output<'_>,
-) -> Result<Outcome, Failure> {
+async fn play(city: &NewCity, fleet: &mut Fleet, stacks: Stacks, output: &mut Output<'_>) -> Result<Outcome, Failure> {
     let screen = Screen::new(&stacks);
     if let Some(remark) = stacks.remark() {
         screen.say(remark);

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use estafet_model::{NodeId, SigningKey};
-use estafet_topology::{NodeSetup, Operator, OperatorRole, SignedTopology, Template, Topology};
+use estafet_topology::{CityPlan, NodeSetup, Operator, OperatorRole, SignedTopology, Template, Topology};
 use serde::Serialize;
 
 use crate::city::{OPERATOR_KEY, TOPOLOGY_SIGNED, TOPOLOGY_SOURCE, node_dir};
@@ -50,10 +50,15 @@ struct Draft {
 
 /// Makes a city from a template in `dir`, which must be new or empty.
 pub fn init(template: Template, dir: &Path) -> Result<NewCity, Failure> {
+    init_plan(template.plan(), dir)
+}
+
+/// Makes a city from a plan of one's own in `dir`, which must be new or empty.
+pub fn init_plan(plan: CityPlan, dir: &Path) -> Result<NewCity, Failure> {
     let dir = empty_folder(dir)?;
     let operator = random_key()?;
-    let drafts = draft_nodes(template)?;
-    let topology = template.plan().into_topology(
+    let drafts = draft_nodes(&plan)?;
+    let topology = plan.into_topology(
         Operator { id: OPERATOR.to_owned(), key: operator.public(), role: OperatorRole::Admin },
         |id| {
             let draft = &drafts[id];
@@ -81,17 +86,17 @@ pub fn init(template: Template, dir: &Path) -> Result<NewCity, Failure> {
 }
 
 /// Keys and ports for all nodes. No port is let go before the last is chosen.
-fn draft_nodes(template: Template) -> Result<BTreeMap<NodeId, Draft>, Failure> {
+fn draft_nodes(plan: &CityPlan) -> Result<BTreeMap<NodeId, Draft>, Failure> {
     let mut ports = ReservedPorts::default();
     let mut drafts = BTreeMap::new();
-    for node in template.plan().nodes {
+    for node in &plan.nodes {
         let draft = Draft {
             key: random_key()?,
             listen: ports.udp().map_err(Failure::NoPort)?,
             admin: ports.tcp().map_err(Failure::NoPort)?,
             intake: ports.tcp().map_err(Failure::NoPort)?,
         };
-        drafts.insert(node.id, draft);
+        drafts.insert(node.id.clone(), draft);
     }
     Ok(drafts)
 }

@@ -76,7 +76,7 @@ impl Custody {
             if custody.receipts.is_covered(&record.get().id) {
                 released.push(record.into_inner().id);
             } else {
-                custody.outbound.hold(Now::default(), record);
+                custody.outbound.recover(record);
             }
         }
         if !released.is_empty() {
@@ -100,7 +100,7 @@ impl Custody {
             let event = CustodyEvent::TakenBack { from: neighbor.clone(), records };
             self.outputs.push_back(CustodyOutput::Event(event));
         }
-        self.grant();
+        self.grant(now);
         self.dispatch(now);
     }
 
@@ -121,9 +121,7 @@ impl Custody {
         for offer in offers {
             // Whoever offers a record again has stopped sending it.
             self.inbound.cancel(&offer.id, from, &mut self.outputs);
-            let verdict = match self.consider(now, from, &offer.id, offer.digest) {
-                Known::New if u64::from(offer.payload_bytes) > self.room.0 => Verdict::Wait(NO_ROOM_DELAY),
-                Known::New if self.inbound.is_arriving(&offer.id) => Verdict::Wait(ARRIVING_DELAY),
+            let verdict = match self.consider_offer(now, from, &offer) {
                 Known::New if self.inbound.ask(from, offer.clone()) => continue,
                 Known::New => Verdict::Wait(NO_ROOM_DELAY),
                 Known::Answer(verdict) => verdict,
@@ -132,7 +130,18 @@ impl Custody {
             answers.push(Answer { id: offer.id, verdict });
         }
         self.answer(from, answers);
-        self.grant();
+        self.grant(now);
+    }
+
+    fn consider_offer(&mut self, now: Now, from: &NodeId, offer: &Offer) -> Known {
+        match (self.consider(now, from, &offer.id, offer.digest), self.inbound.arriving_from(&offer.id)) {
+            (Known::New, Some(sender)) if sender == from => Known::AnswerLater,
+            (Known::New, Some(_)) => Known::Answer(Verdict::Wait(ARRIVING_DELAY)),
+            (Known::New, None) if u64::from(offer.payload_bytes) > self.room.0 => {
+                Known::Answer(Verdict::Wait(NO_ROOM_DELAY))
+            }
+            (known, _) => known,
+        }
     }
 
     /// A neighbor sent a piece of a record.
@@ -158,7 +167,7 @@ impl Custody {
             }
             Known::New => self.take_piece(from, id, piece),
         }
-        self.grant();
+        self.grant(now);
     }
 
     fn take_piece(&mut self, from: &NodeId, id: RecordId, piece: Piece) {
@@ -222,12 +231,23 @@ impl Custody {
         }
     }
 
-    fn grant(&mut self) {
-        let mut wants: BTreeMap<NodeId, Vec<Answer>> = BTreeMap::new();
-        for (to, id) in self.inbound.grant() {
-            wants.entry(to).or_default().push(Answer { id, verdict: Verdict::Want });
+    /// Answers the offers whose turn has come. Each is considered anew: while it waited the record may have come from
+    /// another neighbor, or been receipted, and its sender would not send it any more.
+    fn grant(&mut self, now: Now) {
+        let mut answers: BTreeMap<NodeId, Vec<Answer>> = BTreeMap::new();
+        while let Some((from, offer)) = self.inbound.next_asking() {
+            let id = offer.id.clone();
+            let verdict = match self.consider_offer(now, &from, &offer) {
+                Known::New => {
+                    self.inbound.grant(from.clone(), offer);
+                    Verdict::Want
+                }
+                Known::Answer(verdict) => verdict,
+                Known::AnswerLater => continue,
+            };
+            answers.entry(from).or_default().push(Answer { id, verdict });
         }
-        for (to, answers) in wants {
+        for (to, answers) in answers {
             self.answer(&to, answers);
         }
     }
@@ -248,12 +268,14 @@ impl Custody {
             for neighbor in self.inbound.end_storing(&id) {
                 accepted.entry(neighbor).or_default().push(id.clone());
             }
-            if !self.receipts.is_hub() {
-                self.outbound.hold(now, record);
-            } else {
+            if self.receipts.is_hub() {
                 let new = self.receipts.commit(now, record.map(|record| record.id));
                 let event = if new { CustodyEvent::Committed(id) } else { CustodyEvent::CommittedTwice };
                 self.outputs.push_back(CustodyOutput::Event(event));
+            } else if self.receipts.is_covered(&id) {
+                self.receipts.release_late(id, &mut self.outputs);
+            } else {
+                self.outbound.hold(now, record);
             }
         }
         for (to, ids) in accepted {
@@ -406,6 +428,7 @@ impl Custody {
 }
 
 /// What is known of a record that a neighbor offers or sends.
+#[derive(Debug)]
 enum Known {
     /// Nothing: it may come.
     New,

@@ -90,9 +90,9 @@ impl Inbound {
         }
     }
 
-    /// True if the record is coming from some neighbor.
-    pub(crate) fn is_arriving(&self, id: &RecordId) -> bool {
-        self.arriving.contains_key(id)
+    /// The neighbor that was told to send the record.
+    pub(crate) fn arriving_from(&self, id: &RecordId) -> Option<&NodeId> {
+        self.arriving.get(id).map(|arriving| &arriving.from)
     }
 
     /// The digest of the record under this id that is coming from `from`, once its header has come.
@@ -110,23 +110,19 @@ impl Inbound {
         true
     }
 
-    /// The offers whose turn has come.
-    pub(crate) fn grant(&mut self) -> Vec<(NodeId, RecordId)> {
-        let mut granted = Vec::new();
-        while let Some((from, offer)) = self.asking.front() {
-            let bytes = u64::from(offer.payload_bytes);
-            if self.granted_bytes > 0 && self.granted_bytes + bytes > GRANTED_BYTES_MAX {
-                break;
-            }
-            if !self.arriving.contains_key(&offer.id) && !self.storing.contains_key(&offer.id) {
-                self.granted_bytes += bytes;
-                let arriving = Arriving { from: from.clone(), granted_bytes: bytes, body: None };
-                self.arriving.insert(offer.id.clone(), arriving);
-                granted.push((from.clone(), offer.id.clone()));
-            }
-            self.asking.pop_front();
-        }
-        granted
+    /// Takes the oldest offer out of the queue, if its bytes may be granted now.
+    pub(crate) fn next_asking(&mut self) -> Option<(NodeId, Offer)> {
+        let bytes = u64::from(self.asking.front()?.1.payload_bytes);
+        let fits = self.granted_bytes == 0 || self.granted_bytes + bytes <= GRANTED_BYTES_MAX;
+        if fits { self.asking.pop_front() } else { None }
+    }
+
+    /// The neighbor is told to send the record, which comes from nobody else.
+    pub(crate) fn grant(&mut self, from: NodeId, offer: Offer) {
+        let granted_bytes = u64::from(offer.payload_bytes);
+        self.granted_bytes += granted_bytes;
+        let before = self.arriving.insert(offer.id, Arriving { from, granted_bytes, body: None });
+        assert!(before.is_none(), "a record is granted to one neighbor at a time, or the budget would leak");
     }
 
     /// Takes a piece. `key` is the origin's key by the topology.
@@ -147,6 +143,10 @@ impl Inbound {
             PieceVerdict::Reject(_) => self.cancel(&id, from, outputs),
             PieceVerdict::Whole(record) => {
                 self.end_arrival(&id, from);
+                // Another neighbor may have been granted it; its next piece will be answered.
+                if let Some(other) = self.arriving_from(&id).cloned() {
+                    self.cancel(&id, &other, outputs);
+                }
                 let waiting = BTreeSet::from([from.clone()]);
                 self.storing.insert(id, Storing { digest: record.header.header().digest(), waiting });
             }

@@ -20,6 +20,8 @@ mod inbound;
 mod outbound;
 mod output;
 mod receipts;
+#[cfg(test)]
+mod tests;
 
 pub use custody::{Custody, CustodyConfig, Recovered};
 pub use inbound::Piece;

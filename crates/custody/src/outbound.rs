@@ -65,7 +65,7 @@ pub enum WaitReason {
     AskedToWait(NodeId),
     /// The neighbor refuses it for good.
     Refused(NodeId, NeverReason),
-    /// The neighbor that had been handed it handed it back.
+    /// A neighbor offered it after it had gone on from here.
     Returned(NodeId),
     /// This node could not read it from its own disk.
     Unreadable,
@@ -112,6 +112,8 @@ struct Held {
     since: Now,
     /// It went to some neighbor before: offer it, because the neighbor may have it.
     tried: bool,
+    /// While it was on its way to one neighbor, another offered it.
+    offered_meanwhile: bool,
 }
 
 /// What one neighbor has been handed.
@@ -150,9 +152,17 @@ impl Outbound {
         Self { me: Some(me), ..Self::default() }
     }
 
-    /// Takes custody of a record that is durable here.
+    /// Takes custody of a record that has just become durable here.
     pub(crate) fn hold(&mut self, now: Now, record: Durable<HeldRecord>) {
-        let record = record.into_inner();
+        self.keep(now, record.into_inner(), false);
+    }
+
+    /// Takes back custody of a record that was found on the disk. Some neighbor may have it from an earlier life.
+    pub(crate) fn recover(&mut self, record: Durable<HeldRecord>) {
+        self.keep(Now::default(), record.into_inner(), true);
+    }
+
+    fn keep(&mut self, now: Now, record: HeldRecord, tried: bool) {
         if self.records.contains_key(&record.id) {
             return;
         }
@@ -164,7 +174,8 @@ impl Outbound {
         }
         self.ready[record.class as usize].insert(order, record.id.clone());
         let state = RecordState::Waiting { why: WaitReason::Turn, until: None };
-        self.records.insert(record.id.clone(), Held { record, order, state, since: now, tried: false });
+        self.records
+            .insert(record.id.clone(), Held { record, order, state, since: now, tried, offered_meanwhile: false });
     }
 
     /// Ends custody of the records of one origin's epoch whose numbers are in `receipted`; returns which.
@@ -235,6 +246,7 @@ impl Outbound {
         let Some(held) = self.records.get_mut(id) else { return };
         let before = std::mem::replace(&mut held.state, state.clone());
         held.since = now;
+        held.offered_meanwhile = false;
         let (record, order) = (held.record.clone(), held.order);
         match before {
             RecordState::Waiting { until: Some(until), .. } => {
@@ -274,9 +286,15 @@ impl Outbound {
         matches!(self.records.get(id), Some(Held { state: RecordState::Offered { to }, .. }) if to == neighbor)
     }
 
-    /// The neighbor says that the record is durable with it.
+    /// The neighbor says that the record is durable with it. If the duty came here from elsewhere meanwhile, its word
+    /// may be older than that and is asked for once more.
     pub(crate) fn accepted(&mut self, now: Now, id: &RecordId, by: &NodeId) {
-        if self.is_offered_to(id, by) {
+        if !self.is_offered_to(id, by) {
+            return;
+        }
+        if self.records[id].offered_meanwhile {
+            self.set_waiting(now, id, WaitReason::Returned(by.clone()), Some(RETURNED_REST));
+        } else {
             self.set_state(now, id, RecordState::Accepted { by: by.clone() });
         }
     }
@@ -311,16 +329,17 @@ impl Outbound {
         Some(CustodyEvent::Refused { by: by.clone(), id: id.clone(), reason })
     }
 
-    /// A neighbor offers a record that is held here. If it is the one that was handed it, it hands it back, and the
-    /// duty to pass it on is here again; without this two nodes could each believe that the other has it.
+    /// A neighbor offers a record that is held here and will hear that it is: the duty to pass it on is here again,
+    /// whoever accepted it before. Without this, nodes in a ring could each believe that the next one has it, while
+    /// the map changed between one hop and another. To a neighbor that has it already this costs an offer.
     pub(crate) fn offered_back(&mut self, now: Now, id: &RecordId, by: &NodeId) {
-        let handed_to = match self.records.get(id).map(|held| &held.state) {
-            Some(RecordState::Offered { to }) => to == by,
-            Some(RecordState::Accepted { by: custodian }) => custodian == by,
-            _ => false,
-        };
-        if handed_to {
-            self.set_waiting(now, id, WaitReason::Returned(by.clone()), Some(RETURNED_REST));
+        let Some(held) = self.records.get_mut(id) else { return };
+        match &held.state {
+            RecordState::Waiting { .. } => {}
+            RecordState::Offered { to } if to != by => held.offered_meanwhile = true,
+            RecordState::Offered { .. } | RecordState::Accepted { .. } => {
+                self.set_waiting(now, id, WaitReason::Returned(by.clone()), Some(RETURNED_REST));
+            }
         }
     }
 

@@ -187,6 +187,16 @@ impl Receipts {
         outputs.push_back(CustodyOutput::KeepReceipt(receipt));
     }
 
+    /// A record became durable here after a receipt for it had come: it may go, if the receipt is durable, or else
+    /// with it.
+    pub(crate) fn release_late(&mut self, id: RecordId, outputs: &mut VecDeque<CustodyOutput>) {
+        let covers = |key: &ReceiptKey| key.origin == id.origin && key.epoch == id.epoch;
+        match self.keeping.iter_mut().rfind(|(key, _)| covers(key)) {
+            Some((_, releases)) => releases.push(id),
+            None => outputs.push_back(CustodyOutput::Release(vec![id])),
+        }
+    }
+
     pub(crate) fn kept(&mut self, key: &Durable<ReceiptKey>, outputs: &mut VecDeque<CustodyOutput>) {
         let Some((oldest, releases)) = self.keeping.pop_front() else { return };
         assert_eq!(&oldest, key.get(), "the store syncs in the order it was asked");

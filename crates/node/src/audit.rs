@@ -59,7 +59,9 @@ impl Node {
             let own_word = own_word.as_ref().filter(|ledger| ledger.epoch == epoch);
             // The origin counts a receipt that has not come here yet: it is on its way, not missing.
             let known = own_word.map_or(known.clone(), |ledger| known.union(&ledger.receipted));
-            let captured = SeqRanges::up_to(own_word.and_then(|ledger| Seq::new(ledger.captured)).max(known.last()));
+            // Beyond its last word the origin may hold what nobody was told of yet: only what is receipted counts.
+            let told = own_word.map_or(known.last(), |ledger| Seq::new(ledger.captured));
+            let captured = SeqRanges::up_to(told).union(&known);
             let held = own_word.map(|ledger| ledger.held.minus(&known)).unwrap_or_default();
             let missing = captured.minus(&known).minus(&held);
             audit.captured += captured.count();

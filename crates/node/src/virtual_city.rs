@@ -217,7 +217,7 @@ impl City {
     ) -> CaptureToken {
         let token = CaptureToken(self.token_count);
         self.token_count += 1;
-        self.oracle.handed_in(token, payload.clone());
+        self.oracle.handed_in(&id(node), token, payload.clone());
         let capture = Capture {
             token,
             class,

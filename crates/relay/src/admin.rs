@@ -177,7 +177,16 @@ impl Admin for AdminService {
     async fn tail(&self, request: Request<TailRequest>) -> Result<Response<Self::TailStream>, Status> {
         let ledger = self.ledger()?.clone();
         let from = request.into_inner().from_hub_sequence;
-        let codes = self.ask(|view| view.node.topology().nodes.values().map(|node| (node.id.clone(), node.code)).collect::<std::collections::BTreeMap<_, _>>()).await?;
+        let codes = self
+            .ask(|view| {
+                view.node
+                    .topology()
+                    .nodes
+                    .values()
+                    .map(|node| (node.id.clone(), node.code))
+                    .collect::<std::collections::BTreeMap<_, _>>()
+            })
+            .await?;
         let say = move |commit: Commit| v1::Commit {
             record_id: commit.id.to_string(),
             slip: codes.get(&commit.id.origin).map(|code| commit.id.slip(*code).to_string()).unwrap_or_default(),
@@ -259,35 +268,39 @@ fn nodes(view: &View<'_>) -> Vec<v1::Node> {
     let node = view.node;
     let hubs = node.topology().hub_ids().cloned().collect();
     let to_hub = ShortestPaths::toward(node.router().graph(), &hubs);
-    node.topology().nodes.values().map(|listed| {
-        let id = &listed.id;
-        let lsa = node.router().lsdb().get(id).map(|signed| signed.lsa());
-        let own = id == node.id();
-        let state = match lsa {
-            None => "unknown",
-            Some(_) if !own && !node.router().reachable(id) => "offline",
-            Some(lsa) if lsa.state == NodeState::Draining => "draining",
-            Some(_) => "serving",
-        };
-        let held = if own {
-            node.custody().held_count()
-        } else {
-            lsa.and_then(|lsa| lsa.ledger.as_ref()).map_or(0, |ledger| ledger.held.count() + ledger.transit_held)
-        };
-        let path = to_hub.path(id).filter(|_| state != "offline").unwrap_or_default();
-        v1::Node {
-            id: id.to_string(),
-            code: listed.code.to_string(),
-            label: listed.label.clone(),
-            role: listed.role.to_string(),
-            state: state.to_owned(),
-            next_hop: next_hop_on(&path, id).map(ToString::to_string).unwrap_or_default(),
-            held,
-            last_receipt_unix_ms: view.last_receipts.get(id).map(|at| at.0),
-            news_age_ms: news_age(view, id),
-            cost: to_hub.cost(id).filter(|_| state != "offline").map(|cost| cost.0),
-        }
-    }).collect()
+    node.topology()
+        .nodes
+        .values()
+        .map(|listed| {
+            let id = &listed.id;
+            let lsa = node.router().lsdb().get(id).map(|signed| signed.lsa());
+            let own = id == node.id();
+            let state = match lsa {
+                None => "unknown",
+                Some(_) if !own && !node.router().reachable(id) => "offline",
+                Some(lsa) if lsa.state == NodeState::Draining => "draining",
+                Some(_) => "serving",
+            };
+            let held = if own {
+                node.custody().held_count()
+            } else {
+                lsa.and_then(|lsa| lsa.ledger.as_ref()).map_or(0, |ledger| ledger.held.count() + ledger.transit_held)
+            };
+            let path = to_hub.path(id).filter(|_| state != "offline").unwrap_or_default();
+            v1::Node {
+                id: id.to_string(),
+                code: listed.code.to_string(),
+                label: listed.label.clone(),
+                role: listed.role.to_string(),
+                state: state.to_owned(),
+                next_hop: next_hop_on(&path, id).map(ToString::to_string).unwrap_or_default(),
+                held,
+                last_receipt_unix_ms: view.last_receipts.get(id).map(|at| at.0),
+                news_age_ms: news_age(view, id),
+                cost: to_hub.cost(id).filter(|_| state != "offline").map(|cost| cost.0),
+            }
+        })
+        .collect()
 }
 
 /// The node after `id` on a path that begins or ends with it.
@@ -313,24 +326,33 @@ fn millis(span: std::time::Duration) -> u64 {
 fn links(node: &Node) -> Vec<Link> {
     let lsdb = node.router().lsdb();
     let adjacency = |from: &NodeId, to: &NodeId| lsdb.get(from)?.lsa().adjacency(to).cloned();
-    node.topology().links.iter().map(|link| {
-        let [one, other] = &link.ends;
-        let (there, back) = (adjacency(one, other), adjacency(other, one));
-        let heard_of_both = lsdb.get(one).is_some() && lsdb.get(other).is_some();
-        let state = match (&there, &back) {
-            (Some(_), Some(_)) => "up",
-            _ if heard_of_both => "down",
-            _ => "unknown",
-        };
-        let rtt = [&there, &back].into_iter().flatten().map(|adjacency| adjacency.rtt_micros).filter(|rtt| *rtt > 0).min();
-        Link {
-            ends: vec![one.to_string(), other.to_string()],
-            state: state.to_owned(),
-            cost: there.map_or(link.cost.0, |adjacency| adjacency.cost.0),
-            rtt_ms: rtt.filter(|_| state == "up").map(|micros| f64::from(micros) / 1000.0),
-            medium: link.medium.to_string(),
-        }
-    }).collect()
+    node.topology()
+        .links
+        .iter()
+        .map(|link| {
+            let [one, other] = &link.ends;
+            let (there, back) = (adjacency(one, other), adjacency(other, one));
+            let heard_of_both = lsdb.get(one).is_some() && lsdb.get(other).is_some();
+            let state = match (&there, &back) {
+                (Some(_), Some(_)) => "up",
+                _ if heard_of_both => "down",
+                _ => "unknown",
+            };
+            let rtt = [&there, &back]
+                .into_iter()
+                .flatten()
+                .map(|adjacency| adjacency.rtt_micros)
+                .filter(|rtt| *rtt > 0)
+                .min();
+            Link {
+                ends: vec![one.to_string(), other.to_string()],
+                state: state.to_owned(),
+                cost: there.map_or(link.cost.0, |adjacency| adjacency.cost.0),
+                rtt_ms: rtt.filter(|_| state == "up").map(|micros| f64::from(micros) / 1000.0),
+                medium: link.medium.to_string(),
+            }
+        })
+        .collect()
 }
 
 fn path(node: &Node, from: &str, to: &str) -> Result<Path, Status> {
@@ -354,10 +376,10 @@ fn path(node: &Node, from: &str, to: &str) -> Result<Path, Status> {
         return Ok(Path { from: from.to_string(), to: to.to_owned(), ..Path::default() });
     };
     let from_start = ShortestPaths::from(node.router().graph(), &from);
-    let hops = route.path.iter().map(|hop| v1::Hop {
-        node: hop.to_string(),
-        cost: from_start.cost(hop).map_or(0, |cost| cost.0),
-    });
+    let hops = route
+        .path
+        .iter()
+        .map(|hop| v1::Hop { node: hop.to_string(), cost: from_start.cost(hop).map_or(0, |cost| cost.0) });
     let alternates = route.alternates.iter().map(|alternate| v1::Alternate {
         next_hop: alternate.next_hop.to_string(),
         cost: alternate.cost.0,

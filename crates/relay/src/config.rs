@@ -10,8 +10,18 @@ use serde::Deserialize;
 
 /// The keys of the file. What is not among them is refused.
 const KEYS: &[&str] = &[
-    "node", "topology", "key", "operator_keys", "data", "listen", "admin", "admin_socket", "intake", "spool",
-    "bytes_max", "hold_bytes_max",
+    "node",
+    "topology",
+    "key",
+    "operator_keys",
+    "data",
+    "listen",
+    "admin",
+    "admin_socket",
+    "intake",
+    "spool",
+    "bytes_max",
+    "hold_bytes_max",
 ];
 
 /// What is wrong with the configuration, and what to do about it.
@@ -148,7 +158,11 @@ fn parse(path: &Path) -> Result<File, ConfigError> {
         let (line, column) = error.span().map_or((1, 1), |span| line_and_column(&text, span.start));
         let message = error.message().trim().replace('\n', ", ");
         let help = message.split('`').nth(1).and_then(suggestion).map(|key| format!("did you mean `{key}`?"));
-        ConfigError::Malformed { path: path.to_owned(), message: format!("line {line}, column {column}: {message}"), help }
+        ConfigError::Malformed {
+            path: path.to_owned(),
+            message: format!("line {line}, column {column}: {message}"),
+            help,
+        }
     })
 }
 
@@ -210,7 +224,10 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         match Config::load(&path) {
             Ok(_) => panic!("loaded"),
-            Err(error) => format!("{error} / {}", miette::Diagnostic::help(&error).map(|help| help.to_string()).unwrap_or_default()),
+            Err(error) => format!(
+                "{error} / {}",
+                miette::Diagnostic::help(&error).map(|help| help.to_string()).unwrap_or_default()
+            ),
         }
     }
 

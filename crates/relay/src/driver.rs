@@ -160,7 +160,10 @@ impl Driver {
         tokio::pin!(stop);
         self.perform();
         loop {
-            let wake = self.node.poll_timeout().map_or(self.started + Duration::from_secs(3600), |(at, _)| self.started + at.0);
+            let wake = self
+                .node
+                .poll_timeout()
+                .map_or(self.started + Duration::from_secs(3600), |(at, _)| self.started + at.0);
             let disk_keeps_up = self.queued_appends < APPENDS_MAX && self.queued_bytes < APPEND_BYTES_MAX;
             tokio::select! {
                 () = &mut stop => return,

@@ -34,6 +34,10 @@ const BODY_BYTES_MAX: usize = 32 << 20;
 /// A counter that sends nothing for this long is given up.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What is read of a body after it was refused.
+const DISCARD_BYTES_MAX: usize = 64 << 20;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
+
 const KEY_LENGTH_MAX: usize = 255;
 
 #[derive(Clone)]
@@ -80,7 +84,9 @@ impl Problem {
     }
 
     fn too_large() -> Self {
-        let detail = format!("A record may have {PAYLOAD_BYTES_MAX} bytes (16 MiB). Scan with a lower resolution, or send it in parts.");
+        let detail = format!(
+            "A record may have {PAYLOAD_BYTES_MAX} bytes (16 MiB). Scan with a lower resolution, or send it in parts."
+        );
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "The record is too large", detail)
     }
 
@@ -116,13 +122,36 @@ impl IntoResponse for Problem {
     }
 }
 
-async fn capture(State(intake): State<Intake>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
-    let class = header_value::<Class>(&headers, "estafet-class")?;
-    let kind = header_value::<Kind>(&headers, "estafet-kind")?;
-    let media_type = header_value::<MediaType>(&headers, "content-type")?;
-    let idempotency = idempotency_key(&headers)?;
-    let announced = announced_length(&headers)?;
-    let shared = &*intake.shared;
+async fn capture(State(intake): State<Intake>, headers: HeaderMap, mut body: Body) -> Response {
+    let answer = take(&intake.shared, &headers, &mut body).await;
+    if answer.is_err() && !headers.contains_key(header::EXPECT) {
+        discard(body).await;
+    }
+    answer.unwrap_or_else(Problem::into_response)
+}
+
+/// Reads on for a while after a refusal: many HTTP clients look at the answer only when they have sent everything,
+/// and would report a broken connection instead.
+async fn discard(mut body: Body) {
+    let read = async {
+        let mut left = DISCARD_BYTES_MAX;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    // Whoever is slower than this gets the answer, or a broken connection.
+    let _too_slow = timeout(DISCARD_TIMEOUT, read).await;
+}
+
+async fn take(shared: &Shared, headers: &HeaderMap, body: &mut Body) -> Result<Response, Problem> {
+    let class = header_value::<Class>(headers, "estafet-class")?;
+    let kind = header_value::<Kind>(headers, "estafet-kind")?;
+    let media_type = header_value::<MediaType>(headers, "content-type")?;
+    let idempotency = idempotency_key(headers)?;
+    let announced = announced_length(headers)?;
     if shared.store.spool.usage().poisoned.is_some() {
         return Err(Problem::poisoned());
     }
@@ -225,7 +254,7 @@ impl<'a> Upload<'a> {
         Self { shared, transfer, announced, buffer, hashes, stored_bytes: 0, permit: None }
     }
 
-    async fn receive(&mut self, mut body: Body) -> Result<Received, Problem> {
+    async fn receive(&mut self, body: &mut Body) -> Result<Received, Problem> {
         let expected = self.announced.map_or(CHUNK_BYTES, |bytes| usize::try_from(bytes).unwrap_or(CHUNK_BYTES));
         // One chunk is gathered while the next arrives, so a request holds at most two.
         let permits = u32::try_from(expected.clamp(1, 2 * CHUNK_BYTES)).unwrap_or(u32::MAX);
@@ -235,7 +264,8 @@ impl<'a> Upload<'a> {
                 Problem::new(StatusCode::REQUEST_TIMEOUT, "The record did not arrive in time", "Send it again.")
             })?;
             let Some(frame) = frame else { break };
-            let frame = frame.map_err(|error| Problem::malformed(format!("The body broke off: {error}. Send it again.")))?;
+            let frame =
+                frame.map_err(|error| Problem::malformed(format!("The body broke off: {error}. Send it again.")))?;
             let Ok(data) = frame.into_data() else { continue };
             if self.stored_bytes + (self.buffer.len() + data.len()) as u64 > u64::from(PAYLOAD_BYTES_MAX) {
                 return Err(Problem::too_large());
@@ -271,7 +301,11 @@ impl<'a> Upload<'a> {
         self.hashes.push(hash);
         self.stored_bytes += chunk.len() as u64;
         let transfer = estafet_spool::TransferId(self.transfer.0);
-        if self.shared.store.store_chunk(transfer, index, chunk, hash).await { Ok(()) } else { Err(Problem::poisoned()) }
+        if self.shared.store.store_chunk(transfer, index, chunk, hash).await {
+            Ok(())
+        } else {
+            Err(Problem::poisoned())
+        }
     }
 
     /// The chunks are the node's business from here on.
@@ -290,9 +324,7 @@ impl Drop for Upload<'_> {
 }
 
 async fn status(State(intake): State<Intake>, Path(slip): Path<String>) -> Result<Response, Problem> {
-    let slip: Slip = slip.parse().map_err(|error: estafet_model::SlipError| {
-        Problem::malformed(format!("{error}."))
-    })?;
+    let slip: Slip = slip.parse().map_err(|error: estafet_model::SlipError| Problem::malformed(format!("{error}.")))?;
     let asked = intake.shared.commands.ask(move |view| {
         let id = view.node.record_of(&slip)?;
         Some((id.clone(), describe(&view.node.whereabouts(&id))))

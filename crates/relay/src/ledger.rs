@@ -62,9 +62,10 @@ impl Ledger {
         let newest = newest_extent(&connection).map_err(fault)?;
         let (jobs, queue) = mpsc::channel::<Job>();
         let worker = move || queue.into_iter().for_each(|job| job(&mut connection));
-        thread::Builder::new().name("ledger".to_owned()).spawn(worker).map_err(|error| {
-            fault(rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
-        })?;
+        thread::Builder::new()
+            .name("ledger".to_owned())
+            .spawn(worker)
+            .map_err(|error| fault(rusqlite::Error::ToSqlConversionFailure(Box::new(error))))?;
         Ok(Self { path: path.to_owned(), jobs, commits: broadcast::Sender::new(TAIL_BACKLOG), newest })
     }
 

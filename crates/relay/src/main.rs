@@ -21,7 +21,10 @@ use crate::config::Config;
 
 /// Keeps an office's records, forwards them to the city's main server, and routes around offices that are dark.
 #[derive(Parser)]
-#[command(version, after_help = "Exit codes: 0 done, 1 failed, 2 usage.\nLogs go to standard error; ESTAFET_LOG sets their level (error, warn, info, debug).")]
+#[command(
+    version,
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage.\nLogs go to standard error; ESTAFET_LOG sets their level (error, warn, info, debug)."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

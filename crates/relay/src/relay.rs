@@ -73,7 +73,11 @@ async fn serve(config: Config, opened: Opened) -> Result<(), RelayError> {
     let intake_listener = listen("counters", config.intake).await?;
     let admin_listener = listen("operators", config.admin).await?;
     let admin_socket = config.admin_socket.as_deref().map(|path| {
-        bind_unix(path).map_err(|source| RelayError::Listen { what: "operators", address: path.display().to_string(), source })
+        bind_unix(path).map_err(|source| RelayError::Listen {
+            what: "operators",
+            address: path.display().to_string(),
+            source,
+        })
     });
     let listeners = Listeners {
         tcp: Some((admin_listener, Identity::new(&config.key, me.as_str())?)),
@@ -103,9 +107,7 @@ async fn serve(config: Config, opened: Opened) -> Result<(), RelayError> {
     Ok(())
 }
 
-fn flatten<E: std::fmt::Display>(
-    joined: Result<Result<(), E>, tokio::task::JoinError>,
-) -> Result<(), String> {
+fn flatten<E: std::fmt::Display>(joined: Result<Result<(), E>, tokio::task::JoinError>) -> Result<(), String> {
     joined.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
 

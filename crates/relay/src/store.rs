@@ -133,7 +133,13 @@ impl Store {
     }
 
     /// Stores one chunk and waits until it is durable.
-    pub(crate) async fn store_chunk(&self, transfer: TransferId, index: u32, data: Bytes, hash: estafet_model::ChunkHash) -> bool {
+    pub(crate) async fn store_chunk(
+        &self,
+        transfer: TransferId,
+        index: u32,
+        data: Bytes,
+        hash: estafet_model::ChunkHash,
+    ) -> bool {
         let (sender, durable) = oneshot::channel();
         self.chunk_waiters.lock().unwrap_or_else(PoisonError::into_inner).insert((transfer, index), sender);
         let queued = self.spool.append(vec![Append::Chunk { transfer, index, data, hash }]).is_ok();
@@ -185,7 +191,8 @@ fn report(outcomes: Vec<Outcome>, waiters: &ChunkWaiters, events: &mpsc::Unbound
 
 /// The epoch and the count of starts; drawn and begun if the spool is new.
 fn identity(puts: &BTreeMap<Bytes, Bytes>) -> (Epoch, u64) {
-    let number = |key: &[u8]| puts.get(key).map(|value| value.iter().fold(0u64, |sum, byte| (sum << 8) | u64::from(*byte)));
+    let number =
+        |key: &[u8]| puts.get(key).map(|value| value.iter().fold(0u64, |sum, byte| (sum << 8) | u64::from(*byte)));
     let epoch = number(EPOCH_KEY).and_then(|epoch| u16::try_from(epoch).ok()).and_then(Epoch::new);
     // Drawn at random: a spool that was lost must not give the same numbers again, and offline nobody can be asked.
     let epoch = epoch.or_else(|| Epoch::new(rand::rng().random_range(1..=Epoch::MAX))).expect("the range is valid");

@@ -40,7 +40,8 @@ mod tests {
 
     #[test]
     fn a_program_is_found_in_cargos_messages() {
-        let artifact = r#"{"reason":"compiler-artifact","target":{"name":"topology"},"executable":"/t/release/topology"}"#;
+        let artifact =
+            r#"{"reason":"compiler-artifact","target":{"name":"topology"},"executable":"/t/release/topology"}"#;
         assert_eq!(program(artifact), Some(("topology".to_owned(), "/t/release/topology".into())));
         let library = r#"{"reason":"compiler-artifact","target":{"name":"estafet_cli"},"executable":null}"#;
         for other in [library, r#"{"reason":"build-finished","success":true}"#, "not JSON"] {

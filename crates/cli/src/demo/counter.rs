@@ -18,6 +18,8 @@ pub(super) struct Counter {
     pub(super) papers: Vec<Paper>,
     /// The papers come evenly over this time, as citizens do.
     pub(super) flow: Duration,
+    /// Where in its slot of that time each paper comes, 0 to 1: offices do not act in step.
+    pub(super) phase: f64,
     /// When it changes, the next paper comes at once: the demo wants one that is captured just after the cut.
     pub(super) hurry: Option<watch::Receiver<bool>>,
     pub(super) events: mpsc::Sender<Event>,
@@ -27,11 +29,11 @@ impl Counter {
     /// Serves until the last paper has its slip.
     pub(super) async fn serve(mut self) {
         let began = Instant::now();
-        let slots = f64::from(u32::try_from(self.papers.len()).unwrap_or(u32::MAX)) + 1.0;
+        let slots = count(self.papers.len());
         for (index, paper) in std::mem::take(&mut self.papers).into_iter().enumerate() {
-            let slot = f64::from(u32::try_from(index).unwrap_or(u32::MAX)) + 1.0;
+            let due = began + self.flow.mul_f64((count(index) + self.phase) / slots);
             tokio::select! {
-                () = sleep_until(began + self.flow.mul_f64(slot / slots)) => {}
+                () = sleep_until(due) => {}
                 () = hurried(&mut self.hurry) => {}
             }
             let event = match self.hand_in(index, paper).await {
@@ -78,10 +80,17 @@ impl Counter {
 
 /// Returns once for each change; never where nobody will hurry.
 async fn hurried(hurry: &mut Option<watch::Receiver<bool>>) {
-    match hurry {
-        Some(hurry) if hurry.changed().await.is_ok() => {}
-        _ => pending().await,
+    let changed = match hurry {
+        Some(hurry) => hurry.changed().await.is_ok(),
+        None => false,
+    };
+    if !changed {
+        pending::<()>().await;
     }
+}
+
+fn count(papers: usize) -> f64 {
+    u32::try_from(papers).unwrap_or(u32::MAX).into()
 }
 
 const RETRY_PAUSE: Duration = Duration::from_millis(100);

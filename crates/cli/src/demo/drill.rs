@@ -48,6 +48,8 @@ pub(super) struct Drill<'a> {
     audit: v1::AuditReport,
     /// The offices whose failover has been told.
     told: Vec<&'static str>,
+    /// When the branch was started again; nothing once its return has been told.
+    restored_at: Option<Instant>,
     next_look: Instant,
     next_tally: Instant,
 }
@@ -84,6 +86,7 @@ impl<'a> Drill<'a> {
             network: v1::Network::default(),
             audit: v1::AuditReport::default(),
             told: Vec::new(),
+            restored_at: None,
             next_look: now,
             next_tally: now + TALLY_EVERY,
         }
@@ -102,13 +105,15 @@ impl<'a> Drill<'a> {
         let hub = self.reach(HUB)?;
         self.tasks.spawn(watch_commits(hub.clone(), self.sender.clone()));
         self.tasks.spawn(watch_state(hub, self.sender.clone()));
-        for (office, papers) in self.stacks.offices() {
+        let mut phases = (0..).map(|number: u32| FIRST_PHASE + (1.0 - FIRST_PHASE) * f64::from(number % 12) / 12.0);
+        for ((office, papers), phase) in self.stacks.offices().zip(&mut phases) {
             let Some(node) = self.city.nodes.get(office) else { continue };
             let counter = Counter {
                 office: office.clone(),
                 intake: Intake::new(&node.intake),
                 papers: papers.clone(),
                 flow: FLOW,
+                phase,
                 hurry: BEHIND_CUT.contains(&office.as_str()).then(|| self.hurry.subscribe()),
                 events: self.sender.clone(),
             };
@@ -142,6 +147,7 @@ impl<'a> Drill<'a> {
         }
         self.screen.say(format_args!("{CUT} has power again and starts"));
         self.fleet.start(CUT, &self.city.nodes[CUT].config)?;
+        self.restored_at = Some(Instant::now());
         Ok(())
     }
 
@@ -195,7 +201,10 @@ impl<'a> Drill<'a> {
             Event::CounterWaits { office, reason } => {
                 self.screen.say(format_args!("the counter of {office} waits and tries again ({reason})"));
             }
-            Event::Network(network) => self.network = network,
+            Event::Network(network) => {
+                self.network = network;
+                self.tell_return();
+            }
             Event::Audit(report) => self.audit = report,
             Event::Moved { office, next_hop: Some(next_hop), after } => {
                 self.screen.say(format_args!("{office} moved to {next_hop} after {} ms", after.as_millis()));
@@ -215,8 +224,20 @@ impl<'a> Drill<'a> {
             {
                 self.told.push(office);
                 let after_ms = after.as_millis();
-                self.screen.say(format_args!("{office}: a record captured after the cut is committed, {after_ms} ms after it"));
+                self.screen.say(format_args!(
+                    "{office}: a record captured after the cut is committed, {after_ms} ms after it"
+                ));
             }
+        }
+    }
+
+    /// Says when the main server's map has a way from the branch again.
+    fn tell_return(&mut self) {
+        if let Some(restored_at) = self.restored_at
+            && self.network.nodes.iter().any(|node| node.id == CUT && node.state == "serving")
+        {
+            self.restored_at = None;
+            self.screen.say(format_args!("{CUT} serves again after {} ms", restored_at.elapsed().as_millis()));
         }
     }
 
@@ -320,7 +341,7 @@ impl<'a> Drill<'a> {
         self.audit.origins.iter().find(|origin| origin.node == office).cloned().unwrap_or_default()
     }
 
-    fn reach(&self, node: &str) -> Result<Reach, Failure> {
+    fn reach(&self, node: &'static str) -> Result<Reach, Failure> {
         Reach::node(self.folder, &node_id(node))
     }
 }
@@ -331,11 +352,13 @@ pub(super) fn node_id(node: &'static str) -> NodeId {
 }
 
 /// How long the counters are open.
-const FLOW: Duration = Duration::from_secs(18);
+const FLOW: Duration = Duration::from_secs(26);
+/// An office with a single paper gets it after the cut.
+const FIRST_PHASE: f64 = 0.4;
 /// After about a third of the records.
-const CUT_AFTER: Duration = Duration::from_secs(6);
+const CUT_AFTER: Duration = Duration::from_secs(8);
 /// Much longer than any failover, so that the table shows the other way in use.
-const DARK_FOR: Duration = Duration::from_secs(5);
+const DARK_FOR: Duration = Duration::from_secs(6);
 /// The slowest thing that may still help is a neighbor dialing again, every 2 s.
 const STUCK_AFTER: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_millis(200);

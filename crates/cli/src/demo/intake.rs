@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use tokio::time::timeout;
-use bytes::Bytes;
 use tonic::codegen::http::{Method, Request, StatusCode};
 
 /// The intake of one relay. Connections are kept and used again; clones share them.

@@ -67,7 +67,11 @@ fn lacking<'a>(network: &v1::Network, expected: impl Iterator<Item = &'a NodeId>
         }
     }
     let part = |nodes: &[&str], words: &str| (!nodes.is_empty()).then(|| format!("{words} {}", nodes.join(", ")));
-    [part(&not_serving, "not serving:"), part(&without_way, "no way yet from")].into_iter().flatten().collect::<Vec<_>>().join("; ")
+    [part(&not_serving, "not serving:"), part(&without_way, "no way yet from")]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// The nodes on the way from a node to its hub, both included; only the node itself if no way leads there.

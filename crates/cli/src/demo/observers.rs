@@ -49,7 +49,13 @@ pub(super) async fn watch_state(hub: Reach, events: Sender<Event>) {
 }
 
 /// Reports when an office's own next hop is no longer `lost`.
-pub(super) async fn watch_move(office: String, reach: Reach, lost: &'static str, cut_at: Instant, events: Sender<Event>) {
+pub(super) async fn watch_move(
+    office: String,
+    reach: Reach,
+    lost: &'static str,
+    cut_at: Instant,
+    events: Sender<Event>,
+) {
     while cut_at.elapsed() < MOVE_PATIENCE {
         if let Some(network) = network(&reach).await
             && let Some(node) = network.nodes.into_iter().find(|node| node.id == office)

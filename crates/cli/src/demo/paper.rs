@@ -5,9 +5,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use estafet_model::PAYLOAD_BYTES_MAX;
 use estafet_topology::{Role, Template};
-use bytes::Bytes;
 
 use super::error::DemoFailure;
 use super::options::DemoOptions;

@@ -57,7 +57,11 @@ impl Summary {
             [row.office.clone(), captured, receipted, held, missing, failover]
         });
         output.line("")?;
-        output.table(["office", "captured", "receipted", "held", "missing", "failover"], rows.collect(), "No offices.")?;
+        output.table(
+            ["office", "captured", "receipted", "held", "missing", "failover"],
+            rows.collect(),
+            "No offices.",
+        )?;
         let mib = format!("{:.1}", self.bytes as f64 / f64::from(1 << 20));
         let Self { captured, receipted, held, missing, committed_twice, elapsed_s, .. } = self;
         output.line(format_args!(

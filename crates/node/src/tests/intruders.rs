@@ -48,7 +48,8 @@ fn a_record_in_anothers_name_is_refused_and_not_stored() {
     let bytes = payload(1000, 1);
     sukajadi_sends(&mut city, &record, "sukajadi", &bytes, &bytes);
     assert!(refused(&city, &record, NeverReason::ForgedHeader));
-    let rejected = CustodyEvent::Rejected { from: id("sukajadi"), id: record.clone(), reason: NeverReason::ForgedHeader };
+    let rejected =
+        CustodyEvent::Rejected { from: id("sukajadi"), id: record.clone(), reason: NeverReason::ForgedHeader };
     assert!(city.events.iter().any(|(_, _, event)| *event == NodeEvent::Custody(rejected.clone())));
     assert_eq!(city.store("induk").record_count(), 0);
     // The true one is not kept out by it.

@@ -127,3 +127,25 @@ fn an_office_that_is_cut_off_for_a_moment_loses_nothing() {
 fn offices(city: &City) -> Vec<NodeId> {
     city.node_ids().into_iter().filter(|node| *node != id("induk")).collect()
 }
+
+#[test]
+fn a_record_that_overtakes_another_does_not_make_it_missing() {
+    let mut city = City::settled(Template::Pekanbaru, 50);
+    // Told at once; of what follows the origin's word comes half a second later, and one receipt before it.
+    city.capture("rumbai", Class::Normal, 0);
+    city.run_for(millis(150));
+    let slow = city.capture("rumbai", Class::Normal, 600 << 10);
+    let fast = city.capture("rumbai", Class::Normal, 4 << 10);
+    city.run_for(millis(50));
+    let mut overtaken = false;
+    for _ in 0..300 {
+        city.run_for(millis(10));
+        overtaken |= city.is_committed(&city.slip(fast)) && !city.is_committed(&city.slip(slow));
+        for observer in city.node_ids() {
+            let audit = city.node(observer.as_str()).audit();
+            let missing: Vec<_> = audit.origins.iter().flat_map(|origin| &origin.missing).collect();
+            assert!(missing.is_empty(), "at {:?} {observer} misses {missing:?}", city.now);
+        }
+    }
+    assert!(overtaken, "the small one was first");
+}

@@ -71,9 +71,11 @@ impl City {
             Output::Captured { token, captured } => {
                 let hub = &self.offices[&self.hub].store;
                 self.oracle.slip_given(self.seed, token, captured.get(), &self.offices[id].store, hub);
+                self.oracle.answered(self.seed, token);
                 self.answers.insert(token, Ok(captured.into_inner()));
             }
             Output::CaptureRefused { token, why } => {
+                self.oracle.answered(self.seed, token);
                 self.answers.insert(token, Err(why));
             }
             Output::Event(event) => self.events.push((self.now, id.clone(), event)),
@@ -105,7 +107,7 @@ impl City {
         if office.life != life || office.node.is_none() {
             return;
         }
-        let inputs = office.store.end_sync();
+        let inputs = office.store.end_sync(&mut self.seeded);
         self.sync(id);
         for input in inputs {
             self.input(id, input);

@@ -16,6 +16,7 @@ impl City {
         }
         office.wake_at = None;
         office.store.power_cut(&mut self.seeded);
+        self.oracle.killed(id);
         self.forget_ends(id);
         self.check_slips();
     }
@@ -45,7 +46,7 @@ impl City {
 
     /// The disk of a node begins to fail, or is exchanged for one that works with the same content.
     pub(crate) fn set_failing(&mut self, id: &NodeId, failing: bool) {
-        self.offices.get_mut(id).expect("offices stay").store.failing = failing;
+        self.offices.get_mut(id).expect("offices stay").store.set_failing(failing);
     }
 
     pub(crate) fn cut(&mut self, link: usize) {

@@ -8,13 +8,15 @@ use bytes::Bytes;
 use estafet_model::{NodeId, PayloadHash, RecordId, SignedReceipt};
 use estafet_wire::{Frame, Verdict};
 
-use super::store::VirtualStore;
 use super::City;
+use super::store::VirtualStore;
 use crate::{CaptureToken, Captured};
 
 #[derive(Debug, Default)]
 pub(crate) struct Oracle {
     handed_in: BTreeMap<CaptureToken, Bytes>,
+    /// Counters that wait for an answer of a process that still runs.
+    waiting: BTreeMap<CaptureToken, NodeId>,
     /// What each slip stands for.
     slips: BTreeMap<RecordId, Bytes>,
     /// Receipts that were found good; most are sent many times.
@@ -23,8 +25,18 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    pub(super) fn handed_in(&mut self, token: CaptureToken, payload: Bytes) {
+    pub(super) fn handed_in(&mut self, node: &NodeId, token: CaptureToken, payload: Bytes) {
         self.handed_in.insert(token, payload);
+        self.waiting.insert(token, node.clone());
+    }
+
+    pub(super) fn answered(&mut self, seed: u64, token: CaptureToken) {
+        assert!(self.waiting.remove(&token).is_some(), "seed {seed}: {token:?} was answered and nobody asked");
+    }
+
+    /// Who waits for an answer of this node will never have one.
+    pub(super) fn killed(&mut self, node: &NodeId) {
+        self.waiting.retain(|_, asked| asked != node);
     }
 
     /// A slip speaks of bytes that are on the origin's disk, or by now at the hub; one id never of two records.
@@ -40,7 +52,8 @@ impl Oracle {
         let id = &captured.id;
         assert_eq!(captured.payload_hash, PayloadHash::of(payload), "seed {seed}: slip {id} is for other bytes");
         let durable = own.record(id).or_else(|| hub.record(id));
-        let durable = durable.unwrap_or_else(|| panic!("seed {seed}: slip {id} was given before its record was synced"));
+        let durable =
+            durable.unwrap_or_else(|| panic!("seed {seed}: slip {id} was given before its record was synced"));
         assert_eq!(durable.payload, payload, "seed {seed}: {id} is on the disk with other bytes");
         let before = self.slips.insert(id.clone(), payload.clone());
         assert!(before.is_none_or(|before| before == payload), "seed {seed}: two records have the slip {id}");
@@ -104,14 +117,21 @@ impl City {
     }
 
     fn is_delivered(&self) -> bool {
+        let answered = self.oracle.waiting.is_empty();
         let committed = self.oracle.slips.keys().all(|id| self.is_committed(id));
         let running = || self.offices.values().filter_map(|office| office.node.as_ref());
-        committed && running().all(|node| node.custody().held_count() == 0) && running().all(ledger_is_closed)
+        answered
+            && committed
+            && running().all(|node| node.custody().held_count() == 0)
+            && running().all(ledger_is_closed)
     }
 
     /// For people: why the city is not at rest.
     fn stuck(&self) -> String {
         let mut text = String::new();
+        for (token, node) in &self.oracle.waiting {
+            let _ = writeln!(text, "{node} has not answered {token:?}");
+        }
         for id in self.oracle.slips.keys().filter(|id| !self.is_committed(id)) {
             let _ = writeln!(text, "{id} is not committed");
         }
@@ -136,8 +156,9 @@ impl City {
 /// P4, as this node sees it, when nothing is under way.
 fn ledger_is_closed(node: &crate::Node) -> bool {
     let audit = node.audit();
-    let closed = audit.origins.iter().all(|origin| {
-        origin.captured == origin.receipted && origin.held == 0 && origin.missing.is_empty()
-    });
+    let closed = audit
+        .origins
+        .iter()
+        .all(|origin| origin.captured == origin.receipted && origin.held == 0 && origin.missing.is_empty());
     closed && audit.committed_twice == 0
 }

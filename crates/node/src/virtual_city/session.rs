@@ -1,5 +1,5 @@
 //! One session between two neighbors, as QUIC gives it: streams that each keep their order, a line that carries so
-//! many bits in a second, control before payload, urgent payload before the rest.
+//! many bits in a second, control before payload, urgent payload before normal and bulk, which share the rest.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -43,6 +43,8 @@ struct Stream {
 struct Direction {
     streams: [Stream; STREAMS],
     carries: [VecDeque<Carry>; 3],
+    /// Whose turn it is of normal and bulk.
+    bulk_next: bool,
     busy: bool,
 }
 
@@ -101,7 +103,9 @@ impl Session {
         if direction.busy || !self.open[from] {
             return None;
         }
-        direction.carries.iter_mut().find_map(VecDeque::pop_front)
+        direction.bulk_next = !direction.bulk_next;
+        let order = if direction.bulk_next { [0, 2, 1] } else { [0, 1, 2] };
+        order.into_iter().find_map(|class| direction.carries[class].pop_front())
     }
 
     /// The line is taken; the rest of the record follows.

@@ -69,12 +69,19 @@ pub(crate) struct VirtualStore {
     pending: Vec<Entry>,
     syncing: Vec<Entry>,
     /// A sync fails from now on, and so does every one after it.
-    pub(crate) failing: bool,
+    failing: bool,
+    /// One has failed.
+    poisoned: bool,
 }
 
 impl VirtualStore {
     pub(crate) fn new(is_hub: bool) -> Self {
         Self { is_hub, ..Self::default() }
+    }
+
+    pub(crate) fn set_failing(&mut self, failing: bool) {
+        self.failing = failing;
+        self.poisoned = false;
     }
 
     pub(crate) fn append(&mut self, entry: Entry) {
@@ -91,15 +98,11 @@ impl VirtualStore {
     }
 
     /// The sync has returned: what the node is to hear, in order.
-    pub(crate) fn end_sync(&mut self) -> Vec<Input> {
-        let group = std::mem::take(&mut self.syncing);
+    pub(crate) fn end_sync(&mut self, seeded: &mut Seeded) -> Vec<Input> {
         if self.failing {
-            let failed = group.into_iter().filter_map(|entry| match entry {
-                Entry::Record(record) => Some(record.header.header().id.clone()),
-                _ => None,
-            });
-            return vec![Input::StoreFailed(failed.collect())];
+            return vec![Input::StoreFailed(self.fail(seeded))];
         }
+        let group = std::mem::take(&mut self.syncing);
         let mut stored = Vec::new();
         let mut kept = Vec::new();
         for entry in group {
@@ -115,13 +118,32 @@ impl VirtualStore {
 
     /// The power goes: of what was being synced, some beginning is on the disk, of the rest nothing.
     pub(crate) fn power_cut(&mut self, seeded: &mut Seeded) {
+        self.lose_some(seeded);
+        self.pending.clear();
+        self.chunks.clear();
+    }
+
+    /// The sync has failed: of these records nothing may be promised, and some may be found after a restart.
+    fn fail(&mut self, seeded: &mut Seeded) -> Vec<RecordId> {
+        let record = |entry: &Entry| match entry {
+            Entry::Record(record) => Some(record.header.header().id.clone()),
+            _ => None,
+        };
+        let failed = self.syncing.iter().filter_map(record).collect();
+        // After the first failure nothing more is written.
+        if std::mem::replace(&mut self.poisoned, true) {
+            self.syncing.clear();
+        }
+        self.lose_some(seeded);
+        failed
+    }
+
+    fn lose_some(&mut self, seeded: &mut Seeded) {
         let group = std::mem::take(&mut self.syncing);
-        let survivors = if self.failing { 0 } else { seeded.below(group.len() + 1) };
+        let survivors = seeded.below(group.len() + 1);
         for entry in group.into_iter().take(survivors) {
             self.apply(entry);
         }
-        self.pending.clear();
-        self.chunks.clear();
     }
 
     fn apply(&mut self, entry: Entry) -> Applied {
@@ -163,7 +185,10 @@ impl VirtualStore {
     }
 
     fn release(&mut self, id: &RecordId) {
-        assert!(self.receipts.values().any(|receipt| receipt.covers(id)), "{id} was released without a durable receipt");
+        assert!(
+            self.receipts.values().any(|receipt| receipt.covers(id)),
+            "{id} was released without a durable receipt"
+        );
         self.records.remove(id);
     }
 

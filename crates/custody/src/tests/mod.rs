@@ -1,0 +1,5 @@
+//! One custody machine at a time, with its neighbors played by hand.
+
+mod handing_on;
+mod relay;
+mod taking_in;

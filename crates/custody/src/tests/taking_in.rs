@@ -1,0 +1,173 @@
+//! What neighbors offer and send, until it is durable here.
+
+use estafet_model::{ByteCount, Class};
+use estafet_wire::{Frame, NeverReason, Offer, Verdict};
+
+use super::relay::{after_sync, answered, at, header, held, node, offer, offer_of, open, outputs, piece, receipt};
+use super::relay::{record, relay};
+use crate::{Custody, CustodyOutput, HeldRecord, Recovered};
+
+const KIB: u32 = 1 << 10;
+const MIB: u32 = 1 << 20;
+
+/// What may be granted at once, in offers of a mebibyte.
+const BUDGET: usize = 32;
+
+fn relay_with_neighbors() -> Custody {
+    let mut custody = relay(Recovered::default());
+    open(&mut custody, at(0), &["rumbai", "senapelan", "lima-puluh"]);
+    custody.set_next_hops(at(0), Vec::new());
+    custody
+}
+
+/// Offers so many records of a mebibyte, from number `first` on; returns how many are wanted.
+fn wanted(custody: &mut Custody, neighbor: &str, first: u32, count: u32) -> usize {
+    let digest = header(1, Class::Normal, 0).header().digest();
+    let offer = |seq| Offer { id: record(seq), class: Class::Normal, payload_bytes: MIB, digest };
+    custody.offers(&node(neighbor), (first..first + count).map(offer).collect(), at(1));
+    wants(custody, neighbor)
+}
+
+fn wants(custody: &mut Custody, neighbor: &str) -> usize {
+    answered(&outputs(custody), neighbor).values().filter(|verdict| **verdict == Verdict::Want).count()
+}
+
+#[test]
+fn the_budget_bounds_what_is_wanted_and_returns_with_a_lost_neighbor() {
+    let mut custody = relay_with_neighbors();
+    for round in 0..5 {
+        assert_eq!(wanted(&mut custody, "rumbai", 1 + round * 100, 100), BUDGET, "round {round}");
+        custody.neighbor_down(at(2), &node("rumbai"));
+        assert_eq!(wants(&mut custody, "rumbai"), 0, "who is gone is granted nothing");
+    }
+    assert_eq!(wanted(&mut custody, "senapelan", 1, 100), BUDGET);
+}
+
+#[test]
+fn what_a_lost_neighbor_leaves_is_granted_to_who_waits() {
+    let mut custody = relay_with_neighbors();
+    assert_eq!(wanted(&mut custody, "rumbai", 1, 40), BUDGET);
+    assert_eq!(wanted(&mut custody, "senapelan", 101, 40), 0);
+    custody.neighbor_down(at(2), &node("rumbai"));
+    assert_eq!(wants(&mut custody, "senapelan"), BUDGET);
+}
+
+#[test]
+fn budget_is_not_lost_on_a_record_that_comes_from_elsewhere() {
+    let mut custody = relay_with_neighbors();
+    let small = header(1, Class::Normal, 20 * KIB);
+    for round in 0..3 {
+        custody.offers(&node("rumbai"), vec![offer_of(&small)], at(1));
+        custody.piece(at(2), &node("senapelan"), piece(&small));
+        custody.store_failed(&record(1));
+        outputs(&mut custody);
+        // All but the budget's last: one byte that leaked would show.
+        assert_eq!(wanted(&mut custody, "lima-puluh", 100, 40), BUDGET, "round {round}");
+        custody.neighbor_down(at(3), &node("lima-puluh"));
+        outputs(&mut custody);
+    }
+}
+
+#[test]
+fn every_offer_is_answered_also_if_the_record_came_while_it_waited() {
+    let small = header(1, Class::Normal, 20 * KIB);
+    let mut custody = relay_with_neighbors();
+    assert_eq!(wanted(&mut custody, "lima-puluh", 100, 40), BUDGET);
+    for neighbor in ["rumbai", "senapelan"] {
+        custody.offers(&node(neighbor), vec![offer_of(&small)], at(1));
+    }
+    assert!(answered(&outputs(&mut custody), "rumbai").is_empty(), "the budget is used up");
+    custody.neighbor_down(at(2), &node("lima-puluh"));
+    let after = outputs(&mut custody);
+    assert_eq!(answered(&after, "rumbai"), [(1, Verdict::Want)].into());
+    assert!(matches!(answered(&after, "senapelan")[&1], Verdict::Wait(_)), "or it would wait for ever");
+}
+
+#[test]
+fn an_offer_whose_record_was_receipted_while_it_waited_is_not_wanted() {
+    let mut custody = relay_with_neighbors();
+    assert_eq!(wanted(&mut custody, "lima-puluh", 100, 40), BUDGET);
+    custody.offers(&node("rumbai"), vec![offer(1, 20 * KIB)], at(1));
+    custody.receipts(at(2), &node("senapelan"), &[receipt(&[1]).encode()]);
+    custody.neighbor_down(at(3), &node("lima-puluh"));
+    assert_eq!(answered(&outputs(&mut custody), "rumbai"), [(1, Verdict::Have)].into());
+    assert_eq!(wanted(&mut custody, "senapelan", 200, 40), BUDGET);
+}
+
+#[test]
+fn a_record_that_is_wanted_from_one_neighbor_keeps_the_others_waiting() {
+    let mut custody = relay_with_neighbors();
+    custody.offers(&node("rumbai"), vec![offer(1, MIB)], at(1));
+    assert_eq!(answered(&outputs(&mut custody), "rumbai"), [(1, Verdict::Want)].into());
+    custody.offers(&node("senapelan"), vec![offer(1, MIB)], at(1));
+    assert!(matches!(answered(&outputs(&mut custody), "senapelan")[&1], Verdict::Wait(_)));
+    custody.neighbor_down(at(2), &node("rumbai"));
+    custody.offers(&node("senapelan"), vec![offer(1, MIB)], at(3));
+    assert_eq!(answered(&outputs(&mut custody), "senapelan"), [(1, Verdict::Want)].into());
+}
+
+#[test]
+fn a_full_store_asks_to_wait_and_takes_nothing() {
+    let mut custody = relay_with_neighbors();
+    custody.set_room(ByteCount(u64::from(KIB)));
+    let small = header(1, Class::Normal, 2 * KIB);
+    custody.offers(&node("rumbai"), vec![offer_of(&small)], at(1));
+    assert!(matches!(answered(&outputs(&mut custody), "rumbai")[&1], Verdict::Wait(_)));
+    custody.piece(at(2), &node("rumbai"), piece(&small));
+    let outputs = outputs(&mut custody);
+    assert!(matches!(answered(&outputs, "rumbai")[&1], Verdict::Wait(_)));
+    assert!(!outputs.iter().any(|output| matches!(output, CustodyOutput::Store(_))));
+}
+
+#[test]
+fn a_record_is_accepted_when_it_is_durable_by_all_who_sent_it() {
+    let mut custody = relay_with_neighbors();
+    let small = header(1, Class::Normal, KIB);
+    custody.piece(at(1), &node("rumbai"), piece(&small));
+    custody.piece(at(1), &node("senapelan"), piece(&small));
+    custody.offers(&node("lima-puluh"), vec![offer_of(&small)], at(1));
+    let before = outputs(&mut custody);
+    assert_eq!(before.iter().filter(|output| matches!(output, CustodyOutput::Store(_))).count(), 1, "stored once");
+    assert!(!before.iter().any(|output| matches!(output, CustodyOutput::Send { .. })), "nothing is said yet");
+    let digest = small.header().digest();
+    let stored = HeldRecord { digest, ..held(1, Class::Normal, KIB, Some("rumbai")).into_inner() };
+    custody.stored(at(2), vec![after_sync(stored)]);
+    let after = outputs(&mut custody);
+    for neighbor in ["rumbai", "senapelan", "lima-puluh"] {
+        let acceptance = CustodyOutput::Send { to: node(neighbor), frame: Frame::Acceptances(vec![record(1)]) };
+        assert!(after.contains(&acceptance), "{neighbor} hears nothing: {after:?}");
+    }
+    custody.offers(&node("rumbai"), vec![offer_of(&small)], at(3));
+    assert_eq!(answered(&outputs(&mut custody), "rumbai"), [(1, Verdict::Have)].into());
+}
+
+#[test]
+fn a_record_that_could_not_be_stored_is_not_accepted_and_may_come_again() {
+    let mut custody = relay_with_neighbors();
+    let small = header(1, Class::Normal, KIB);
+    for _ in 0..2 {
+        custody.piece(at(1), &node("rumbai"), piece(&small));
+        assert!(matches!(outputs(&mut custody)[..], [CustodyOutput::Store(_)]));
+        custody.store_failed(&record(1));
+        let after = outputs(&mut custody);
+        assert!(matches!(answered(&after, "rumbai")[&1], Verdict::Wait(_)));
+        assert_eq!(after.len(), 1, "{after:?}");
+    }
+}
+
+#[test]
+fn a_second_record_under_the_same_id_is_refused() {
+    let mut custody = relay_with_neighbors();
+    custody.piece(at(1), &node("rumbai"), piece(&header(1, Class::Normal, KIB)));
+    outputs(&mut custody);
+    custody.offers(&node("senapelan"), vec![offer(1, 2 * KIB)], at(2));
+    assert_eq!(answered(&outputs(&mut custody), "senapelan"), [(1, Verdict::Never(NeverReason::Conflict))].into());
+}
+
+#[test]
+fn a_record_of_nobody_in_the_topology_is_refused() {
+    let mut custody = relay_with_neighbors();
+    let stranger = Offer { id: "siak.1.1".parse().unwrap(), ..offer(1, KIB) };
+    custody.offers(&node("rumbai"), vec![stranger], at(1));
+    assert_eq!(answered(&outputs(&mut custody), "rumbai"), [(1, Verdict::Never(NeverReason::UnknownOrigin))].into());
+}

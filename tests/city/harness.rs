@@ -1,0 +1,269 @@
+//! A city made by `topology init`, its relays as child processes, and the waiting that tests need.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Longer than anything here takes on a loaded machine; reaching it is a failure.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The built program `name`, beside this test.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its own path");
+    let folder = test.parent().and_then(Path::parent).expect("tests lie in target/PROFILE/deps");
+    let program = folder.join(name);
+    assert!(program.exists(), "{} is not built: run `cargo build --workspace` first, or tests/run", program.display());
+    program
+}
+
+/// Asks again until `probe` has an answer.
+pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = probe() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+pub(crate) struct City {
+    _folder: TempDir,
+    pub(crate) dir: PathBuf,
+    nodes: BTreeMap<String, Value>,
+    relays: BTreeMap<String, Child>,
+}
+
+impl City {
+    /// A new city from a template; nothing runs yet.
+    pub(crate) fn new(template: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("city");
+        let made = topology(&["init", "--template", template, "--out", dir.to_str().unwrap(), "--json"]);
+        let made = last_object(&made);
+        let nodes = made["nodes"].as_object().unwrap().iter().map(|(id, node)| (id.clone(), node.clone())).collect();
+        Self { _folder: folder, dir, nodes, relays: BTreeMap::new() }
+    }
+
+    /// A city whose relays all run and whose offices all have a way to the main server.
+    pub(crate) fn running(template: &str) -> Self {
+        let mut city = Self::new(template);
+        for node in city.node_ids() {
+            city.start(&node);
+        }
+        city.wait_until_whole();
+        city
+    }
+
+    pub(crate) fn node_ids(&self) -> Vec<String> {
+        self.nodes.keys().cloned().collect()
+    }
+
+    pub(crate) fn offices(&self) -> Vec<String> {
+        self.nodes.keys().filter(|id| *id != "induk").cloned().collect()
+    }
+
+    pub(crate) fn folder(&self, node: &str) -> PathBuf {
+        self.dir.join("nodes").join(node)
+    }
+
+    pub(crate) fn config(&self, node: &str) -> PathBuf {
+        PathBuf::from(self.nodes[node]["config"].as_str().unwrap())
+    }
+
+    pub(crate) fn intake(&self, node: &str) -> String {
+        format!("{}/v1/records", self.nodes[node]["intake"].as_str().unwrap())
+    }
+
+    pub(crate) fn start(&mut self, node: &str) {
+        let mut command = Command::new(program("estafet-relay"));
+        command.arg("run").arg("--config").arg(self.config(node));
+        self.start_as(node, command);
+    }
+
+    /// Starts a node's relay by a command of the test's own.
+    pub(crate) fn start_as(&mut self, node: &str, mut command: Command) {
+        let log = OpenOptions::new().create(true).append(true).open(self.folder(node).join("relay.log")).unwrap();
+        let relay = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        self.relays.insert(node.to_owned(), relay);
+    }
+
+    /// SIGKILL: what a power cut is to a process.
+    pub(crate) fn kill(&mut self, node: &str) {
+        if let Some(mut relay) = self.relays.remove(node) {
+            relay.kill().unwrap();
+            relay.wait().unwrap();
+        }
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub(crate) fn stop(&mut self, node: &str) {
+        let mut relay = self.relays.remove(node).unwrap();
+        Command::new("kill").arg(relay.id().to_string()).status().unwrap();
+        assert!(relay.wait().unwrap().success(), "{node} did not stop cleanly");
+    }
+
+    pub(crate) fn log(&self, node: &str) -> String {
+        std::fs::read_to_string(self.folder(node).join("relay.log")).unwrap_or_default()
+    }
+
+    /// Runs the CLI on this city and returns its last object.
+    pub(crate) fn ask(&self, arguments: &[&str]) -> Option<Value> {
+        let output = self.run(arguments);
+        output.status.success().then(|| last_object(&output))
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        let dir = self.dir.to_str().unwrap();
+        topology(&[&["--city", dir, "--json"], arguments].concat())
+    }
+
+    /// The next hop of each node, as `node` sees it.
+    pub(crate) fn next_hops(&self, node: &str) -> Option<BTreeMap<String, String>> {
+        let show = self.ask(&["--node", node, "show"])?;
+        let hop = |row: &Value| Some((row["id"].as_str()?.to_owned(), row["next_hop"].as_str()?.to_owned()));
+        Some(show["nodes"].as_array()?.iter().filter_map(hop).collect())
+    }
+
+    pub(crate) fn wait_until_whole(&self) {
+        for node in ["induk", "rumbai"] {
+            wait_for("every office has a way to the main server", || {
+                (self.next_hops(node)?.len() == self.offices().len()).then_some(())
+            });
+        }
+    }
+
+    /// Waits until the main server's ledger says that all captures of the area, at least `captured`, are receipted.
+    pub(crate) fn wait_until_receipted(&self, captured: u64) -> Value {
+        wait_for("everything captured is receipted", || {
+            let audit = self.ask(&["--node", "induk", "audit"])?;
+            (audit["receipted"].as_u64()? >= captured && audit["held"] == 0).then_some(audit)
+        })
+    }
+
+    /// Every record committed at the main server, by id.
+    pub(crate) fn committed(&self) -> BTreeMap<String, Vec<Value>> {
+        let output = self.run(&["records", "--node", "induk", "--state", "committed"]);
+        let mut committed: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for line in String::from_utf8(output.stdout).unwrap().lines() {
+            let record: Value = serde_json::from_str(line).unwrap();
+            committed.entry(record["record_id"].as_str().unwrap().to_owned()).or_default().push(record);
+        }
+        committed
+    }
+
+    /// Every slip that was given must be honored: committed exactly once, with the bytes that were handed in.
+    pub(crate) fn assert_honored(&self, given: &[Given]) {
+        let audit = self.wait_until_receipted(given.len() as u64);
+        assert_eq!((&audit["missing"], &audit["committed_twice"]), (&0.into(), &0.into()), "{audit}");
+        let committed = self.committed();
+        for slip in given {
+            let commits = committed.get(&slip.record_id).map_or(&[][..], Vec::as_slice);
+            assert_eq!(commits.len(), 1, "{} has {} commits", slip.record_id, commits.len());
+            assert_eq!(commits[0]["blake3"], slip.blake3.as_str(), "{}", slip.record_id);
+            assert_eq!(commits[0]["bytes"].as_u64(), Some(slip.bytes), "{}", slip.record_id);
+        }
+    }
+}
+
+impl Drop for City {
+    fn drop(&mut self) {
+        for relay in self.relays.values_mut() {
+            // It may have ended by itself; either way it is gone after this.
+            let _ = relay.kill();
+            let _ = relay.wait();
+        }
+        if std::thread::panicking() {
+            for node in self.node_ids() {
+                let log = self.log(&node);
+                let tail: Vec<&str> = log.lines().rev().take(12).collect();
+                println!("--- end of the log of {node}\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+            }
+        }
+    }
+}
+
+/// What a counter was promised.
+#[derive(Debug, Clone)]
+pub(crate) struct Given {
+    pub(crate) slip: String,
+    pub(crate) record_id: String,
+    pub(crate) blake3: String,
+    pub(crate) bytes: u64,
+}
+
+/// An answer of intake.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Value,
+}
+
+/// Hands in a record; an error means that nobody answered.
+pub(crate) fn post(url: &str, body: &[u8], headers: &[(&str, &str)]) -> Result<Answer, String> {
+    let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE));
+    let agent: ureq::Agent = config.build().into();
+    let request = headers.iter().fold(agent.post(url), |request, (name, value)| request.header(*name, *value));
+    let mut answer = request.send(body).map_err(|error| error.to_string())?;
+    let text = answer.body_mut().read_to_string().map_err(|error| error.to_string())?;
+    let body = serde_json::from_str(&text).map_err(|error| format!("{error} in `{text}`"))?;
+    Ok(Answer { status: answer.status().as_u16(), body })
+}
+
+pub(crate) fn get(url: &str) -> Answer {
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let mut answer = agent.get(url).call().unwrap();
+    let body = serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap();
+    Answer { status: answer.status().as_u16(), body }
+}
+
+/// Hands in a record that is to be taken.
+pub(crate) fn capture(url: &str, body: &[u8], headers: &[(&str, &str)]) -> Given {
+    let answer = post(url, body, headers).unwrap();
+    assert_eq!(answer.status, 201, "{}", answer.body);
+    given(&answer, body)
+}
+
+/// Reads a 201 and checks it against what was sent.
+pub(crate) fn given(answer: &Answer, body: &[u8]) -> Given {
+    let text = |key: &str| answer.body[key].as_str().unwrap().to_owned();
+    let given = Given {
+        slip: text("slip"),
+        record_id: text("record_id"),
+        blake3: text("blake3"),
+        bytes: answer.body["bytes"].as_u64().unwrap(),
+    };
+    assert_eq!(given.blake3, blake3::hash(body).to_hex().as_str());
+    assert_eq!(given.bytes, body.len() as u64);
+    given
+}
+
+/// Bytes that do not compress and differ by seed.
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+pub(crate) fn topology(arguments: &[&str]) -> Output {
+    Command::new(program("topology")).args(arguments).env_remove("ESTAFET_CITY").output().unwrap()
+}
+
+/// The object that a command with `--json` prints last.
+pub(crate) fn last_object(output: &Output) -> Value {
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    let line = text.lines().last().unwrap_or_else(|| {
+        panic!("no answer; {}", String::from_utf8_lossy(&output.stderr));
+    });
+    serde_json::from_str(line).unwrap()
+}
+
+/// A file for a test's own output.
+pub(crate) fn output_file(path: &Path) -> File {
+    File::create(path).unwrap()
+}
