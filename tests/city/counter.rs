@@ -4,13 +4,16 @@ use std::process::Command;
 
 use crate::harness::{City, capture, get, noise, post, program, wait_for};
 
+/// What is wrong, the body, the headers, the status that says so.
+type Row<'a> = (&'a str, &'a [u8], &'a [(&'a str, &'a str)], u16);
+
 #[test]
 fn bad_requests_are_refused_with_what_to_do() {
     let mut city = City::new("pekanbaru");
     city.start("sail");
     let url = city.intake("sail");
     wait_for("intake answers", || post(&url, b"x", &[]).ok());
-    let rows: [(&str, &[u8], &[(&str, &str)], u16); 5] = [
+    let rows: [Row<'_>; 5] = [
         ("an unknown class", b"x", &[("estafet-class", "soon")], 400),
         ("a kind that is no word", b"x", &[("estafet-kind", "ktp el!")], 400),
         ("an empty key", b"x", &[("idempotency-key", "")], 400),

@@ -1,5 +1,11 @@
 //! Whole cities on loopback: real relays, real disks, real QUIC, looked at through the real command line.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on fails where it stands, and says what it saw"
+)]
+
 mod command_line;
 mod counter;
 mod delivery;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use estafet_custody::{CustodyEvent, Piece, StoreRecord, TransferId};
 use estafet_model::{ByteCount, ChunkHash, Class, Durable, HeaderDigest, NodeId, ReceiptKey, RecordId, SignedReceipt};
-use estafet_routing::DownReason;
+use estafet_routing::{DownReason, TimerReason};
 use estafet_wire::Frame;
 
 use crate::captures::{Capture, CaptureRefused, CaptureToken, Captured};
@@ -134,6 +134,15 @@ pub enum Output {
     },
     /// Something that people may want to know.
     Event(NodeEvent),
+}
+
+/// What a timeout is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wakeup {
+    /// Routing has something to do.
+    Routing(TimerReason),
+    /// Custody has something to do.
+    Custody(&'static str),
 }
 
 /// What happened, for logs and live views. Ids only.

@@ -21,7 +21,7 @@ mod virtual_city;
 
 pub use audit::{AuditReport, OriginAudit};
 pub use captures::{Capture, CaptureRefused, CaptureToken, Captured};
-pub use io::{Input, NodeEvent, Output};
+pub use io::{Input, NodeEvent, Output, Wakeup};
 pub use node::{Node, NodeConfig, Recovered, StoredRecord, Whereabouts};
 
 pub use estafet_custody as custody;

@@ -16,7 +16,7 @@ use estafet_topology::{Role, Topology};
 use estafet_wire::Frame;
 
 use crate::captures::{Capture, CaptureRefused, Captured, Captures};
-use crate::io::{Input, NodeEvent, Output};
+use crate::io::{Input, NodeEvent, Output, Wakeup};
 
 /// Who this node is.
 #[derive(Debug)]
@@ -337,9 +337,9 @@ impl Node {
 
     /// When to hand in [`Input::Timeout`], and why. A time that has passed means now.
     #[must_use]
-    pub fn poll_timeout(&self) -> Option<(Now, String)> {
-        let routing = self.router.poll_timeout().map(|(at, reason)| (at, format!("{reason:?}")));
-        let custody = self.custody.poll_timeout().map(|(at, reason)| (at, reason.to_owned()));
+    pub fn poll_timeout(&self) -> Option<(Now, Wakeup)> {
+        let routing = self.router.poll_timeout().map(|(at, reason)| (at, Wakeup::Routing(reason)));
+        let custody = self.custody.poll_timeout().map(|(at, reason)| (at, Wakeup::Custody(reason)));
         routing.into_iter().chain(custody).min_by_key(|(at, _)| *at)
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 
-use estafet_model::{Epoch, HeaderDigest, NodeId, PayloadHash, RecordId, Seq, SeqRanges, UnixMillis};
+use estafet_model::{Class, Epoch, HeaderDigest, NodeId, PayloadHash, RecordId, Seq, SeqRanges, UnixMillis};
 use estafet_spool::{Extent, StoredRecord};
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::broadcast;
@@ -31,6 +31,7 @@ pub(crate) struct LedgerError {
 pub(crate) struct Commit {
     pub(crate) hub_sequence: u64,
     pub(crate) id: RecordId,
+    pub(crate) class: Class,
     pub(crate) payload_bytes: u32,
     pub(crate) payload_hash: PayloadHash,
     pub(crate) digest: HeaderDigest,
@@ -39,6 +40,9 @@ pub(crate) struct Commit {
 }
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// Per origin and epoch, the numbers that are committed, and how many records are in the ledger more than once.
+type Committed = (BTreeMap<(NodeId, Epoch), SeqRanges>, u64);
 
 /// A handle to the ledger's thread. Cheap to clone.
 #[derive(Clone)]
@@ -109,7 +113,7 @@ impl Ledger {
     }
 
     /// Everything committed, and how many records more than once.
-    pub(crate) fn committed(&self) -> Result<(BTreeMap<(NodeId, Epoch), SeqRanges>, u64), LedgerError> {
+    pub(crate) fn committed(&self) -> Result<Committed, LedgerError> {
         let (sender, answer) = mpsc::sync_channel(1);
         self.run(move |connection| drop(sender.send(committed(connection))));
         let answer = answer.recv().unwrap_or(Err(rusqlite::Error::InvalidQuery));
@@ -120,7 +124,7 @@ impl Ledger {
     pub(crate) async fn find(&self, id: RecordId) -> Result<Option<Commit>, LedgerError> {
         self.ask(move |connection| {
             let key = params![id.origin.as_str(), id.epoch.get(), id.seq.get()];
-            connection.prepare_cached(FIND)?.query_row(key, commit_of_row).optional()
+            connection.prepare_cached(&find())?.query_row(key, commit_of_row).optional()
         })
         .await
     }
@@ -128,7 +132,7 @@ impl Ledger {
     /// Commits from a hub sequence number on, at most `limit`.
     pub(crate) async fn from(&self, hub_sequence: u64, limit: u32) -> Result<Vec<Commit>, LedgerError> {
         self.ask(move |connection| {
-            let mut statement = connection.prepare_cached(FROM)?;
+            let mut statement = connection.prepare_cached(&from())?;
             let rows = statement.query_map(params![signed(hub_sequence), limit], commit_of_row)?;
             rows.collect()
         })
@@ -149,6 +153,7 @@ const SCHEMA: &str = "
         origin TEXT NOT NULL,
         epoch INTEGER NOT NULL,
         seq INTEGER NOT NULL,
+        class INTEGER NOT NULL,
         payload_bytes INTEGER NOT NULL,
         blake3 BLOB NOT NULL,
         header_digest BLOB NOT NULL,
@@ -161,13 +166,17 @@ const SCHEMA: &str = "
     CREATE INDEX IF NOT EXISTS commits_by_record ON commits (origin, epoch, seq);
 ";
 
-const COLUMNS: &str = "hub_sequence, origin, epoch, seq, payload_bytes, blake3, header_digest, committed_unix_ms, \
+const COLUMNS: &str = "hub_sequence, origin, epoch, seq, class, payload_bytes, blake3, header_digest, committed_unix_ms, \
                        generation, offset, length";
-const FIND: &str = "SELECT hub_sequence, origin, epoch, seq, payload_bytes, blake3, header_digest, committed_unix_ms, \
-                    generation, offset, length FROM commits WHERE origin = ?1 AND epoch = ?2 AND seq = ?3 \
-                    ORDER BY hub_sequence LIMIT 1";
-const FROM: &str = "SELECT hub_sequence, origin, epoch, seq, payload_bytes, blake3, header_digest, committed_unix_ms, \
-                    generation, offset, length FROM commits WHERE hub_sequence >= ?1 ORDER BY hub_sequence LIMIT ?2";
+/// The first commit of a record; there is no other.
+fn find() -> String {
+    format!("SELECT {COLUMNS} FROM commits WHERE origin = ?1 AND epoch = ?2 AND seq = ?3 ORDER BY hub_sequence LIMIT 1")
+}
+
+/// Commits in order, from a number on.
+fn from() -> String {
+    format!("SELECT {COLUMNS} FROM commits WHERE hub_sequence >= ?1 ORDER BY hub_sequence LIMIT ?2")
+}
 
 fn newest_extent(connection: &Connection) -> rusqlite::Result<Option<(u64, u32)>> {
     let newest = "SELECT generation, offset FROM commits ORDER BY hub_sequence DESC LIMIT 1";
@@ -179,15 +188,17 @@ fn insert(connection: &mut Connection, records: Vec<StoredRecord>) -> rusqlite::
     let transaction = connection.transaction()?;
     {
         let next = "SELECT coalesce(max(hub_sequence), 0) + 1 FROM commits";
-        let mut hub_sequence: u64 = unsigned(transaction.prepare_cached(next)?.query_row([], |row| row.get(0))?);
-        let insert = format!("INSERT INTO commits ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)");
+        let next: u64 = unsigned(transaction.prepare_cached(next)?.query_row([], |row| row.get(0))?);
+        let insert =
+            format!("INSERT INTO commits ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)");
         let mut statement = transaction.prepare_cached(&insert)?;
-        for record in records {
+        for (hub_sequence, record) in (next..).zip(records) {
             statement.execute(params![
                 signed(hub_sequence),
                 record.id.origin.as_str(),
                 record.id.epoch.get(),
                 record.id.seq.get(),
+                record.class as u8,
                 record.payload_bytes,
                 record.payload_hash.as_bytes(),
                 record.digest.0,
@@ -199,20 +210,20 @@ fn insert(connection: &mut Connection, records: Vec<StoredRecord>) -> rusqlite::
             inserted.push(Commit {
                 hub_sequence,
                 id: record.id,
+                class: record.class,
                 payload_bytes: record.payload_bytes,
                 payload_hash: record.payload_hash,
                 digest: record.digest,
                 committed_at: record.stored_at,
                 extent: record.record,
             });
-            hub_sequence += 1;
         }
     }
     transaction.commit()?;
     Ok(inserted)
 }
 
-fn committed(connection: &Connection) -> rusqlite::Result<(BTreeMap<(NodeId, Epoch), SeqRanges>, u64)> {
+fn committed(connection: &Connection) -> rusqlite::Result<Committed> {
     let mut all: BTreeMap<(NodeId, Epoch), SeqRanges> = BTreeMap::new();
     let mut twice = 0;
     let mut statement = connection.prepare("SELECT origin, epoch, seq FROM commits ORDER BY origin, epoch, seq")?;
@@ -227,14 +238,16 @@ fn committed(connection: &Connection) -> rusqlite::Result<(BTreeMap<(NodeId, Epo
 }
 
 fn commit_of_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Commit> {
+    let class = usize::from(row.get::<_, u8>(4)?);
     Ok(Commit {
         hub_sequence: unsigned(row.get(0)?),
         id: record_id(row, 1)?,
-        payload_bytes: row.get(4)?,
-        payload_hash: PayloadHash::from_bytes(row.get(5)?),
-        digest: HeaderDigest(row.get(6)?),
-        committed_at: UnixMillis(unsigned(row.get(7)?)),
-        extent: Extent { generation: unsigned(row.get(8)?), offset: row.get(9)?, length: row.get(10)? },
+        class: *Class::ALL.get(class).ok_or(rusqlite::Error::InvalidQuery)?,
+        payload_bytes: row.get(5)?,
+        payload_hash: PayloadHash::from_bytes(row.get(6)?),
+        digest: HeaderDigest(row.get(7)?),
+        committed_at: UnixMillis(unsigned(row.get(8)?)),
+        extent: Extent { generation: unsigned(row.get(9)?), offset: row.get(10)?, length: row.get(11)? },
     })
 }
 

@@ -8,6 +8,8 @@ mod ledger;
 mod relay;
 mod store;
 mod submit;
+mod tail;
+mod views;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;

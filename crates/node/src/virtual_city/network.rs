@@ -157,7 +157,7 @@ impl City {
                 let frame = Frame::decode(bytes.slice(4..)).expect("a neighbor sends good frames");
                 Input::Frame { from: sender, frame }
             }
-            Message::Piece { head, data } => Input::Piece { from: sender, piece: read_piece(head, data) },
+            Message::Piece { head, data } => Input::Piece { from: sender, piece: read_piece(&head, data) },
         };
         self.input(&receiver, input);
     }
@@ -243,7 +243,7 @@ impl City {
 }
 
 /// Reads a piece as the session layer does, and hashes it as a chunk.
-fn read_piece(head: Bytes, data: Bytes) -> Piece {
+fn read_piece(head: &Bytes, data: Bytes) -> Piece {
     let lengths = head[..PieceLengths::BYTES].try_into().expect("a head begins with its lengths");
     let lengths = PieceLengths::decode(lengths).expect("a neighbor sends good lengths");
     assert_eq!((lengths.head + PieceLengths::BYTES, lengths.piece), (head.len(), data.len()));

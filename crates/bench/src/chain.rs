@@ -1,0 +1,147 @@
+//! Three relays in a row, each with a process and a folder of its own.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use estafet_cli::CityFolder;
+use estafet_cli::demo::{Fleet, Intake, wait_until_mapped};
+use estafet_cli::init::init_plan;
+use estafet_model::{LinkCost, NodeId};
+use estafet_topology::{CityPlan, Link, Medium, PlannedNode, Role};
+use tempfile::TempDir;
+
+use crate::error::BenchError;
+use crate::note;
+use crate::process::{NodeUsage, Usage};
+
+const ORIGIN: &str = "origin";
+const BRANCH: &str = "branch";
+const HUB: &str = "hub";
+
+/// The running chain. Its processes end with it.
+pub(crate) struct Chain {
+    fleet: Fleet,
+    intakes: BTreeMap<String, Intake>,
+    /// Removed at the end.
+    _temporary: Option<TempDir>,
+}
+
+impl Chain {
+    /// Starts the relays and waits until each has a way to the hub.
+    pub(crate) async fn start(program: PathBuf, dir: Option<&Path>) -> Result<Self, BenchError> {
+        let temporary = match dir {
+            Some(_) => None,
+            None => Some(tempfile::Builder::new().prefix("estafet-bench-").tempdir().map_err(BenchError::Folder)?),
+        };
+        let dir = dir.or(temporary.as_ref().map(TempDir::path)).unwrap_or(Path::new("."));
+        let city = init_plan(plan(), dir)?;
+        if has_no_disk(&city.dir) {
+            note(format_args!("{} is in memory: a sync costs nothing there (--dir names a disk)", city.dir.display()));
+        }
+        let folder = CityFolder::open(&city.dir)?;
+        let mut fleet = Fleet::new(program);
+        for (id, node) in &city.nodes {
+            fleet.start(id, &node.config)?;
+        }
+        for seen_from in [HUB, ORIGIN] {
+            wait_until_mapped(&folder, &node_id(seen_from), &mut fleet, |_| ()).await?;
+        }
+        let intakes = city.nodes.iter().map(|(id, node)| (id.clone(), Intake::new(&node.intake))).collect();
+        Ok(Self { fleet, intakes, _temporary: temporary })
+    }
+
+    /// Where records go in.
+    pub(crate) fn origin(&self) -> &Intake {
+        &self.intakes[ORIGIN]
+    }
+
+    /// How many of its records the origin holds receipts for.
+    pub(crate) async fn receipted_at_origin(&self) -> Result<u64, BenchError> {
+        metric(self.origin(), "estafet_records_receipted_total").await
+    }
+
+    /// Fails if a relay has ended.
+    pub(crate) fn check(&mut self) -> Result<(), BenchError> {
+        Ok(self.fleet.check()?)
+    }
+
+    /// Fails if the hub has committed another number of records.
+    pub(crate) async fn check_committed(&self, records: u64) -> Result<(), BenchError> {
+        let committed = metric(&self.intakes[HUB], "estafet_records_committed_total").await?;
+        if committed == records { Ok(()) } else { Err(BenchError::Count { committed, records }) }
+    }
+
+    /// What each relay has used so far, in the order of the chain.
+    pub(crate) async fn usage(&self) -> Result<Vec<NodeUsage>, BenchError> {
+        let pids: BTreeMap<&str, u32> = self.fleet.relays().map(|(node, relay)| (node, relay.pid())).collect();
+        let mut usages = Vec::new();
+        for node in [ORIGIN, BRANCH, HUB] {
+            let syncs = metric(&self.intakes[node], "estafet_spool_syncs_total").await?;
+            usages.push(NodeUsage { node, usage: Usage::of(pids[node])?, syncs });
+        }
+        Ok(usages)
+    }
+
+    pub(crate) async fn terminate(&mut self) {
+        self.fleet.terminate().await;
+    }
+}
+
+/// A value of a node's Prometheus text.
+async fn metric(node: &Intake, name: &'static str) -> Result<u64, BenchError> {
+    let text = node.metrics().await.map_err(BenchError::Metrics)?;
+    value_of(&text, name).ok_or(BenchError::NoMetric(name))
+}
+
+fn value_of(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+}
+
+fn plan() -> CityPlan {
+    let node = |id: &'static str, code: &str, role| PlannedNode {
+        id: node_id(id),
+        code: code.parse().expect("a short code"),
+        label: id.to_owned(),
+        region: None,
+        role,
+        place: None,
+        risks: Vec::new(),
+    };
+    let link = |ends: [&'static str; 2]| Link {
+        ends: ends.map(node_id),
+        medium: Medium::Fiber,
+        cost: LinkCost(10),
+        capacity_bits_per_second: None,
+        risks: Vec::new(),
+    };
+    CityPlan {
+        area: "chain".to_owned(),
+        label: "Chain".to_owned(),
+        nodes: vec![node(ORIGIN, "RGN", Role::Relay), node(BRANCH, "BRN", Role::Relay), node(HUB, "HBB", Role::Hub)],
+        links: vec![link([ORIGIN, BRANCH]), link([BRANCH, HUB])],
+    }
+}
+
+fn node_id(id: &'static str) -> NodeId {
+    id.parse().expect("the names in this module are node ids")
+}
+
+/// True if a folder lies on a file system in memory.
+fn has_no_disk(dir: &Path) -> bool {
+    rustix::fs::statfs(dir).is_ok_and(|about| about.f_type == TMPFS_MAGIC)
+}
+
+/// `statfs(2)`
+const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_found_in_prometheus_text() {
+        let text = "# TYPE syncs_total counter\nsyncs_total_more 1\nsyncs_total 42\n";
+        assert_eq!(value_of(text, "syncs_total"), Some(42));
+        assert_eq!(value_of(text, "syncs"), None);
+    }
+}

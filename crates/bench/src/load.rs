@@ -1,0 +1,192 @@
+//! The load: counters that submit as fast as the chain allows, and a watch for the receipts.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use estafet_cli::demo::{Intake, Submission};
+use estafet_model::RecordId;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use crate::chain::Chain;
+use crate::error::BenchError;
+
+/// What is sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load {
+    pub(crate) records: u64,
+    pub(crate) bytes_each: u32,
+    /// The most that may be submitted and without a receipt.
+    pub(crate) outstanding: u64,
+    /// How many submit at the same time.
+    pub(crate) connections: u32,
+}
+
+/// What was measured.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    /// From the first submission until the origin had the last receipt.
+    pub(crate) elapsed: Duration,
+    /// Per record, from its submission until its slip.
+    pub(crate) custody: Vec<Duration>,
+    /// Per record, from its submission until the origin was seen with its receipt.
+    pub(crate) receipt: Vec<Duration>,
+}
+
+/// What the submitters share.
+struct Shared {
+    load: Load,
+    intake: Intake,
+    /// More than one record long, so that each is another part of it.
+    noise: Bytes,
+    next: AtomicU64,
+    submitted: Mutex<Vec<Submitted>>,
+}
+
+/// A record that has its slip.
+#[derive(Debug, Clone, Copy)]
+struct Submitted {
+    /// Its number at the origin, from 1.
+    number: u64,
+    began: Instant,
+    custody: Duration,
+}
+
+/// How many receipts the origin had at a moment.
+#[derive(Debug, Clone, Copy)]
+struct Sighting {
+    at: Instant,
+    receipted: u64,
+}
+
+impl Load {
+    pub(crate) async fn run(&self, chain: &mut Chain) -> Result<Measured, BenchError> {
+        let shared = Arc::new(Shared {
+            load: *self,
+            intake: chain.origin().clone(),
+            noise: noise(self.bytes_each),
+            next: AtomicU64::new(0),
+            submitted: Mutex::new(Vec::new()),
+        });
+        let receipted = watch::Sender::new(0);
+        let mut submitters = JoinSet::new();
+        let began = Instant::now();
+        for _ in 0..self.connections {
+            submitters.spawn(submit_all(Arc::clone(&shared), receipted.subscribe()));
+        }
+        let sightings = watch_receipts(self.records, chain, &shared, &receipted, &mut submitters).await?;
+        while let Some(ended) = submitters.join_next().await {
+            ended.unwrap_or(Ok(()))?;
+        }
+        let submitted = std::mem::take(&mut *shared.submitted.lock().unwrap_or_else(PoisonError::into_inner));
+        let elapsed = sightings.last().map_or(began, |last| last.at).duration_since(began);
+        let custody = submitted.iter().map(|record| record.custody).collect();
+        Ok(Measured { elapsed, custody, receipt: submitted.iter().map(|record| receipt(record, &sightings)).collect() })
+    }
+}
+
+/// Looks again and again until all receipts are there.
+async fn watch_receipts(
+    records: u64,
+    chain: &mut Chain,
+    shared: &Shared,
+    receipted: &watch::Sender<u64>,
+    submitters: &mut JoinSet<Result<(), BenchError>>,
+) -> Result<Vec<Sighting>, BenchError> {
+    let mut sightings: Vec<Sighting> = Vec::new();
+    let mut moved_at = Instant::now();
+    loop {
+        while let Some(ended) = submitters.try_join_next() {
+            ended.unwrap_or(Ok(()))?;
+        }
+        let seen = chain.receipted_at_origin().await?;
+        let sighting = Sighting { at: Instant::now(), receipted: seen };
+        if sightings.last().is_none_or(|last| last.receipted < seen) {
+            moved_at = sighting.at;
+            sightings.push(sighting);
+            receipted.send_replace(seen);
+        }
+        if seen >= records {
+            return Ok(sightings);
+        }
+        if moved_at.elapsed() > STUCK_AFTER {
+            return Err(BenchError::Stuck { receipted: seen, records, waited_s: STUCK_AFTER.as_secs() });
+        }
+        chain.check()?;
+        let is_full = shared.next.load(Ordering::Relaxed) > seen + shared.load.outstanding;
+        sleep(if is_full { LOOK_EVERY_WHEN_FULL } else { LOOK_EVERY }).await;
+    }
+}
+
+/// Takes the next record until there is none.
+async fn submit_all(shared: Arc<Shared>, mut receipted: watch::Receiver<u64>) -> Result<(), BenchError> {
+    loop {
+        let index = shared.next.fetch_add(1, Ordering::Relaxed);
+        if index >= shared.load.records {
+            return Ok(());
+        }
+        let outstanding = shared.load.outstanding;
+        if receipted.wait_for(|receipted| index < receipted + outstanding).await.is_err() {
+            return Ok(());
+        }
+        let key = format!("bench-{index}");
+        let submission = Submission {
+            body: shared.payload(index),
+            media_type: "application/octet-stream",
+            kind: "bench",
+            idempotency_key: &key,
+        };
+        let began = Instant::now();
+        let accepted = shared.intake.submit(&submission).await.map_err(BenchError::Submit)?;
+        let custody = began.elapsed();
+        let number = accepted.record_id.parse().map_or(shared.load.records, |id: RecordId| id.seq.get().into());
+        let submitted = Submitted { number, began, custody };
+        shared.submitted.lock().unwrap_or_else(PoisonError::into_inner).push(submitted);
+    }
+}
+
+impl Shared {
+    /// A record's bytes: another part of the noise for each of the first 65,536.
+    fn payload(&self, index: u64) -> Bytes {
+        let start = usize::from(u16::try_from(index % u64::from(NOISE_PARTS)).unwrap_or(0));
+        self.noise.slice(start..start + self.load.bytes_each as usize)
+    }
+}
+
+fn noise(bytes_each: u32) -> Bytes {
+    let mut noise = vec![0; bytes_each as usize + NOISE_PARTS as usize];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
+    noise.into()
+}
+
+/// From a record's submission until the origin was first seen with as many receipts as the record's number.
+fn receipt(record: &Submitted, sightings: &[Sighting]) -> Duration {
+    let index = sightings.partition_point(|sighting| sighting.receipted < record.number);
+    sightings.get(index).or(sightings.last()).map_or(Duration::ZERO, |seen| seen.at.duration_since(record.began))
+}
+
+const NOISE_PARTS: u32 = 1 << 16;
+/// Each look costs the origin some tens of microseconds.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Submitters wait for this.
+const LOOK_EVERY_WHEN_FULL: Duration = Duration::from_millis(1);
+const STUCK_AFTER: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receipt_is_dated_by_the_first_sighting_that_covers_it() {
+        let began = Instant::now();
+        let at = |ms| began + Duration::from_millis(ms);
+        let sightings = [(5, 2), (10, 3)].map(|(ms, receipted)| Sighting { at: at(ms), receipted });
+        let record = |number| Submitted { number, began: at(1), custody: Duration::ZERO };
+        for (number, expected_ms) in [(1, 4), (2, 4), (3, 9), (4, 9)] {
+            assert_eq!(receipt(&record(number), &sightings), Duration::from_millis(expected_ms), "{number}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Benchmarks of real relays: three processes on loopback (origin, branch, hub), everything synced.
+//!
+//! `chain` sends records through and measures; `idle` measures what they cost when nothing happens. What each figure
+//! means stands in [`report`]. The loader shares the machine with the relays; what it took of the processor is told on
+//! standard error.
+#![expect(clippy::print_stdout, reason = "the report is this program's output")]
+
+mod chain;
+mod error;
+mod load;
+mod options;
+mod process;
+mod report;
+mod timing;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+use estafet_cli::demo::relay_program;
+use tokio::time::sleep;
+
+use chain::Chain;
+use error::BenchError;
+use load::Load;
+use options::{Benchmark, Options};
+use process::Usage;
+use report::{ChainReport, IdleProcess, IdleReport};
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let run = || {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(BenchError::Runtime)?;
+        runtime.block_on(run(&options))
+    };
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            note(format_args!("{:?}", miette::Report::new(error)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: &Options) -> Result<(), BenchError> {
+    let program = relay()?;
+    let mut chain = Chain::start(program, options.dir.as_deref()).await?;
+    let line = match &options.benchmark {
+        Benchmark::Chain { records, size, outstanding, connections } => {
+            let (records, bytes_each) = (*records, *size);
+            let load = Load { records, bytes_each, outstanding: *outstanding, connections: *connections };
+            let report = measure(&mut chain, &load).await?;
+            if options.json { report.to_json() } else { report.to_string() }
+        }
+        Benchmark::Idle { seconds } => {
+            let report = measure_idle(&chain, *seconds).await?;
+            if options.json { report.to_json() } else { report.to_string() }
+        }
+    };
+    chain.terminate().await;
+    println!("{line}");
+    Ok(())
+}
+
+async fn measure(chain: &mut Chain, load: &Load) -> Result<ChainReport, BenchError> {
+    let before = chain.usage().await?;
+    let own_before = Usage::of_this_process()?;
+    let measured = load.run(chain).await?;
+    let own = Usage::of_this_process()?.since(&own_before);
+    note(format_args!("the loader took {:.2} s of processor time", own.cpu.as_secs_f64()));
+    let after = chain.usage().await?;
+    chain.check_committed(load.records).await?;
+    let processes = after.into_iter().zip(before).map(|(after, before)| after.since(&before)).collect();
+    Ok(ChainReport::new(load, &measured, processes))
+}
+
+async fn measure_idle(chain: &Chain, seconds: u64) -> Result<IdleReport, BenchError> {
+    sleep(SETTLING).await;
+    let before = chain.usage().await?;
+    let began = Instant::now();
+    sleep(std::time::Duration::from_secs(seconds)).await;
+    let elapsed = began.elapsed();
+    let after = chain.usage().await?;
+    let processes =
+        after.into_iter().zip(before).map(|(after, before)| IdleProcess::new(&after.since(&before), elapsed));
+    Ok(IdleReport { seconds, processes: processes.collect() })
+}
+
+/// The relay's program: built now if Cargo runs this, otherwise the one beside this program.
+fn relay() -> Result<PathBuf, BenchError> {
+    if std::env::var_os("CARGO").is_none() {
+        return Ok(relay_program()?);
+    }
+    let mut programs = xtask::build_release(&["estafet-relay"]).map_err(BenchError::Build)?;
+    programs.remove("estafet-relay").ok_or_else(|| BenchError::Build(io::Error::other("Cargo built no such program")))
+}
+
+/// Tells the person something that is not part of the report.
+fn note(note: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "{note}");
+}
+
+/// Sessions are up by then, and the first floods have passed.
+const SETTLING: std::time::Duration = std::time::Duration::from_secs(3);

@@ -1,0 +1,234 @@
+//! This node's view of the area and of its records, put into the admin API's words. No decisions, no IO.
+
+use std::time::Duration;
+
+use estafet_admin::v1::{self, AuditReport, Link, OriginAudit, Path, Record};
+use estafet_model::{NodeId, RecordId};
+use estafet_node::custody::{RecordState, RecordView, WaitReason};
+use estafet_node::routing::{NodeState, Protects, ShortestPaths, SignedLsa, routes_to_nearest};
+use estafet_node::{Node, Whereabouts};
+use tonic::Status;
+
+use crate::driver::View;
+
+/// Ids of missing records in an answer; the count is always whole.
+const MISSING_IDS_MAX: usize = 1_000;
+
+pub(crate) fn nodes(view: &View<'_>) -> Vec<v1::Node> {
+    let node = view.node;
+    let hubs = node.topology().hub_ids().cloned().collect();
+    let to_hub = ShortestPaths::toward(node.router().graph(), &hubs);
+    node.topology()
+        .nodes
+        .values()
+        .map(|listed| {
+            let id = &listed.id;
+            let lsa = node.router().lsdb().get(id).map(SignedLsa::lsa);
+            let own = id == node.id();
+            let state = match lsa {
+                None => "unknown",
+                Some(_) if !own && !node.router().reachable(id) => "offline",
+                Some(lsa) if lsa.state == NodeState::Draining => "draining",
+                Some(_) => "serving",
+            };
+            let held = if own {
+                node.custody().held_count()
+            } else {
+                lsa.and_then(|lsa| lsa.ledger.as_ref()).map_or(0, |ledger| ledger.held.count() + ledger.transit_held)
+            };
+            let path = to_hub.path(id).filter(|_| state != "offline").unwrap_or_default();
+            v1::Node {
+                id: id.to_string(),
+                code: listed.code.to_string(),
+                label: listed.label.clone(),
+                role: listed.role.to_string(),
+                state: state.to_owned(),
+                next_hop: next_hop_on(&path, id).map(ToString::to_string).unwrap_or_default(),
+                held,
+                last_receipt_unix_ms: view.last_receipts.get(id).map(|at| at.0),
+                news_age_ms: news_age(view, id),
+                cost: to_hub.cost(id).filter(|_| state != "offline").map(|cost| cost.0),
+            }
+        })
+        .collect()
+}
+
+/// The node after `id` on a path that begins or ends with it.
+fn next_hop_on<'a>(path: &'a [NodeId], id: &NodeId) -> Option<&'a NodeId> {
+    match path {
+        [first, second, ..] if first == id => Some(second),
+        [.., second, last] if last == id => Some(second),
+        _ => None,
+    }
+}
+
+fn news_age(view: &View<'_>, id: &NodeId) -> Option<u64> {
+    if id == view.node.id() {
+        return Some(0);
+    }
+    view.last_news.get(id).map(|at| millis(view.now.since(*at)))
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(crate) fn links(node: &Node) -> Vec<Link> {
+    let lsdb = node.router().lsdb();
+    let adjacency = |from: &NodeId, to: &NodeId| lsdb.get(from)?.lsa().adjacency(to).cloned();
+    node.topology()
+        .links
+        .iter()
+        .map(|link| {
+            let [one, other] = &link.ends;
+            let (there, back) = (adjacency(one, other), adjacency(other, one));
+            let heard_of_both = lsdb.get(one).is_some() && lsdb.get(other).is_some();
+            let state = match (&there, &back) {
+                (Some(_), Some(_)) => "up",
+                _ if heard_of_both => "down",
+                _ => "unknown",
+            };
+            let rtt = [&there, &back]
+                .into_iter()
+                .flatten()
+                .map(|adjacency| adjacency.rtt_micros)
+                .filter(|rtt| *rtt > 0)
+                .min();
+            Link {
+                ends: vec![one.to_string(), other.to_string()],
+                state: state.to_owned(),
+                cost: there.map_or(link.cost.0, |adjacency| adjacency.cost.0),
+                rtt_ms: rtt.filter(|_| state == "up").map(|micros| f64::from(micros) / 1000.0),
+                medium: link.medium.to_string(),
+            }
+        })
+        .collect()
+}
+
+pub(crate) fn path(node: &Node, from: &str, to: &str) -> Result<Path, Status> {
+    let known = |text: &str| -> Result<NodeId, Status> {
+        let id = text.parse::<NodeId>().ok().filter(|id| node.topology().node(id).is_some());
+        id.ok_or_else(|| Status::not_found(format!("the topology lists no node `{text}`")))
+    };
+    let from = if from.is_empty() { node.id().clone() } else { known(from)? };
+    let hubs = node.topology().hub_ids().cloned().collect();
+    let route = if to.is_empty() {
+        if node.topology().hub_ids().any(|hub| *hub == from) {
+            let itself = v1::Hop { node: from.to_string(), cost: 0 };
+            let (from, to) = (from.to_string(), from.to_string());
+            return Ok(Path { from, to, found: true, cost: 0, hops: vec![itself], alternates: Vec::new() });
+        }
+        routes_to_nearest(node.router().graph(), &from, &hubs)
+    } else {
+        node.router().route_from(&from, &known(to)?)
+    };
+    let Some(route) = route else {
+        return Ok(Path { from: from.to_string(), to: to.to_owned(), ..Path::default() });
+    };
+    let from_start = ShortestPaths::from(node.router().graph(), &from);
+    let hops = route
+        .path
+        .iter()
+        .map(|hop| v1::Hop { node: hop.to_string(), cost: from_start.cost(hop).map_or(0, |cost| cost.0) });
+    let alternates = route.alternates.iter().map(|alternate| v1::Alternate {
+        next_hop: alternate.next_hop.to_string(),
+        cost: alternate.cost.0,
+        protects: match alternate.protects {
+            Protects::Node => "node".to_owned(),
+            Protects::Link => "link".to_owned(),
+        },
+    });
+    Ok(Path {
+        from: from.to_string(),
+        to: route.destination.to_string(),
+        found: true,
+        cost: route.cost.0,
+        hops: hops.collect(),
+        alternates: alternates.collect(),
+    })
+}
+
+pub(crate) fn slip_text(node: &Node, id: &RecordId) -> String {
+    node.slip(id).map(|slip| slip.to_string()).unwrap_or_default()
+}
+
+pub(crate) fn record_status(view: &View<'_>, id: &RecordId) -> (Record, String) {
+    let hub = view.node.custody().receipt_hub(id).map(ToString::to_string).unwrap_or_default();
+    let record = match view.node.whereabouts(id) {
+        Whereabouts::Held(held) => held_record(view, &held),
+        Whereabouts::Receipted { .. } => bare_record(view.node, id, "receipted"),
+        Whereabouts::Unknown => bare_record(view.node, id, "unknown"),
+    };
+    (record, hub)
+}
+
+fn bare_record(node: &Node, id: &RecordId, state: &str) -> Record {
+    Record {
+        record_id: id.to_string(),
+        slip: slip_text(node, id),
+        origin: id.origin.to_string(),
+        node: node.id().to_string(),
+        state: state.to_owned(),
+        ..Record::default()
+    }
+}
+
+pub(crate) fn held_record(view: &View<'_>, held: &RecordView<'_>) -> Record {
+    let record = held.record;
+    let (state, handed_to, reason) = match held.state {
+        RecordState::Waiting { why, .. } => ("waiting", String::new(), wait_reason(view, why)),
+        RecordState::Offered { to } => ("offered", to.to_string(), String::new()),
+        RecordState::Accepted { by } => ("accepted", by.to_string(), String::new()),
+    };
+    Record {
+        class: record.class.to_string(),
+        bytes: record.payload_bytes.into(),
+        blake3: record.payload_hash.to_string(),
+        stored_unix_ms: Some(record.stored_at.0),
+        received_from: record.received_from.as_ref().map(ToString::to_string).unwrap_or_default(),
+        handed_to,
+        state_age_ms: Some(millis(view.now.since(held.since))),
+        reason,
+        ..bare_record(view.node, &record.id, state)
+    }
+}
+
+fn wait_reason(view: &View<'_>, why: &WaitReason) -> String {
+    match why {
+        WaitReason::Turn if view.node.router().next_hops().is_empty() => "no way to a hub now".to_owned(),
+        WaitReason::Turn => "waits for its turn".to_owned(),
+        WaitReason::NeighborLost(neighbor) => format!("{neighbor} had it and is gone"),
+        WaitReason::AskedToWait(neighbor) => format!("{neighbor} asked for time"),
+        WaitReason::Refused(neighbor, reason) => format!("{neighbor} refuses it: {}", reason.as_str()),
+        WaitReason::Returned(neighbor) => format!("{neighbor} handed it back"),
+        WaitReason::Unreadable => "this node's disk cannot read it".to_owned(),
+    }
+}
+
+pub(crate) fn audit(view: &View<'_>) -> AuditReport {
+    let report = view.node.audit();
+    let origins: Vec<OriginAudit> = report
+        .origins
+        .iter()
+        .map(|origin| OriginAudit {
+            node: origin.node.to_string(),
+            captured: origin.captured,
+            receipted: origin.receipted,
+            held: origin.held,
+            missing: origin.missing.iter().take(MISSING_IDS_MAX).map(ToString::to_string).collect(),
+            missing_count: origin.missing.len() as u64,
+            news_age_ms: news_age(view, &origin.node),
+        })
+        .collect();
+    let sum = |part: fn(&OriginAudit) -> u64| origins.iter().map(part).sum();
+    AuditReport {
+        area: view.node.topology().area.clone(),
+        seen_from: view.node.id().to_string(),
+        captured: sum(|origin| origin.captured),
+        receipted: sum(|origin| origin.receipted),
+        held: sum(|origin| origin.held),
+        missing: sum(|origin| origin.missing_count),
+        committed_twice: report.committed_twice,
+        origins,
+    }
+}
