@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use estafet_model::{NodeId, SigningKey};
-use estafet_topology::{CityPlan, NodeSetup, Operator, OperatorRole, SignedTopology, Template, Topology};
+use estafet_topology::{CityPlan, NodeSetup, Operator, OperatorRole, Role, SignedTopology, Template, Topology};
 use serde::Serialize;
 
 use crate::city::{OPERATOR_KEY, TOPOLOGY_SIGNED, TOPOLOGY_SOURCE, node_dir};
@@ -42,6 +42,7 @@ pub struct NewNode {
 
 /// A node's secrets and ports, before they are written down.
 struct Draft {
+    role: Role,
     key: SigningKey,
     listen: SocketAddr,
     admin: SocketAddr,
@@ -75,7 +76,7 @@ pub fn init_plan(plan: CityPlan, dir: &Path) -> Result<NewCity, Failure> {
         fs::create_dir_all(&folder).map_err(Failure::write(&folder))?;
         safe_file::write_private(&folder.join("node.key"), &draft.key.to_pem())?;
         let config = folder.join("relay.toml");
-        safe_file::replace(&config, &relay_config(id, &operator.public(), draft.intake))?;
+        safe_file::replace(&config, &relay_config(id, draft.role, &operator.public(), draft.intake))?;
         let intake = format!("http://{}", draft.intake);
         nodes.insert(id.to_string(), NewNode { config, listen: draft.listen, admin: draft.admin, intake });
     }
@@ -91,6 +92,7 @@ fn draft_nodes(plan: &CityPlan) -> Result<BTreeMap<NodeId, Draft>, Failure> {
     let mut drafts = BTreeMap::new();
     for node in &plan.nodes {
         let draft = Draft {
+            role: node.role,
             key: random_key()?,
             listen: ports.udp().map_err(Failure::NoPort)?,
             admin: ports.tcp().map_err(Failure::NoPort)?,

@@ -26,7 +26,7 @@ pub struct ReservedPorts {
 impl ReservedPorts {
     /// Holds a UDP port.
     pub fn udp(&mut self) -> io::Result<SocketAddr> {
-        let socket = first_free(|address| UdpSocket::bind(address))?;
+        let socket = first_free(UdpSocket::bind)?;
         let address = socket.local_addr()?;
         self.udp.push(socket);
         Ok(address)
@@ -34,7 +34,7 @@ impl ReservedPorts {
 
     /// Holds a TCP port.
     pub fn tcp(&mut self) -> io::Result<SocketAddr> {
-        let listener = first_free(|address| TcpListener::bind(address))?;
+        let listener = first_free(TcpListener::bind)?;
         let address = listener.local_addr()?;
         self.tcp.push(listener);
         Ok(address)

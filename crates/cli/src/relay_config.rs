@@ -3,9 +3,14 @@
 use std::net::SocketAddr;
 
 use estafet_model::{NodeId, PublicKey};
+use estafet_topology::Role;
 
 /// The file's text. Its paths count from the node's folder, `nodes/ID`.
-pub(crate) fn relay_config(node: &NodeId, operator: &PublicKey, intake: SocketAddr) -> String {
+pub(crate) fn relay_config(node: &NodeId, role: Role, operator: &PublicKey, intake: SocketAddr) -> String {
+    let spool = match role {
+        Role::Relay => RELAY_SPOOL,
+        Role::Hub => HUB_SPOOL,
+    };
     format!(
         r#"# One node. Paths count from this file's folder.
 node = "{node}"
@@ -23,9 +28,16 @@ admin_socket = "admin.sock"
 [intake]
 listen = "{intake}"
 
-# The most that the records may take up on disk.
-[spool]
-bytes_max = "8GiB"
-"#
+{spool}"#
     )
 }
+
+const RELAY_SPOOL: &str = r#"# The most that the records may take up on disk.
+[spool]
+bytes_max = "8GiB"
+"#;
+
+const HUB_SPOOL: &str = r#"# A main server keeps every record: its archive may take the whole disk, unless this says less.
+# [spool]
+# bytes_max = "500GiB"
+"#;

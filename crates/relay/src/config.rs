@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use estafet_model::{ByteCount, NodeId, PublicKey, SigningKey};
-use estafet_topology::{Node, SignedTopology, Topology};
+use estafet_topology::{Node, Role, SignedTopology, Topology};
 use serde::Deserialize;
 
 /// The keys of the file. What is not among them is refused.
@@ -93,6 +93,9 @@ fn default_data() -> PathBuf {
 /// Enough for 130,000 scans of 64 KiB: months of one office with the main server dark.
 const SPOOL_BYTES_MAX: ByteCount = ByteCount::mebibytes(8 << 10);
 
+/// A main server's archive is never given back, so only the disk bounds it.
+const ARCHIVE_BYTES_MAX: ByteCount = ByteCount(u64::MAX);
+
 /// What is kept of captures that have their receipt, for as long as nothing else needs the room.
 const HOLD_BYTES_MAX: ByteCount = ByteCount::mebibytes(1 << 10);
 
@@ -129,6 +132,7 @@ impl Config {
         if node.key != key.public() {
             return Err(ConfigError::OtherKey { node: id, listed: node.key, held: key.public() });
         }
+        let is_hub = node.role == Role::Hub;
         let size = |text: Option<String>, default: ByteCount| match text {
             None => Ok(default),
             Some(text) => parse_bytes(&text).ok_or_else(|| malformed(format!("`{text}` is no size, such as 8GiB"))),
@@ -139,7 +143,7 @@ impl Config {
             admin: file.admin.unwrap_or(node.admin),
             admin_socket: file.admin_socket.map(|socket| folder.join(socket)),
             intake: file.intake.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
-            spool_bytes_max: size(file.spool.bytes_max, SPOOL_BYTES_MAX)?,
+            spool_bytes_max: size(file.spool.bytes_max, if is_hub { ARCHIVE_BYTES_MAX } else { SPOOL_BYTES_MAX })?,
             hold_bytes_max: size(file.spool.hold_bytes_max, HOLD_BYTES_MAX)?,
             topology: Arc::new(topology),
             node,

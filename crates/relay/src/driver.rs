@@ -4,7 +4,7 @@
 //! does what the node says, and wakes it when it wants to be woken. Whoever wants to know something sends a
 //! [`Question`], which is answered between two inputs from a consistent state.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use estafet_model::{ByteCount, Durable, NodeId, Now, RecordId};
 use estafet_node::custody::{CustodyEvent, Piece};
 use estafet_node::{Capture, CaptureRefused, CaptureToken, Captured, Input, Node, NodeEvent, Output};
 use estafet_quic::{DownReason, ReceivedPiece, Session, SessionEvent, SessionEvents};
-use estafet_spool::{Append, TransferId};
+use estafet_spool::{Append, NewRecord, Payload, TransferId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, error, info, warn};
@@ -108,8 +108,8 @@ pub(crate) struct Driver {
     /// From whom the records came that are being stored.
     senders: HashMap<RecordId, NodeId>,
     appends: Vec<Append>,
-    queued_appends: usize,
-    /// Bytes of the appends that are queued, in order of the batches they went in.
+    /// The payload bytes of each append that waits for the disk, in order.
+    queued: VecDeque<u64>,
     queued_bytes: u64,
     last_receipts: BTreeMap<NodeId, estafet_model::UnixMillis>,
     receipted_counts: BTreeMap<NodeId, u64>,
@@ -134,7 +134,7 @@ impl Driver {
             next_token: 0,
             senders: HashMap::new(),
             appends: Vec::new(),
-            queued_appends: 0,
+            queued: VecDeque::new(),
             queued_bytes: 0,
             last_receipts: BTreeMap::new(),
             receipted_counts: BTreeMap::new(),
@@ -164,7 +164,7 @@ impl Driver {
                 .node
                 .poll_timeout()
                 .map_or(self.started + Duration::from_secs(3600), |(at, _)| self.started + at.0);
-            let disk_keeps_up = self.queued_appends < APPENDS_MAX && self.queued_bytes < APPEND_BYTES_MAX;
+            let disk_keeps_up = self.queued.len() < APPENDS_MAX && self.queued_bytes < APPEND_BYTES_MAX;
             tokio::select! {
                 () = &mut stop => return,
                 Some(event) = sessions.control.recv() => {
@@ -260,10 +260,8 @@ impl Driver {
                 self.feed(Input::StoreFailed(ids));
             }
             StoreEvent::Settled(appends) => {
-                self.queued_appends -= appends.min(self.queued_appends);
-                if self.queued_appends == 0 {
-                    self.queued_bytes = 0;
-                }
+                let settled = self.queued.drain(..appends.min(self.queued.len()));
+                self.queued_bytes -= settled.sum::<u64>();
             }
         }
     }
@@ -342,11 +340,9 @@ impl Driver {
                     if let Some(from) = record.received_from.clone() {
                         self.senders.insert(record.header.header().id.clone(), from);
                     }
-                    self.queued_bytes += u64::from(record.header.header().payload_bytes);
                     self.appends.push(record_append(*record));
                 }
                 Output::StoreChunk { transfer, index, data, hash } => {
-                    self.queued_bytes += data.len() as u64;
                     self.appends.push(Append::Chunk { transfer: TransferId(transfer.0), index, data, hash });
                 }
                 Output::AbortTransfer(transfer) => {
@@ -373,7 +369,8 @@ impl Driver {
         }
         let batch = std::mem::take(&mut self.appends);
         let records: Vec<RecordId> = batch.iter().filter_map(record_of).collect();
-        self.queued_appends += batch.len();
+        self.queued.extend(batch.iter().map(payload_bytes));
+        self.queued_bytes += batch.iter().map(payload_bytes).sum::<u64>();
         if let Err(poisoned) = self.store.spool.append(batch) {
             error!(%poisoned, "nothing can be stored; somebody must see to the disk of this node");
             self.feed(Input::Room(ByteCount(0)));
@@ -411,6 +408,15 @@ impl Driver {
                 Err(error) => error!(record = %id, %error, "a committed record could not be looked up"),
             }
         });
+    }
+}
+
+/// The payload that an append keeps in memory until it is written.
+fn payload_bytes(append: &Append) -> u64 {
+    match append {
+        Append::Record(NewRecord { payload: Payload::Inline(bytes), .. }) => bytes.len() as u64,
+        Append::Chunk { data, .. } => data.len() as u64,
+        Append::Record(_) | Append::Put { .. } => 0,
     }
 }
 

@@ -53,7 +53,7 @@ pub(crate) enum StoreEvent {
     ReceiptKept(Durable<ReceiptKey>),
     /// These records are not durable and never will be.
     Failed(Vec<RecordId>),
-    /// This many bytes do not wait for the disk any more.
+    /// This many of the driver's appends do not wait for the disk any more, the oldest first.
     Settled(usize),
 }
 
@@ -155,11 +155,14 @@ fn report(outcomes: Vec<Outcome>, waiters: &ChunkWaiters, events: &mpsc::Unbound
     let mut stored = Vec::new();
     let mut failed = Vec::new();
     let mut kept = Vec::new();
-    let count = outcomes.len();
-    let answer = |transfer, index, durable: bool| {
+    let mut settled = outcomes.len();
+    // Chunks of neighbors have no waiter: their record fails if they did.
+    let mut answer = |transfer, index, durable: bool| {
         let waiter = waiters.lock().unwrap_or_else(PoisonError::into_inner).remove(&(transfer, index));
-        // Nobody waits for a neighbor's chunk; its record will fail if it did.
-        let _ = waiter.map(|waiter| waiter.send(durable));
+        if let Some(waiter) = waiter {
+            settled -= 1;
+            let _counter_hung_up = waiter.send(durable);
+        }
     };
     for outcome in outcomes {
         match outcome {
@@ -186,7 +189,7 @@ fn report(outcomes: Vec<Outcome>, waiters: &ChunkWaiters, events: &mpsc::Unbound
     for key in kept {
         let _driver_is_gone = events.send(StoreEvent::ReceiptKept(key));
     }
-    let _driver_is_gone = events.send(StoreEvent::Settled(count));
+    let _driver_is_gone = events.send(StoreEvent::Settled(settled));
 }
 
 /// The epoch and the count of starts; drawn and begun if the spool is new.

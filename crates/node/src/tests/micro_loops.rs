@@ -20,8 +20,9 @@ fn a_record_that_must_turn_round_goes_back_by_the_way_it_came() {
     for seed in 0..20 {
         let mut city = City::settled(Template::Pekanbaru, seed);
         // Nothing reaches the main server from Sukajadi, which does not know it yet, but the acceptance goes back.
-        city.cut(city.link("induk", "sukajadi"));
-        city.cut(city.link("senapelan", "sukajadi"));
+        for end in ["induk", "senapelan", "rumbai-pesisir"] {
+            city.cut(city.link(end, "sukajadi"));
+        }
         let token = city.capture("rumbai", Class::Normal, 4 << 10);
         assert!(city.run_until(SECOND / 4, |city| accepted_by(city, "rumbai", "sukajadi")));
         let committed = |city: &City| city.is_committed(&city.slip(token));
