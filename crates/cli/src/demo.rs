@@ -7,6 +7,7 @@
 //! Read first: [`Drill`](drill::Drill) (what happens, in order) and [`Ledger`](ledger::Ledger) (what counts). [`Fleet`],
 //! [`Intake`] and [`wait_until_mapped`] also serve other programs that start relays.
 
+mod books;
 mod comparison;
 mod counter;
 mod drill;

@@ -390,6 +390,12 @@ impl Custody {
         self.outbound.views()
     }
 
+    /// True if the neighbor was handed records that it has not answered.
+    #[must_use]
+    pub fn awaits_answer(&self, neighbor: &NodeId) -> bool {
+        self.outbound.awaits_answer(neighbor)
+    }
+
     /// How many records are held, own and others'.
     #[must_use]
     pub fn held_count(&self) -> u64 {

@@ -424,6 +424,10 @@ impl Outbound {
         self.own_held.get(&epoch.get()).cloned().unwrap_or_default()
     }
 
+    pub(crate) fn awaits_answer(&self, neighbor: &NodeId) -> bool {
+        self.lanes.get(neighbor).is_some_and(|lane| lane.unanswered_records > 0)
+    }
+
     pub(crate) fn transit_count(&self) -> u64 {
         (self.records.len() - self.own_count) as u64
     }

@@ -162,7 +162,8 @@ impl Node {
         self.router.heard(now, from);
         match frame {
             // The session layer has read it; a second one changes nothing.
-            Frame::Hello(_) | Frame::Heartbeat => {}
+            Frame::Hello(_) => {}
+            Frame::Heartbeat { busy } => self.router.heartbeat(now, from, busy),
             Frame::LsdbSummary(summary) => self.router.lsdb_summary_received(now, from, &summary),
             Frame::Lsas(lsas) => lsas.iter().for_each(|lsa| self.lsa(now, from, lsa)),
             Frame::ReceiptSummary(versions) => self.custody.receipt_summary(from, versions),
@@ -230,7 +231,7 @@ impl Node {
             if let Some(output) = self.router.poll_output() {
                 self.routed(now, output);
             } else if let Some(output) = self.custody.poll_output() {
-                self.kept(output);
+                self.kept(now, output);
             } else if std::mem::take(&mut self.ledger_changed) {
                 self.tell_ledger();
             } else {
@@ -249,7 +250,12 @@ impl Node {
                 let summary = self.router.lsdb().summary();
                 self.send(&to, Frame::LsdbSummary(summary));
             }
-            RouterOutput::SendHeartbeat { to } => self.send(&to, Frame::Heartbeat),
+            RouterOutput::SendHeartbeat { to, busy } => {
+                self.send(&to, Frame::Heartbeat { busy });
+                if self.custody.awaits_answer(&to) {
+                    self.router.busy(now, &to);
+                }
+            }
             RouterOutput::AdjacencyUp(neighbor) => {
                 self.custody.neighbor_up(&neighbor);
                 self.event(NodeEvent::AdjacencyUp(neighbor));
@@ -278,16 +284,24 @@ impl Node {
         }
     }
 
-    fn kept(&mut self, output: CustodyOutput) {
+    fn kept(&mut self, now: Now, output: CustodyOutput) {
         let output = match output {
-            CustodyOutput::Send { to, frame } => return self.send(&to, frame),
+            CustodyOutput::Send { to, frame } => {
+                if let Frame::Offers(_) = frame {
+                    self.router.busy(now, &to);
+                }
+                return self.send(&to, frame);
+            }
             CustodyOutput::Event(event) => {
                 if event == CustodyEvent::CommittedTwice {
                     self.committed_twice += 1;
                 }
                 Output::Event(NodeEvent::Custody(event))
             }
-            CustodyOutput::Carry { to, id, class } => Output::Carry { to, id, class },
+            CustodyOutput::Carry { to, id, class } => {
+                self.router.busy(now, &to);
+                Output::Carry { to, id, class }
+            }
             CustodyOutput::Store(record) => Output::Store(record),
             CustodyOutput::StoreChunk { transfer, index, data, hash } => {
                 Output::StoreChunk { transfer, index, data, hash }

@@ -1,21 +1,39 @@
 //! Whether one neighbor is alive: a session is open and something was heard lately.
 //!
-//! A neighbor is up from the start of its session. It is silent after [`DEAD_AFTER`] without a frame while the
-//! session is still open: heartbeats go on, and one frame brings it back. It is down without a session, or after
-//! it said goodbye. Suspicion, the faster judgement of a neighbor that owes an answer, belongs between up and
-//! silent: it needs to know what is outstanding, so custody will bring it; so will the damping of flaps.
+//! A neighbor is up from the start of its session. It is silent after a few missed heartbeats while the session is
+//! still open: heartbeats go on, and one frame brings it back. It is down without a session, or after it said goodbye.
+//!
+//! Heartbeats have two paces, so that a death is noticed quickly where records wait for it, and an idle area costs
+//! next to nothing. Whoever has handed a neighbor records is *busy* with it: its heartbeats say so, the neighbor
+//! answers at the same pace, and [`DEAD_AFTER`] counts. Otherwise the pace is quiet and [`DEAD_AFTER_QUIET`] counts.
+//!
+//! Suspicion, the faster judgement of a neighbor that owes an answer, belongs between up and silent; so does the
+//! damping of flaps.
 
 use std::time::Duration;
 
 use estafet_model::Now;
 
-/// How often an up or silent neighbor is sent a heartbeat. A frame of about 60 bytes ten times a second is under
-/// 5 kbit/s, 5 % of a link of 100 kbit/s.
+/// How often a neighbor is sent a heartbeat while either end is busy with the other. A frame of about 60 bytes ten
+/// times a second is under 5 kbit/s, 5 % of a link of 100 kbit/s.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long a neighbor may be silent: five heartbeats. With 5 % loss, five in a row are lost once in three million
-/// times; and a scheduler that stalls a process for 400 ms is passed over.
+/// How long a neighbor that this node is busy with may be silent: five heartbeats. With 5 % loss, five in a row are
+/// lost once in three million times; and a scheduler that stalls a process for 400 ms is passed over.
 pub const DEAD_AFTER: Duration = Duration::from_millis(500);
+
+/// How often a neighbor is sent a heartbeat when nothing depends on it.
+pub const HEARTBEAT_INTERVAL_QUIET: Duration = Duration::from_millis(500);
+
+/// How long a neighbor may be silent when nothing depends on it: five heartbeats again.
+pub const DEAD_AFTER_QUIET: Duration = Duration::from_millis(2_500);
+
+/// How long the busy pace goes on after its last reason: longer than the pause between two citizens at a counter
+/// that is in full use.
+pub const BUSY_LINGER: Duration = Duration::from_secs(10);
+
+/// How long a neighbor is answered at the busy pace after it last asked for it: ten of its heartbeats.
+const ASKED_LINGER: Duration = Duration::from_secs(1);
 
 /// A deadline handled more than this late was missed because this node itself stood still (a paused machine, a
 /// starved process), so the silence proves nothing yet.
@@ -44,7 +62,7 @@ pub enum NeighborState {
 /// Why a neighbor is no longer up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DownReason {
-    /// Nothing was heard for [`DEAD_AFTER`]. The session may still be open: close it, or leave it to come back.
+    /// Nothing was heard for too long. The session may still be open: close it, or leave it to come back.
     Silence,
     /// The session ended.
     SessionLost,
@@ -67,7 +85,10 @@ pub enum AdjacencyTimer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AdjacencyAction {
     /// Send a heartbeat.
-    SendHeartbeat,
+    SendHeartbeat {
+        /// This node is busy with the neighbor.
+        busy: bool,
+    },
     /// The neighbor is up now.
     CameUp,
     /// The neighbor is not up any more.
@@ -79,6 +100,11 @@ pub enum AdjacencyAction {
 pub struct Liveness {
     state: NeighborState,
     heartbeat_due: Now,
+    /// This node is busy with the neighbor: since when, and until when at least.
+    busy_since: Now,
+    busy_until: Now,
+    /// The neighbor is busy with this node until then.
+    asked_until: Now,
     /// After a stall of this node: silence is judged only from here on. Granted once per silence.
     grace_until: Option<Now>,
 }
@@ -106,6 +132,8 @@ impl Liveness {
     pub fn session_up(&mut self, now: Now) -> Option<AdjacencyAction> {
         match self.state {
             NeighborState::Down => {
+                // A session that was just made has much to carry.
+                self.busy(now);
                 self.heartbeat_due = now + HEARTBEAT_INTERVAL;
                 self.come_up(now)
             }
@@ -124,6 +152,26 @@ impl Liveness {
                 None
             }
         }
+    }
+
+    /// A heartbeat came from the neighbor; `busy` says that it is busy with this node.
+    pub fn heartbeat(&mut self, now: Now, busy: bool) -> Option<AdjacencyAction> {
+        if busy {
+            self.asked_until = now + ASKED_LINGER;
+            if self.heartbeat_due > now + HEARTBEAT_INTERVAL {
+                self.heartbeat_due = now;
+            }
+        }
+        self.heard(now)
+    }
+
+    /// Something was handed to the neighbor, or is still unanswered: from now on its death matters.
+    pub fn busy(&mut self, now: Now) {
+        if now >= self.busy_until {
+            self.busy_since = now;
+            self.heartbeat_due = now;
+        }
+        self.busy_until = now + BUSY_LINGER;
     }
 
     /// The session ended.
@@ -159,8 +207,10 @@ impl Liveness {
             return Some(AdjacencyAction::WentDown(DownReason::Silence));
         }
         if self.state != NeighborState::Down && now >= self.heartbeat_due {
-            self.heartbeat_due = now + HEARTBEAT_INTERVAL;
-            return Some(AdjacencyAction::SendHeartbeat);
+            let busy = now < self.busy_until;
+            let hurried = busy || now < self.asked_until;
+            self.heartbeat_due = now + if hurried { HEARTBEAT_INTERVAL } else { HEARTBEAT_INTERVAL_QUIET };
+            return Some(AdjacencyAction::SendHeartbeat { busy });
         }
         None
     }
@@ -178,7 +228,10 @@ impl Liveness {
     }
 
     fn deadline(&self, last_heard: Now) -> Now {
-        self.grace_until.unwrap_or(last_heard + DEAD_AFTER)
+        // What was not asked for in time may be late: the busy pace is judged by what came since it began.
+        let busy = last_heard.max(self.busy_since) + DEAD_AFTER;
+        let deadline = if busy <= self.busy_until { busy } else { last_heard + DEAD_AFTER_QUIET };
+        self.grace_until.unwrap_or(deadline)
     }
 
     /// Grants one more heartbeat interval if this node itself slept past the deadline: what the neighbor sent
@@ -211,7 +264,7 @@ mod tests {
         let (mut heartbeats, mut dead_at) = (0, None);
         while let Some((when, _)) = liveness.poll_timeout().filter(|(when, _)| *when <= end) {
             match liveness.handle_timeout(when) {
-                Some(AdjacencyAction::SendHeartbeat) => heartbeats += 1,
+                Some(AdjacencyAction::SendHeartbeat { .. }) => heartbeats += 1,
                 Some(AdjacencyAction::WentDown(DownReason::Silence)) => dead_at = Some(when),
                 other => panic!("unexpected {other:?}"),
             }
@@ -255,9 +308,39 @@ mod tests {
     }
 
     #[test]
+    fn a_quiet_pace_costs_little_and_a_death_is_noticed_when_it_matters() {
+        let mut liveness = up_at(0);
+        for half_seconds in 1..=60 {
+            run(&mut liveness, at(half_seconds * 500 - 1));
+            liveness.heartbeat(at(half_seconds * 500 - 1), false);
+        }
+        run(&mut liveness, at(30_000));
+        let (heartbeats, dead_at) = run(&mut liveness, at(31_999));
+        assert!((3..=4).contains(&heartbeats) && dead_at.is_none(), "two heartbeats a second, not {heartbeats} in two");
+        liveness.busy(at(32_000));
+        assert_eq!(liveness.handle_timeout(at(32_000)), Some(AdjacencyAction::SendHeartbeat { busy: true }));
+        assert_eq!(run(&mut liveness, at(33_000)).1, Some(at(32_500)), "half a second after it began to matter");
+    }
+
+    #[test]
+    fn a_neighbor_that_is_busy_with_this_node_is_answered_at_its_pace() {
+        let mut liveness = up_at(0);
+        run(&mut liveness, at(400));
+        liveness.heartbeat(at(400), false);
+        for second in 1..20 {
+            run(&mut liveness, at(second * 1_000));
+            liveness.heartbeat(at(second * 1_000), false);
+        }
+        run(&mut liveness, at(19_100));
+        liveness.heartbeat(at(19_100), true);
+        assert_eq!(liveness.handle_timeout(at(19_100)), Some(AdjacencyAction::SendHeartbeat { busy: false }));
+        assert_eq!(run(&mut liveness, at(19_600)).0, 5);
+    }
+
+    #[test]
     fn a_stall_of_this_node_is_not_held_against_the_neighbor() {
         let mut liveness = up_at(0);
-        assert_eq!(liveness.handle_timeout(at(30_000)), Some(AdjacencyAction::SendHeartbeat));
+        assert_eq!(liveness.handle_timeout(at(30_000)), Some(AdjacencyAction::SendHeartbeat { busy: false }));
         liveness.heard(at(30_050));
         assert_eq!(run(&mut liveness, at(30_500)).1, None);
 

@@ -23,7 +23,7 @@ pub(crate) const SETTLE: Duration = Duration::from_millis(1500);
 enum Frame {
     Lsas(Vec<SignedLsa>),
     Summary(Summary),
-    Heartbeat,
+    Heartbeat { busy: bool },
 }
 
 struct Delivery {
@@ -153,7 +153,7 @@ impl Area {
             return;
         }
         self.change(to.as_str(), |router, now| match frame {
-            Frame::Heartbeat => router.heard(now, &from),
+            Frame::Heartbeat { busy } => router.heartbeat(now, &from, busy),
             Frame::Summary(summary) => router.lsdb_summary_received(now, &from, &summary),
             Frame::Lsas(lsas) => {
                 for lsa in lsas {
@@ -175,9 +175,9 @@ impl Area {
                     let summary = self.routers[from].lsdb().summary();
                     self.send(from, to, Frame::Summary(summary));
                 }
-                RouterOutput::SendHeartbeat { to } => {
+                RouterOutput::SendHeartbeat { to, busy } => {
                     if self.roll() >= self.loss_percent {
-                        self.send(from, to, Frame::Heartbeat);
+                        self.send(from, to, Frame::Heartbeat { busy });
                     }
                 }
                 RouterOutput::AdjacencyDown { neighbor, reason } => self.downs.push((from.clone(), neighbor, reason)),

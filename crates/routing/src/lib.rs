@@ -30,7 +30,8 @@ mod signed_lsa;
 mod spf;
 
 pub use adjacency::{
-    AdjacencyAction, AdjacencyTimer, DEAD_AFTER, DownReason, HEARTBEAT_INTERVAL, Liveness, NeighborState,
+    AdjacencyAction, AdjacencyTimer, BUSY_LINGER, DEAD_AFTER, DEAD_AFTER_QUIET, DownReason, HEARTBEAT_INTERVAL,
+    HEARTBEAT_INTERVAL_QUIET, Liveness, NeighborState,
 };
 pub use alternates::{Alternate, Protects, Route, route, routes_to_nearest};
 pub use backoff::{SPF_HOLD_MAX, SPF_HOLD_MIN, SPF_QUIET};

@@ -20,10 +20,12 @@ pub enum RouterOutput {
         /// The neighbor.
         to: NodeId,
     },
-    /// Send any frame to a neighbor, so that it hears something.
+    /// Send a heartbeat to a neighbor.
     SendHeartbeat {
         /// The neighbor.
         to: NodeId,
+        /// This node is busy with it: it is to answer at the same pace.
+        busy: bool,
     },
     /// A neighbor can be sent to.
     AdjacencyUp(NodeId),

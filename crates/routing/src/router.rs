@@ -101,6 +101,18 @@ impl Router {
         self.with_neighbor(now, neighbor, |liveness| liveness.heard(now));
     }
 
+    /// A heartbeat came from a neighbor; `busy` says that it is busy with this node.
+    pub fn heartbeat(&mut self, now: Now, neighbor: &NodeId, busy: bool) {
+        self.with_neighbor(now, neighbor, |liveness| liveness.heartbeat(now, busy));
+    }
+
+    /// A neighbor was handed something, or still owes an answer: its death is to be noticed soon.
+    pub fn busy(&mut self, now: Now, neighbor: &NodeId) {
+        if let Some(liveness) = self.neighbors.get_mut(neighbor) {
+            liveness.busy(now);
+        }
+    }
+
     /// A neighbor said that it goes.
     pub fn goodbye(&mut self, now: Now, neighbor: &NodeId) {
         self.with_neighbor(now, neighbor, Liveness::goodbye);
@@ -275,7 +287,9 @@ impl Router {
         let Some(action) = self.neighbors.get_mut(neighbor).and_then(input) else { return false };
         let neighbor = neighbor.clone();
         match action {
-            AdjacencyAction::SendHeartbeat => self.outputs.push_back(RouterOutput::SendHeartbeat { to: neighbor }),
+            AdjacencyAction::SendHeartbeat { busy } => {
+                self.outputs.push_back(RouterOutput::SendHeartbeat { to: neighbor, busy });
+            }
             AdjacencyAction::CameUp => {
                 self.fib.neighbor_back(&neighbor);
                 self.outputs.push_back(RouterOutput::AdjacencyUp(neighbor.clone()));

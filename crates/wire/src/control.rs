@@ -29,7 +29,10 @@ pub enum Frame {
     /// The first from each side.
     Hello(Hello),
     /// I am alive.
-    Heartbeat,
+    Heartbeat {
+        /// And I wait for you: let me hear from you at the quick pace.
+        busy: bool,
+    },
     /// The sequence numbers of all LSAs the sender has.
     LsdbSummary(Vec<(NodeId, u64)>),
     /// LSAs, canonical and signed.
@@ -175,7 +178,7 @@ impl Frame {
                 boot: hello.boot,
                 topology_version: hello.topology_version,
             }),
-            Raw::Heartbeat(_) => Frame::Heartbeat,
+            Raw::Heartbeat(heartbeat) => Frame::Heartbeat { busy: heartbeat.busy },
             Raw::LsdbSummary(summary) => Frame::LsdbSummary(
                 summary
                     .versions
@@ -203,7 +206,7 @@ impl Frame {
                 boot: hello.boot,
                 topology_version: hello.topology_version,
             }),
-            Frame::Heartbeat => Raw::Heartbeat(proto::Heartbeat {}),
+            Frame::Heartbeat { busy } => Raw::Heartbeat(proto::Heartbeat { busy: *busy }),
             Frame::LsdbSummary(versions) => Raw::LsdbSummary(proto::LsdbSummary {
                 versions: versions
                     .iter()
@@ -357,7 +360,7 @@ mod tests {
         ];
         vec![
             Frame::Hello(Hello { node: node.clone(), boot: u64::MAX, topology_version: 4 }),
-            Frame::Heartbeat,
+            Frame::Heartbeat { busy: true },
             Frame::LsdbSummary(vec![(node, 12)]),
             Frame::Lsas(vec![Bytes::from_static(b"lsa")]),
             Frame::ReceiptSummary(vec![ReceiptVersion { key, count: 100 }]),

@@ -1,7 +1,11 @@
 //! Fetches the user's files back from the main server and compares them.
 
+use std::path::Path;
+use std::time::Duration;
+
 use estafet_admin::v1;
 use tokio::fs;
+use tokio::time::timeout;
 
 use super::ledger::{Ledger, Promise};
 use super::paper::Paper;
@@ -19,23 +23,33 @@ pub(super) struct Comparison {
 /// Compares every file that has a slip, one after the other.
 pub(super) async fn compare(ledger: &Ledger, hub: &Reach) -> Comparison {
     let mut comparison = Comparison::default();
-    let files = ledger.promises().filter(|promise| matches!(promise.paper, Paper::File(_)));
-    let mut connection = None;
-    for promise in files {
-        if connection.is_none() {
-            connection = hub.first().await.ok();
-        }
-        match is_same(promise, connection.as_mut()).await {
-            Ok(()) => comparison.same += 1,
-            Err(fault) => comparison.faults.push(format!("{}: {fault}", promise.accepted.record_id)),
+    let files = ledger.promises().filter_map(|promise| match &promise.paper {
+        Paper::File(path) => Some((promise, path)),
+        Paper::Form { .. } => None,
+    });
+    let mut files = files.peekable();
+    if files.peek().is_none() {
+        return comparison;
+    }
+    let Ok(mut hub) = hub.first().await else {
+        comparison.faults.push("the main server cannot be asked for the files".to_owned());
+        return comparison;
+    };
+    for (promise, path) in files {
+        match timeout(FILE_TIMEOUT, is_same(promise, path, &mut hub)).await {
+            Ok(Ok(())) => comparison.same += 1,
+            Ok(Err(fault)) => comparison.faults.push(format!("{}: {fault}", promise.accepted.record_id)),
+            Err(_) => {
+                let id = &promise.accepted.record_id;
+                comparison.faults.push(format!("{id}: the main server did not send it within {FILE_TIMEOUT:?}"));
+                return comparison;
+            }
         }
     }
     comparison
 }
 
-async fn is_same(promise: &Promise, hub: Option<&mut NodeClient>) -> Result<(), String> {
-    let Paper::File(path) = &promise.paper else { return Ok(()) };
-    let hub = hub.ok_or("the main server cannot be asked for it")?;
+async fn is_same(promise: &Promise, path: &Path, hub: &mut NodeClient) -> Result<(), String> {
     let found = fetch(&promise.accepted.slip, hub).await.map_err(|status| status.message().to_owned())?;
     let sent = fs::read(path).await.map_err(|error| format!("{} cannot be read again: {error}", path.display()))?;
     if found == sent {
@@ -55,3 +69,6 @@ async fn fetch(slip: &str, hub: &mut NodeClient) -> Result<Vec<u8>, tonic::Statu
     }
     Ok(bytes)
 }
+
+/// 16 MiB over loopback take a fraction of a second.
+const FILE_TIMEOUT: Duration = Duration::from_secs(20);

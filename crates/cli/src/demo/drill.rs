@@ -8,7 +8,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::comparison::{Comparison, compare};
+use super::books::{Books, audit_of, obstacles};
+use super::comparison::compare;
 use super::counter::Counter;
 use super::event::Event;
 use super::fleet::Fleet;
@@ -18,7 +19,7 @@ use super::map::way;
 use super::observers::{watch_commits, watch_move, watch_state};
 use super::paper::Stacks;
 use super::screen::Screen;
-use super::summary::{OfficeRow, Summary};
+use super::summary::Summary;
 use crate::city::CityFolder;
 use crate::failure::Failure;
 use crate::init::NewCity;
@@ -59,7 +60,7 @@ pub(super) enum Settlement {
     /// Every slip has its receipt, by the demo's books and by the main server's.
     Complete,
     /// Nothing moves any more, and this is why it is not complete.
-    Stuck(String),
+    Stuck(Vec<String>),
 }
 
 impl<'a> Drill<'a> {
@@ -155,20 +156,23 @@ impl<'a> Drill<'a> {
     async fn settle(&mut self) -> Result<Settlement, Failure> {
         let mut progress = self.progress();
         let mut moved_at = Instant::now();
-        while !self.is_complete() {
+        loop {
+            let obstacles = obstacles(&self.stacks, &self.ledger, &self.audit);
+            if obstacles.is_empty() {
+                self.screen.say("every slip has its receipt");
+                return Ok(Settlement::Complete);
+            }
             if progress != self.progress() {
                 progress = self.progress();
                 moved_at = Instant::now();
             }
             if moved_at.elapsed() > STUCK_AFTER {
-                let stuck = self.stuck();
+                let stuck = obstacles.join("; ");
                 self.screen.say(format_args!("nothing has moved for {} s: {stuck}", STUCK_AFTER.as_secs()));
-                return Ok(Settlement::Stuck(stuck));
+                return Ok(Settlement::Stuck(obstacles));
             }
             self.step(Instant::now() + LOOK_EVERY).await?;
         }
-        self.screen.say("every slip has its receipt");
-        Ok(Settlement::Complete)
     }
 
     async fn go_on(&mut self, span: Duration) -> Result<(), Failure> {
@@ -245,49 +249,18 @@ impl<'a> Drill<'a> {
         (self.ledger.captured(), self.ledger.committed(), self.audit.receipted)
     }
 
-    fn is_complete(&self) -> bool {
-        let (captured, committed, receipted) = self.progress();
-        let v1::AuditReport { captured: counted, held, missing, .. } = self.audit;
-        let total = self.stacks.total();
-        captured == total
-            && committed == total
-            && (counted, receipted, held, missing) == (total as u64, total as u64, 0, 0)
-    }
-
-    /// What keeps the city from being complete.
-    fn stuck(&self) -> String {
-        let mut reasons = Vec::new();
-        for (office, papers) in self.stacks.offices() {
-            let account = self.ledger.account(office);
-            let audit = self.audit_of(office);
-            if account.captured < papers.len() {
-                reasons.push(format!("{office} captured {} of {}", account.captured, papers.len()));
-            }
-            if account.committed < account.captured {
-                reasons.push(format!("{office}: {} slips without a commit", account.captured - account.committed));
-            }
-            if (audit.captured, audit.receipted, audit.held) != (account.captured as u64, account.captured as u64, 0) {
-                let v1::OriginAudit { captured, receipted, held, missing_count, .. } = audit;
-                reasons.push(format!(
-                    "{HUB} counts for {office}: captured {captured}, receipted {receipted}, held {held}, missing {missing_count}"
-                ));
-            }
-        }
-        if reasons.is_empty() { format!("{HUB} does not answer") } else { reasons.join("; ") }
-    }
-
     fn draw(&mut self) {
         for (office, _) in self.stacks.offices() {
             let account = self.ledger.account(office);
-            let audit = self.audit_of(office);
+            let receipted = audit_of(&self.audit, office).receipted;
             let way = way(&self.network, office);
             let state = match (self.fleet.is_running(office), account.captured - account.committed) {
                 (false, _) => "no power".to_owned(),
                 (true, held) if way.len() < 2 => format!("cut off, holds {held}"),
                 (true, held) => format!("holds {held}"),
             };
-            let words = format!("captured {:>5}  {:<36}  {state}", account.captured, way.join(" → "));
-            self.screen.office(office, audit.receipted, words);
+            let words = format!("captured {}, {state}", account.captured);
+            self.screen.office(office, way.join(" → "), receipted, words);
         }
         if self.screen.is_plain() && Instant::now() >= self.next_tally {
             self.next_tally = Instant::now() + TALLY_EVERY;
@@ -299,46 +272,21 @@ impl<'a> Drill<'a> {
     /// Compares what was promised with what the main server has.
     pub(super) async fn close_books(mut self, settlement: Settlement) -> Result<Summary, Failure> {
         self.draw();
-        self.screen.leave();
-        let Comparison { same, faults } = compare(&self.ledger, &self.reach(HUB)?).await;
-        let v1::AuditReport { captured, receipted, held, missing, committed_twice, .. } = self.audit;
-        let mut faults = [self.ledger.faults(), faults].concat();
-        if let Settlement::Stuck(stuck) = &settlement {
-            faults.insert(0, stuck.clone());
-        }
-        // A slip without a commit is missing, unless a relay says that it holds the record.
-        let without_commit = (self.ledger.captured() - self.ledger.committed()) as u64;
-        let missing = missing.max(without_commit.saturating_sub(held));
-        let committed_twice = committed_twice.max(self.ledger.committed_twice() as u64);
-        let counts_agree = (captured, receipted, held) == (self.ledger.captured() as u64, captured, 0);
-        let failover = |office: &str| {
-            let after = self.ledger.account(office).failover?;
-            u64::try_from(after.as_millis()).ok()
+        let comparison = compare(&self.ledger, &self.reach(HUB)?).await;
+        let obstacles = match settlement {
+            Settlement::Complete => Vec::new(),
+            Settlement::Stuck(obstacles) => obstacles,
         };
-        Ok(Summary {
+        let books = Books {
             nodes: self.city.nodes.len(),
-            captured,
-            receipted,
-            held,
-            missing,
-            committed_twice,
-            bytes: self.ledger.bytes(),
-            elapsed_s: (self.screen.began().elapsed().as_secs_f64() * 10.0).round() / 10.0,
-            failover_ms: BEHIND_CUT.iter().map(|office| ((*office).to_owned(), failover(office))).collect(),
-            ok: missing == 0 && committed_twice == 0 && counts_agree && faults.is_empty(),
-            files_same: same,
-            faults,
-            offices: self.stacks.offices().map(|(office, _)| self.row(office)).collect(),
-        })
-    }
-
-    fn row(&self, office: &str) -> OfficeRow {
-        let v1::OriginAudit { captured, receipted, held, missing_count, .. } = self.audit_of(office);
-        OfficeRow { office: office.to_owned(), captured, receipted, held, missing: missing_count }
-    }
-
-    fn audit_of(&self, office: &str) -> v1::OriginAudit {
-        self.audit.origins.iter().find(|origin| origin.node == office).cloned().unwrap_or_default()
+            stacks: &self.stacks,
+            ledger: &self.ledger,
+            audit: &self.audit,
+            comparison,
+            obstacles,
+            elapsed: self.screen.began().elapsed(),
+        };
+        Ok(books.close())
     }
 
     fn reach(&self, node: &'static str) -> Result<Reach, Failure> {

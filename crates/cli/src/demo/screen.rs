@@ -40,11 +40,12 @@ impl Screen {
         };
     }
 
-    /// Brings an office's line up to date.
-    pub(super) fn office(&self, office: &str, receipted: u64, words: String) {
+    /// Brings an office's line up to date: its way, its receipts, and what else there is to say.
+    pub(super) fn office(&self, office: &str, way: String, receipted: u64, words: String) {
         if let Face::Table { offices, .. } = &self.face
             && let Some(line) = offices.get(office)
         {
+            line.set_prefix(way);
             line.set_position(receipted);
             line.set_message(words);
         }
@@ -54,11 +55,14 @@ impl Screen {
     pub(super) fn is_plain(&self) -> bool {
         matches!(self.face, Face::Plain)
     }
+}
 
-    /// Leaves the table as it is now.
-    pub(super) fn leave(&self) {
+impl Drop for Screen {
+    /// The table stays as it is, and what is written next begins below it.
+    fn drop(&mut self) {
         if let Face::Table { offices, .. } = &self.face {
             offices.values().for_each(ProgressBar::abandon);
+            let _ = writeln!(io::stderr());
         }
     }
 }
@@ -76,4 +80,5 @@ impl Face {
     }
 }
 
-const OFFICE_LINE: &str = "{prefix:15} {bar:20} {pos:>5}/{len:<5} {msg}";
+/// Fits into 80 columns with the longest way there usually is.
+const OFFICE_LINE: &str = "{prefix:36} {bar:12} {pos:>4}/{len:<4} {wide_msg}";

@@ -56,7 +56,6 @@ impl Summary {
                 [row.captured, row.receipted, row.held, row.missing].map(|count| count.to_string());
             [row.office.clone(), captured, receipted, held, missing, failover]
         });
-        output.line("")?;
         output.table(
             ["office", "captured", "receipted", "held", "missing", "failover"],
             rows.collect(),
