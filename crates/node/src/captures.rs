@@ -206,6 +206,7 @@ impl Captures {
     pub(crate) fn failed(&mut self, id: &RecordId) -> Vec<CaptureToken> {
         self.keys
             .retain(|_, durability| !matches!(durability, Durability::Storing { id: storing, .. } if storing == id));
+        self.keys_in_order.retain(|key| self.keys.contains_key(key));
         self.waiting.remove(id).unwrap_or_default()
     }
 }
