@@ -42,7 +42,10 @@ def main():
             while not socket.exists():
                 assert time.monotonic() < deadline, "the relay did not start"
                 time.sleep(0.05)
-            with grpc.insecure_channel(f"unix:{socket}") as channel:
+            # Without it grpc names the server by the socket's path, which is no host name, and HTTP/2 libraries that
+            # check (h2, here) refuse the request.
+            named = [("grpc.default_authority", "localhost")]
+            with grpc.insecure_channel(f"unix:{socket}", options=named) as channel:
                 nodes = list_nodes(channel)
         finally:
             relay.terminate()

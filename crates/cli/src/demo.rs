@@ -4,7 +4,7 @@
 //! server's commits, kills the relay of Sukajadi, starts it again, and at the end compares what was promised with what
 //! the main server has. It knows nothing that an operator with the city's folder could not know.
 //!
-//! Read first: [`Drill`](drill::Drill) (what happens, in order) and [`Ledger`](ledger::Ledger) (what counts). [`Fleet`],
+//! Read first: `Drill` (what happens, in order) and `Ledger` (what counts). [`Fleet`],
 //! [`Intake`] and [`wait_until_mapped`] also serve other programs that start relays.
 
 mod books;

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use estafet_admin::v1;
+use estafet_admin::v1::admin_client::AdminClient;
+use tonic::transport::Channel;
 
 use super::comparison::Comparison;
 use super::drill::BEHIND_CUT;
 use super::ledger::Ledger;
 use super::paper::Stacks;
 use super::summary::{OfficeRow, Summary};
+use crate::reach::Reach;
 
 /// Why the books cannot be closed yet, in words. None: every paper has its slip, every slip its commit and receipt,
 /// by the demo's books and by the main server's.
@@ -20,7 +23,7 @@ pub(super) fn obstacles(stacks: &Stacks, ledger: &Ledger, audit: &v1::AuditRepor
         if account.captured < papers.len() {
             obstacles.push(format!("{office} captured {} of {}", account.captured, papers.len()));
         } else if account.committed < account.captured {
-            obstacles.push(format!("{office} has {} slips without a commit", account.captured - account.committed));
+            obstacles.push(format!("{office}: {} of {} slips committed", account.committed, account.captured));
         } else if (captured, receipted, held) != (account.captured as u64, account.captured as u64, 0) {
             obstacles.push(format!(
                 "{office} gave {} slips, and {} counts: captured {captured}, receipted {receipted}, held {held}, \
@@ -35,6 +38,28 @@ pub(super) fn obstacles(stacks: &Stacks, ledger: &Ledger, audit: &v1::AuditRepor
 /// What the main server counts for an office; nothing if it never heard of it.
 pub(super) fn audit_of(audit: &v1::AuditReport, office: &str) -> v1::OriginAudit {
     audit.origins.iter().find(|origin| origin.node == office).cloned().unwrap_or_default()
+}
+
+/// The area's count where each office's own word stands for it, so that what an office holds is counted although the
+/// main server has not heard of it.
+pub(super) async fn audit_by_origins(mut audit: v1::AuditReport, city: &Reach) -> v1::AuditReport {
+    let ask = |mut node: AdminClient<Channel>| async move { node.audit(v1::AuditRequest {}).await };
+    let Ok(asked) = city.ask_all(ANSWER_TIMEOUT, ask).await else { return audit };
+    for (name, report) in asked.answers {
+        let own = report.into_inner().origins.into_iter().find(|origin| origin.node == name);
+        if let Some(own) = own {
+            audit.origins.retain(|origin| origin.node != name);
+            audit.origins.push(own);
+        }
+    }
+    let sum = |count: fn(&v1::OriginAudit) -> u64| audit.origins.iter().map(count).sum();
+    v1::AuditReport {
+        captured: sum(|origin| origin.captured),
+        receipted: sum(|origin| origin.receipted),
+        held: sum(|origin| origin.held),
+        missing: sum(|origin| origin.missing_count),
+        ..audit
+    }
 }
 
 /// All that there is when the demo ends.
@@ -82,3 +107,5 @@ impl Books<'_> {
         }
     }
 }
+
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::books::{Books, audit_of, obstacles};
+use super::books::{Books, audit_by_origins, audit_of, obstacles};
 use super::comparison::compare;
 use super::counter::Counter;
 use super::event::Event;
@@ -275,7 +275,10 @@ impl<'a> Drill<'a> {
         let comparison = compare(&self.ledger, &self.reach(HUB)?).await;
         let obstacles = match settlement {
             Settlement::Complete => Vec::new(),
-            Settlement::Stuck(obstacles) => obstacles,
+            Settlement::Stuck(obstacles) => {
+                self.audit = audit_by_origins(self.audit, &Reach::city(self.folder)?).await;
+                obstacles
+            }
         };
         let books = Books {
             nodes: self.city.nodes.len(),
