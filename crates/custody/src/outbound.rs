@@ -202,16 +202,44 @@ impl Outbound {
     }
 
     fn forget(&mut self, id: &RecordId) {
-        let Some(held) = self.records.remove(id) else { return };
-        match &held.state {
+        if let Some(held) = self.records.remove(id) {
+            self.leave_state(&held.record, held.order, &held.state);
+        }
+    }
+
+    /// Takes a record out of the queue or lane that its state has it in.
+    fn leave_state(&mut self, record: &HeldRecord, order: u64, state: &RecordState) {
+        match state {
             RecordState::Waiting { until: Some(until), .. } => {
-                self.resting.remove(&(*until, id.clone()));
+                self.resting.remove(&(*until, record.id.clone()));
             }
             RecordState::Waiting { until: None, .. } => {
-                self.ready[held.record.class as usize].remove(&held.order);
+                self.ready[record.class as usize].remove(&order);
             }
-            RecordState::Offered { to } => Self::leave_lane(&mut self.lanes, to, &held.record, true),
-            RecordState::Accepted { by } => Self::leave_lane(&mut self.lanes, by, &held.record, false),
+            RecordState::Offered { to } => Self::leave_lane(&mut self.lanes, to, record, true),
+            RecordState::Accepted { by } => Self::leave_lane(&mut self.lanes, by, record, false),
+        }
+    }
+
+    /// Puts a record into the queue or lane that its state wants it in.
+    fn enter_state(&mut self, record: &HeldRecord, order: u64, state: &RecordState) {
+        let id = record.id.clone();
+        match state {
+            RecordState::Waiting { until: Some(until), .. } => {
+                self.resting.insert((*until, id));
+            }
+            RecordState::Waiting { until: None, .. } => {
+                self.ready[record.class as usize].insert(order, id);
+            }
+            RecordState::Offered { to } => {
+                let lane = self.lanes.entry(to.clone()).or_default();
+                lane.handed.insert(id);
+                lane.unanswered_records += 1;
+                lane.unanswered_bytes += u64::from(record.payload_bytes);
+            }
+            RecordState::Accepted { by } => {
+                self.lanes.entry(by.clone()).or_default().handed.insert(id);
+            }
         }
     }
 
@@ -242,43 +270,18 @@ impl Outbound {
         self.next_hops = next_hops;
     }
 
-    fn set_state(&mut self, now: Now, id: &RecordId, state: RecordState) {
+    fn set_state(&mut self, now: Now, id: &RecordId, state: &RecordState) {
         let Some(held) = self.records.get_mut(id) else { return };
         let before = std::mem::replace(&mut held.state, state.clone());
         held.since = now;
         held.offered_meanwhile = false;
         let (record, order) = (held.record.clone(), held.order);
-        match before {
-            RecordState::Waiting { until: Some(until), .. } => {
-                self.resting.remove(&(until, id.clone()));
-            }
-            RecordState::Waiting { until: None, .. } => {
-                self.ready[record.class as usize].remove(&order);
-            }
-            RecordState::Offered { to } => Self::leave_lane(&mut self.lanes, &to, &record, true),
-            RecordState::Accepted { by } => Self::leave_lane(&mut self.lanes, &by, &record, false),
-        }
-        match state {
-            RecordState::Waiting { until: Some(until), .. } => {
-                self.resting.insert((until, id.clone()));
-            }
-            RecordState::Waiting { until: None, .. } => {
-                self.ready[record.class as usize].insert(order, id.clone());
-            }
-            RecordState::Offered { to } => {
-                let lane = self.lanes.entry(to).or_default();
-                lane.handed.insert(id.clone());
-                lane.unanswered_records += 1;
-                lane.unanswered_bytes += u64::from(record.payload_bytes);
-            }
-            RecordState::Accepted { by } => {
-                self.lanes.entry(by).or_default().handed.insert(id.clone());
-            }
-        }
+        self.leave_state(&record, order, &before);
+        self.enter_state(&record, order, state);
     }
 
     fn set_waiting(&mut self, now: Now, id: &RecordId, why: WaitReason, rest: Option<Duration>) {
-        self.set_state(now, id, RecordState::Waiting { why, until: rest.map(|rest| now + rest) });
+        self.set_state(now, id, &RecordState::Waiting { why, until: rest.map(|rest| now + rest) });
     }
 
     /// True if `neighbor` is who was offered this record.
@@ -295,7 +298,7 @@ impl Outbound {
         if self.records[id].offered_meanwhile {
             self.set_waiting(now, id, WaitReason::Returned(by.clone()), Some(RETURNED_REST));
         } else {
-            self.set_state(now, id, RecordState::Accepted { by: by.clone() });
+            self.set_state(now, id, &RecordState::Accepted { by: by.clone() });
         }
     }
 
@@ -369,7 +372,7 @@ impl Outbound {
         while let Some((id, to)) = self.pick() {
             let held = &self.records[&id];
             let (record, tried) = (held.record.clone(), held.tried);
-            self.set_state(now, &id, RecordState::Offered { to: to.clone() });
+            self.set_state(now, &id, &RecordState::Offered { to: to.clone() });
             if let Some(held) = self.records.get_mut(&id) {
                 held.tried = true;
             }
