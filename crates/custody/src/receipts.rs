@@ -11,9 +11,9 @@ use estafet_wire::{Frame, ReceiptVersion};
 
 use crate::output::CustodyOutput;
 
-/// Receipts are gathered this long before they are signed and sent on: at most fifty signatures a second and origin,
-/// and a receipt crosses five hops in a tenth of a second. The first after a pause goes at once.
-const SPREAD_INTERVAL: Duration = Duration::from_millis(20);
+/// How long to gather receipts after some were spread, for each of them: at most five hundred signatures are made, and
+/// checked, a second. A single record's receipt goes at once; with twelve busy offices each waits 24 ms at most.
+const PAUSE_PER_RECEIPT: Duration = Duration::from_millis(2);
 
 /// What a neighbor is known to know.
 type Known = BTreeMap<ReceiptKey, u64>;
@@ -36,7 +36,8 @@ pub(crate) struct Receipts {
     /// Receipts on their way to the disk, in order, each with the records it releases.
     keeping: VecDeque<(ReceiptKey, Vec<RecordId>)>,
     spread_at: Option<Now>,
-    last_spread: Option<Now>,
+    /// Not before: the last spread is to be paid for.
+    next_spread: Now,
 }
 
 impl Receipts {
@@ -54,7 +55,7 @@ impl Receipts {
             neighbors: BTreeMap::new(),
             keeping: VecDeque::new(),
             spread_at: None,
-            last_spread: None,
+            next_spread: Now::default(),
         }
     }
 
@@ -206,8 +207,7 @@ impl Receipts {
     }
 
     fn spread_soon(&mut self, now: Now) {
-        let earliest = self.last_spread.map_or(now, |last| last + SPREAD_INTERVAL);
-        self.spread_at.get_or_insert(earliest.max(now));
+        self.spread_at.get_or_insert(self.next_spread.max(now));
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Now> {
@@ -220,8 +220,8 @@ impl Receipts {
             return;
         }
         self.spread_at = None;
-        self.last_spread = Some(now);
         self.sign();
+        self.next_spread = now + PAUSE_PER_RECEIPT * u32::try_from(self.unspread.len()).unwrap_or(u32::MAX);
         let news: Vec<&SignedReceipt> =
             std::mem::take(&mut self.unspread).iter().filter_map(|key| self.receipts.get(key)).collect();
         for (neighbor, known) in &mut self.neighbors {
