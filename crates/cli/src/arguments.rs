@@ -105,8 +105,8 @@ pub enum Command {
         /// Only those in this state.
         #[arg(long, value_parser = ["waiting", "offered", "accepted", "receipted", "committed"])]
         state: Option<String>,
-        /// At most this many from each node.
-        #[arg(long, default_value_t = 10_000)]
+        /// At most this many from each node; 0 is all.
+        #[arg(long, default_value_t = 0)]
         limit: u32,
     },
     /// Count what each origin captured against what is receipted and held. Exit code 1 if any record is missing.

@@ -387,7 +387,12 @@ impl Custody {
 
     /// Every held record, by id.
     pub fn records(&self) -> impl Iterator<Item = RecordView<'_>> {
-        self.outbound.views()
+        self.outbound.views_after(None)
+    }
+
+    /// Every held record behind `after`, by id: the next page of a listing.
+    pub fn records_after(&self, after: Option<&RecordId>) -> impl Iterator<Item = RecordView<'_>> {
+        self.outbound.views_after(after)
     }
 
     /// True if the neighbor was handed records that it has not answered.

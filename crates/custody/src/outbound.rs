@@ -4,6 +4,7 @@
 //! waits, is offered again, and the neighbor says what it has.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::time::Duration;
 
 use estafet_model::{Class, Durable, HeaderDigest, NodeId, Now, PayloadHash, RecordId, Seq, SeqRanges, UnixMillis};
@@ -419,8 +420,10 @@ impl Outbound {
         self.records.get(id).map(|held| RecordView { record: &held.record, state: &held.state, since: held.since })
     }
 
-    pub(crate) fn views(&self) -> impl Iterator<Item = RecordView<'_>> {
-        self.records.values().map(|held| RecordView { record: &held.record, state: &held.state, since: held.since })
+    pub(crate) fn views_after(&self, after: Option<&RecordId>) -> impl Iterator<Item = RecordView<'_>> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let records = self.records.range::<RecordId, _>((start, Bound::Unbounded));
+        records.map(|(_, held)| RecordView { record: &held.record, state: &held.state, since: held.since })
     }
 
     pub(crate) fn own_held(&self, epoch: estafet_model::Epoch) -> SeqRanges {

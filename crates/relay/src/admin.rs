@@ -1,37 +1,39 @@
 //! The answers of the admin API: this node's view, put into the API's words.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use estafet_admin::v1::admin_server::Admin;
 use estafet_admin::v1::{
     self, AuditReport, AuditRequest, FetchPiece, FetchRequest, GetNetworkRequest, GetPathRequest, GetRecordRequest,
     ListNodesRequest, ListNodesResponse, ListRecordsRequest, Network, Path, Record, RecordStatus, TailRequest,
 };
-use estafet_model::{RecordId, Slip};
+use estafet_model::{NodeId, RecordId, Slip};
 use estafet_spool::ReadPayload;
+use estafet_topology::Topology;
 use futures_util::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::driver::{Commands, View};
 use crate::ledger::{Commit, Ledger};
+use crate::listing::{Listing, Names};
 use crate::store::Store;
 use crate::tail::Tail;
-use crate::views::{audit, held_record, links, nodes, path, record_status, slip_text};
-
-/// Records in one answer.
-const RECORDS_LIMIT: usize = 10_000;
+use crate::views::{audit, links, nodes, path, record_status};
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 pub(crate) struct AdminService {
     commands: Commands,
     store: Store,
+    names: Arc<Names>,
 }
 
 impl AdminService {
-    pub(crate) fn new(commands: Commands, store: Store) -> Self {
-        Self { commands, store }
+    pub(crate) fn new(commands: Commands, store: Store, me: NodeId, topology: &Topology) -> Self {
+        let codes = topology.nodes.values().map(|node| (node.id.clone(), node.code)).collect();
+        Self { commands, store, names: Arc::new(Names { me, codes }) }
     }
 
     async fn ask<T: Send + 'static>(
@@ -55,27 +57,6 @@ impl AdminService {
 
     fn ledger(&self) -> Result<&Ledger, Status> {
         self.store.ledger.as_ref().ok_or_else(|| Status::failed_precondition("this node is no hub: ask a hub"))
-    }
-
-    async fn slip(&self, id: RecordId) -> Result<String, Status> {
-        self.ask(move |view| slip_text(view.node, &id)).await
-    }
-
-    async fn committed_record(&self, commit: &Commit) -> Result<Record, Status> {
-        let slip = self.slip(commit.id.clone()).await?;
-        let node = self.ask(|view| view.node.id().to_string()).await?;
-        Ok(Record {
-            record_id: commit.id.to_string(),
-            slip,
-            origin: commit.id.origin.to_string(),
-            node,
-            state: "committed".to_owned(),
-            class: commit.class.to_string(),
-            bytes: commit.payload_bytes.into(),
-            blake3: commit.payload_hash.to_string(),
-            stored_unix_ms: Some(commit.committed_at.0),
-            ..Record::default()
-        })
     }
 }
 
@@ -109,7 +90,7 @@ impl Admin for AdminService {
         if let Some(ledger) = &self.store.ledger
             && let Some(commit) = ledger.find(id).await.map_err(|error| Status::internal(error.to_string()))?
         {
-            let record = Some(self.committed_record(&commit).await?);
+            let record = Some(self.names.committed(&commit));
             return Ok(Response::new(RecordStatus { record, receipt_hub }));
         }
         Ok(Response::new(RecordStatus { record: Some(record), receipt_hub }))
@@ -122,23 +103,17 @@ impl Admin for AdminService {
         request: Request<ListRecordsRequest>,
     ) -> Result<Response<Self::ListRecordsStream>, Status> {
         let ListRecordsRequest { state, limit } = request.into_inner();
-        let limit = if limit == 0 { RECORDS_LIMIT } else { (limit as usize).min(RECORDS_LIMIT) };
-        let wanted = state.clone();
-        let mut records = self
-            .ask(move |view| {
-                let records = view.node.custody().records().map(|held| held_record(view, &held));
-                let records = records.filter(|record| wanted.is_empty() || record.state == wanted);
-                records.take(limit).collect::<Vec<Record>>()
-            })
-            .await?;
-        if let Some(ledger) = self.store.ledger.as_ref().filter(|_| state.is_empty() || state == "committed") {
-            let commits = ledger.from(1, u32::try_from(limit).unwrap_or(u32::MAX)).await;
-            for commit in commits.map_err(|error| Status::internal(error.to_string()))? {
-                records.push(self.committed_record(&commit).await?);
-            }
-        }
-        records.truncate(limit);
-        Ok(Response::new(Box::pin(tokio_stream::iter(records.into_iter().map(Ok)))))
+        let (sender, records) = tokio::sync::mpsc::channel(256);
+        let listing = Listing {
+            commands: self.commands.clone(),
+            ledger: self.store.ledger.clone(),
+            names: Arc::clone(&self.names),
+            state,
+            left: if limit == 0 { u64::MAX } else { limit.into() },
+            sender,
+        };
+        tokio::spawn(listing.run());
+        Ok(Response::new(Box::pin(ReceiverStream::new(records))))
     }
 
     async fn audit(&self, _: Request<AuditRequest>) -> Result<Response<AuditReport>, Status> {
@@ -152,7 +127,7 @@ impl Admin for AdminService {
         let id = self.record_id(request.into_inner().record).await?;
         let commit = ledger.find(id.clone()).await.map_err(|error| Status::internal(error.to_string()))?;
         let commit = commit.ok_or_else(|| Status::not_found(format!("{id} is not committed at this hub")))?;
-        let record = self.committed_record(&commit).await?;
+        let record = self.names.committed(&commit);
         let store = self.store.clone();
         let (sender, pieces) = tokio::sync::mpsc::channel(2);
         tokio::task::spawn_blocking(move || {
@@ -170,18 +145,8 @@ impl Admin for AdminService {
     async fn tail(&self, request: Request<TailRequest>) -> Result<Response<Self::TailStream>, Status> {
         let ledger = self.ledger()?.clone();
         let from = request.into_inner().from_hub_sequence;
-        let codes = self
-            .ask(|view| {
-                view.node
-                    .topology()
-                    .nodes
-                    .values()
-                    .map(|node| (node.id.clone(), node.code))
-                    .collect::<std::collections::BTreeMap<_, _>>()
-            })
-            .await?;
         let (sender, commits) = tokio::sync::mpsc::channel(256);
-        tokio::spawn(Tail { ledger, codes, next: from, sender }.run());
+        tokio::spawn(Tail { ledger, names: Arc::clone(&self.names), next: from, sender }.run());
         Ok(Response::new(Box::pin(ReceiverStream::new(commits))))
     }
 }

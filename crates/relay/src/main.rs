@@ -5,6 +5,7 @@ mod config;
 mod driver;
 mod intake;
 mod ledger;
+mod listing;
 mod relay;
 mod store;
 mod submit;

@@ -92,7 +92,7 @@ async fn serve(config: Config, opened: Opened) -> Result<(), RelayError> {
     let intake = tokio::spawn(intake.into_future());
     let topology = Arc::clone(&config.topology);
     let callers = move |key: &estafet_model::PublicKey| Caller::by_key(&topology, key);
-    let admin = AdminService::new(commands, store);
+    let admin = AdminService::new(commands, store, me.clone(), &config.topology);
     let admin = tokio::spawn(estafet_admin::serve(admin, listeners, callers, until(stopped.clone())));
 
     driver.run(sessions, events, shutdown_signal()?).await;

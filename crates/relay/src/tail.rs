@@ -1,14 +1,14 @@
 //! A hub's commits as they happen, for one listener.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use estafet_admin::v1;
-use estafet_model::{NodeId, ShortCode};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tonic::Status;
 
 use crate::ledger::{Commit, Ledger};
+use crate::listing::Names;
 
 /// Commits that are read from the ledger at a time.
 const PAGE: u32 = 1_000;
@@ -16,7 +16,7 @@ const PAGE: u32 = 1_000;
 /// First what stands in the ledger, then what happens; a listener that lags behind reads on in the ledger.
 pub(crate) struct Tail {
     pub(crate) ledger: Ledger,
-    pub(crate) codes: BTreeMap<NodeId, ShortCode>,
+    pub(crate) names: Arc<Names>,
     /// The first hub sequence number to tell of; 0 means from now on.
     pub(crate) next: u64,
     pub(crate) sender: mpsc::Sender<Result<v1::Commit, Status>>,
@@ -69,10 +69,9 @@ impl Tail {
             return Ok(());
         }
         self.next = commit.hub_sequence + 1;
-        let code = self.codes.get(&commit.id.origin);
         let commit = v1::Commit {
             record_id: commit.id.to_string(),
-            slip: code.map(|code| commit.id.slip(*code).to_string()).unwrap_or_default(),
+            slip: self.names.slip(&commit.id),
             origin: commit.id.origin.to_string(),
             bytes: commit.payload_bytes.into(),
             blake3: commit.payload_hash.to_string(),

@@ -90,5 +90,5 @@ impl From<v1::Record> for Held {
     }
 }
 
-/// Ten thousand records are about 2 MB: half a minute over a weak mobile network.
-const LISTING_TIMEOUT: Duration = Duration::from_secs(30);
+/// A hundred thousand records are about 20 MB: a minute over an office's line.
+const LISTING_TIMEOUT: Duration = Duration::from_secs(60);
