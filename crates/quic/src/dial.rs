@@ -77,6 +77,11 @@ async fn attempt(shared: &Arc<Shared>, neighbor: &NodeId) -> Result<(), String> 
                 continue;
             }
         };
+        if shared.registry.is_together(neighbor) {
+            // The neighbor was quicker; a second session would only take the first one's place.
+            connection.close(close_code::DUPLICATE, b"another session stays");
+            return Ok(());
+        }
         let established = session::establish(shared, neighbor, connection.clone(), true);
         match timeout(ATTEMPT_TIMEOUT, established).await {
             Ok(Ok(())) => return Ok(()),

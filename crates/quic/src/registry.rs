@@ -63,6 +63,12 @@ impl Registry {
         true
     }
 
+    /// True if there is a live session with `neighbor`.
+    pub(crate) fn is_together(&self, neighbor: &NodeId) -> bool {
+        let active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        active.get(neighbor).is_some_and(|present| present.connection.close_reason().is_none())
+    }
+
     /// The session is gone.
     pub(crate) fn end(&self, neighbor: &NodeId, session: SessionId) {
         let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);

@@ -10,7 +10,7 @@ use estafet_model::{NodeId, PublicKey};
 use estafet_tls::{Identity, TlsError, key_of_certificate};
 use estafet_wire::{ALPN, Frame, Hello};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{Connection, Endpoint, EndpointConfig, ServerConfig, TokioRuntime, VarInt};
+use quinn::{Connection, ConnectionError, Endpoint, EndpointConfig, ServerConfig, TokioRuntime, VarInt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{debug, warn};
@@ -273,7 +273,10 @@ async fn accept(shared: Arc<Shared>) {
             let connection = async { incoming.accept()?.await };
             match tokio::time::timeout(HANDSHAKE_TIMEOUT, connection).await {
                 Ok(Ok(connection)) => greet(&shared, connection).await,
-                Ok(Err(error)) => warn!(%remote, %error, "refused a connection: not a neighbor of this topology"),
+                Ok(Err(error @ ConnectionError::TransportError(_))) => {
+                    warn!(%remote, %error, "refused a connection: not a neighbor of this topology");
+                }
+                Ok(Err(error)) => debug!(%remote, %error, "a connection ended before it began"),
                 Err(_) => debug!(%remote, "a handshake was not finished in time"),
             }
         });
