@@ -125,3 +125,35 @@ fn the_main_servers_own_counter_works_like_any_other() {
     city.start("induk");
     city.assert_honored(&given);
 }
+
+#[test]
+fn a_dead_main_server_is_shown_as_dead_and_nothing_is_routed_over_old_news() {
+    let mut city = City::running("pekanbaru");
+    city.kill("induk");
+    wait_for("every way to the main server is gone", || {
+        let show = city.ask(&["show"])?;
+        let rows = |key: &str| show[key].as_array().cloned();
+        let dead = rows("nodes")?.iter().any(|node| node["id"] == "induk" && node["state"] == "offline");
+        let to_induk = |link: &Value| link["ends"].as_array().is_some_and(|ends| ends.contains(&"induk".into()));
+        let linked = rows("links")?.iter().any(|link| to_induk(link) && link["state"] == "up");
+        (dead && !linked).then_some(())
+    });
+    let path = city.run(&["path", "rumbai"]);
+    assert_eq!(path.status.code(), Some(1), "{}", String::from_utf8_lossy(&path.stdout));
+    let elsewhere = city.run(&["--node", "bukit-raya", "path", "rumbai"]);
+    assert_eq!(elsewhere.status.code(), Some(1), "{}", String::from_utf8_lossy(&elsewhere.stdout));
+}
+
+#[test]
+fn a_tail_ends_when_nobody_reads_it() {
+    let city = City::running("pekanbaru");
+    let mut tail = Command::new(program("topology"))
+        .args(["--city", city.dir.to_str().unwrap(), "tail", "--node", "induk"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(tail.stdout.take());
+    let ended = wait_for("the tail ends", || tail.try_wait().unwrap());
+    assert!(ended.success(), "{ended}");
+}

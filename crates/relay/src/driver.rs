@@ -34,7 +34,7 @@ const APPENDS_MAX: usize = 8192;
 const APPEND_BYTES_MAX: u64 = 32 << 20;
 
 /// How often room and round-trip times are looked at.
-const HOUSEKEEPING: Duration = Duration::from_millis(250);
+const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
 /// Asks the node something, between two inputs.
 pub(crate) type Question = Box<dyn FnOnce(&View<'_>) + Send>;

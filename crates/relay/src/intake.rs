@@ -63,6 +63,8 @@ impl Intake {
             .route("/v1/records", post(capture))
             .route("/v1/records/{slip}", get(status))
             .route("/metrics", get(metrics))
+            .fallback(|| async { Problem::unknown_address(StatusCode::NOT_FOUND) })
+            .method_not_allowed_fallback(|| async { Problem::unknown_address(StatusCode::METHOD_NOT_ALLOWED) })
             .with_state(self)
     }
 }
@@ -81,6 +83,11 @@ impl Problem {
 
     fn malformed(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "The request is malformed", detail)
+    }
+
+    fn unknown_address(status: StatusCode) -> Self {
+        let detail = "Hand in a record by POST /v1/records, look one up by GET /v1/records/SLIP.";
+        Self::new(status, "There is nothing here", detail)
     }
 
     fn too_large() -> Self {

@@ -48,6 +48,8 @@ enum Command {
         config: PathBuf,
     },
     /// Hands in files as records, and prints a line of JSON with the slip of each.
+    ///
+    /// The same file by the same name, class and kind is taken once: repeating the command gives the same slip.
     Submit {
         /// The node's relay.toml: says where its intake is.
         #[arg(long)]

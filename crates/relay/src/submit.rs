@@ -38,8 +38,12 @@ pub(crate) fn submit(
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
     for path in files {
         let body = std::fs::read(path).map_err(|source| SubmitError::Unreadable { path: path.clone(), source })?;
-        // The same file by the same name is the same record: whoever repeats the command makes no second one.
-        let key = blake3::Hasher::new().update(path.as_os_str().as_encoded_bytes()).update(&body).finalize();
+        // The same file by the same name, class and kind is the same record: repeating the command makes no second one.
+        let mut key = blake3::Hasher::new();
+        for part in [path.as_os_str().as_encoded_bytes(), class.as_str().as_bytes(), kind.as_str().as_bytes(), &body] {
+            key.update(&(part.len() as u64).to_le_bytes()).update(part);
+        }
+        let key = key.finalize();
         let answer = agent
             .post(&url)
             .header("estafet-class", class.as_str())
@@ -51,7 +55,9 @@ pub(crate) fn submit(
         let mut answer = answer.map_err(no_relay)?;
         let text = answer.body_mut().read_to_string().map_err(no_relay)?;
         if answer.status() != 201 {
-            return Err(SubmitError::Refused { path: path.clone(), answer: text });
+            let problem: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+            let detail = problem.and_then(|problem| Some(problem["detail"].as_str()?.to_owned()));
+            return Err(SubmitError::Refused { path: path.clone(), answer: detail.unwrap_or(text) });
         }
         writeln!(out, "{text}")?;
     }

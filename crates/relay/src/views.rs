@@ -82,9 +82,12 @@ pub(crate) fn links(node: &Node) -> Vec<Link> {
         .map(|link| {
             let [one, other] = &link.ends;
             let (there, back) = (adjacency(one, other), adjacency(other, one));
+            // What nodes say of themselves is old news once no way leads to them.
+            let near = |id: &NodeId| id == node.id() || node.router().reachable(id);
             let heard_of_both = lsdb.get(one).is_some() && lsdb.get(other).is_some();
             let state = match (&there, &back) {
-                (Some(_), Some(_)) => "up",
+                _ if !near(one) && !near(other) => "unknown",
+                (Some(_), Some(_)) if near(one) && near(other) => "up",
                 _ if heard_of_both => "down",
                 _ => "unknown",
             };
@@ -111,6 +114,10 @@ pub(crate) fn path(node: &Node, from: &str, to: &str) -> Result<Path, Status> {
         id.ok_or_else(|| Status::not_found(format!("the topology lists no node `{text}`")))
     };
     let from = if from.is_empty() { node.id().clone() } else { known(from)? };
+    if from != *node.id() && !node.router().reachable(&from) {
+        // The map beyond is old news: better none than a wrong one.
+        return Ok(Path { from: from.to_string(), to: to.to_owned(), ..Path::default() });
+    }
     let hubs = node.topology().hub_ids().cloned().collect();
     let route = if to.is_empty() {
         if node.topology().hub_ids().any(|hub| *hub == from) {
