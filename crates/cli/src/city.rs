@@ -1,6 +1,7 @@
 //! A city's folder: all that an operator's program needs to talk to its nodes.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use estafet_model::{NodeId, SigningKey};
@@ -65,5 +66,9 @@ pub(crate) fn node_dir(city: &Path, node: &NodeId) -> PathBuf {
 /// Reads a private key in PEM.
 pub(crate) fn read_key(path: &Path) -> Result<SigningKey, Failure> {
     let pem = fs::read_to_string(path).map_err(Failure::read(path))?;
+    let mode = fs::metadata(path).map_err(Failure::read(path))?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(Failure::KeyExposed(path.to_owned()));
+    }
     SigningKey::from_pem(&pem).map_err(|error| Failure::Key { path: path.to_owned(), error })
 }

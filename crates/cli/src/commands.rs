@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tonic::Request;
 
 use crate::arguments::{Cli, Command};
@@ -37,14 +38,38 @@ pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> 
         Command::Demo(options) => demo(&options, output).await,
         Command::Completions { shell } => completions::completions(shell, output),
         Command::Show => show::show(&reach()?, output).await,
-        Command::Path { from, to } => path::path(&reach()?, &from, to.as_ref(), output).await,
+        Command::Path { from, to } => path::path(&reach()?.preferring(&from), &from, to.as_ref(), output).await,
         Command::Trace { record } => trace::trace(&reach()?, &record, output).await,
         Command::Records { state, limit } => records::records(&reach()?, state.as_deref(), limit, output).await,
         Command::Audit => audit::audit(&reach()?, output).await,
         Command::Fetch { record, out } => fetch::fetch(&reach()?.hubs()?, &record, &out, output).await,
-        Command::Tail { from } => tail::tail(&reach()?.hubs()?, from, until_ctrl_c(), output).await,
+        Command::Tail { from } => tail::tail(&reach()?.hubs()?, from, until_stopped(), output).await,
     }
 }
+
+/// Ends with Ctrl-C, or when nobody reads standard output any more (`topology tail | head -1`).
+async fn until_stopped() {
+    tokio::select! {
+        () = until_ctrl_c() => {}
+        () = until_nobody_reads() => {}
+    }
+}
+
+async fn until_nobody_reads() {
+    let stdout = std::io::stdout();
+    loop {
+        let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
+        // Without a wait; an error here means that it cannot be told, and then a write will tell.
+        let _told = poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        if watched[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) {
+            return;
+        }
+        tokio::time::sleep(READER_LOOK).await;
+    }
+}
+
+/// How often a command that waits looks whether its output is still read.
+const READER_LOOK: Duration = Duration::from_millis(500);
 
 /// Without a handler, Ctrl-C would end the program at once, which is as good.
 async fn until_ctrl_c() {

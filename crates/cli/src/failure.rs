@@ -75,6 +75,10 @@ pub enum Failure {
         /// What is wrong with it.
         error: KeyError,
     },
+    /// A private key lies open.
+    #[error("the private key {} can be read by others", .0.display())]
+    #[diagnostic(help("run: chmod 600 {}", .0.display()))]
+    KeyExposed(PathBuf),
     /// The topology has faults.
     #[error(transparent)]
     #[diagnostic(transparent)]

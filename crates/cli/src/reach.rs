@@ -106,6 +106,13 @@ impl Reach {
         }
     }
 
+    /// The same, but `node` is asked first: it knows best about itself.
+    #[must_use]
+    pub fn preferring(mut self, node: &NodeId) -> Self {
+        self.doors.sort_by_key(|door| !matches!(door, Door::Tls { node: listed, .. } if listed.id == *node));
+        self
+    }
+
     /// Each node by itself, in order.
     pub fn one_by_one(&self) -> impl Iterator<Item = Self> {
         self.doors.iter().map(|door| Self { doors: vec![door.clone()] })

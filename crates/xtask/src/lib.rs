@@ -12,7 +12,15 @@ use serde_json::Value;
 /// The places come from Cargo itself, so that a target folder or a configuration of the user's own is respected.
 pub fn build_release(packages: &[&str]) -> io::Result<BTreeMap<String, PathBuf>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut building = Command::new(cargo)
+    let mut building = Command::new(cargo);
+    // What Cargo tells this program about its own package would make the inner Cargo build much again.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name.starts_with("CARGO_BIN_") {
+            building.env_remove(&*name);
+        }
+    }
+    let mut building = building
         .args(["build", "--release", "--message-format=json-render-diagnostics"])
         .args(packages.iter().flat_map(|package| ["--package", package]))
         .stdin(Stdio::null())

@@ -12,7 +12,8 @@ fn main() -> ExitCode {
         Some(task) if task == "demo" => match build_release(&["estafet-relay", "estafet-cli"]) {
             // This process becomes the demo, which so gets Ctrl-C and gives its own exit status.
             Ok(programs) => match programs.get("topology") {
-                Some(topology) => Command::new(topology).arg("demo").args(arguments).exec(),
+                // `cargo demo -- --help` is meant like `cargo demo --help`.
+                Some(topology) => Command::new(topology).arg("demo").args(arguments.filter(|word| word != "--")).exec(),
                 None => io::Error::other("cargo built no program `topology`"),
             },
             Err(error) => error,

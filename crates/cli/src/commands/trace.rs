@@ -70,13 +70,15 @@ fn merge(record: &RecordName, asked: Asked<v1::RecordStatus>) -> Trace {
     // The wall clocks of offices differ; among equals in time the name decides, so that two looks are alike.
     custodians.sort_by(|left, right| (&left.stored, &left.node).cmp(&(&right.stored, &right.node)));
     let first = custodians.first();
+    // A node that has only the receipt does not know the record's length any more.
+    let whole = custodians.iter().find(|held| !held.blake3.is_empty());
     Trace {
         record: record.to_string(),
         record_id: first.map(|held| held.record_id.clone()),
         slip: first.map(|held| held.slip.clone()),
         origin: first.map(|held| held.origin.clone()),
-        bytes: first.map(|held| held.bytes),
-        blake3: first.map(|held| held.blake3.clone()),
+        bytes: whole.map(|held| held.bytes),
+        blake3: whole.map(|held| held.blake3.clone()),
         state: match (&receipt, first) {
             (Some(_), _) => "receipted",
             (None, Some(_)) => "held",
@@ -89,8 +91,9 @@ fn merge(record: &RecordName, asked: Asked<v1::RecordStatus>) -> Trace {
 }
 
 fn print(trace: &Trace, output: &mut Output<'_>) -> Result<(), Failure> {
-    if let (Some(id), Some(slip), Some(bytes)) = (&trace.record_id, &trace.slip, trace.bytes) {
-        output.line(format_args!("{id}  {slip}  {bytes} bytes"))?;
+    if let (Some(id), Some(slip)) = (&trace.record_id, &trace.slip) {
+        let bytes = trace.bytes.map(|bytes| format!("  {bytes} bytes")).unwrap_or_default();
+        output.line(format_args!("{id}  {slip}{bytes}"))?;
     }
     match &trace.receipt {
         Some(Receipt { hub, told_by }) => {
@@ -104,7 +107,9 @@ fn print(trace: &Trace, output: &mut Output<'_>) -> Result<(), Failure> {
         None => output.line("no receipt yet")?,
     }
     output.line("")?;
-    let rows = trace.custodians.iter().map(|held| {
+    // Who has only the receipt is named with it, above.
+    let copies = trace.custodians.iter().filter(|held| held.state != "receipted");
+    let rows = copies.map(|held| {
         let text = |value: &Option<String>| or_dash(value.as_deref().unwrap_or_default());
         [
             held.node.clone(),
