@@ -75,7 +75,8 @@ pub async fn demo(options: &DemoOptions, output: &mut Output<'_>) -> Result<Outc
 
 async fn play(city: &NewCity, fleet: &mut Fleet, stacks: Stacks, output: &mut Output<'_>) -> Result<Outcome, Failure> {
     let screen = Screen::new(&stacks);
-    if let Some(remark) = stacks.remark() {
+    let remark = stacks.remark();
+    if let Some(remark) = &remark {
         screen.say(remark);
     }
     let folder = CityFolder::open(&city.dir)?;
@@ -88,7 +89,11 @@ async fn play(city: &NewCity, fleet: &mut Fleet, stacks: Stacks, output: &mut Ou
     }
     let mut drill = Drill::new(city, &folder, fleet, screen, stacks);
     let settlement = drill.run().await?;
-    drill.close_books(settlement).await?.answer(output)
+    let outcome = drill.close_books(settlement).await?.answer(output)?;
+    if let Some(remark) = remark {
+        output.note(format_args!("Remember: {}", remark.replace("will not be sent", "not sent")));
+    }
+    Ok(outcome)
 }
 
 /// Where the city's folder stands.

@@ -225,6 +225,7 @@ pub(crate) fn audit(view: &View<'_>) -> AuditReport {
             missing: origin.missing.iter().take(MISSING_IDS_MAX).map(ToString::to_string).collect(),
             missing_count: origin.missing.len() as u64,
             news_age_ms: news_age(view, &origin.node),
+            reachable: origin.node == *view.node.id() || view.node.router().reachable(&origin.node),
         })
         .collect();
     let sum = |part: fn(&OriginAudit) -> u64| origins.iter().map(part).sum();

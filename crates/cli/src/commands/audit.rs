@@ -18,6 +18,8 @@ struct Audit {
     held: u64,
     missing: u64,
     committed_twice: u64,
+    /// Origins that the node which answers cannot reach: they may have captured more than it knows.
+    unreachable: Vec<String>,
     origins: Vec<Origin>,
 }
 
@@ -61,6 +63,13 @@ fn print(audit: &Audit, output: &mut Output<'_>) -> Result<(), Failure> {
     rows.push(counts("all", [audit.captured, audit.receipted, audit.held, audit.missing], ""));
     output.table(["origin", "captured", "receipted", "held", "missing", "news"], rows, "No origins.")?;
     output.line(format_args!("\ncommitted twice: {}", audit.committed_twice))?;
+    if !audit.unreachable.is_empty() {
+        output.line(format_args!(
+            "{} cannot reach {}: these counts are as old as the news, and they may have captured more.",
+            audit.seen_from,
+            audit.unreachable.join(", ")
+        ))?;
+    }
     for id in audit.origins.iter().flat_map(|origin| &origin.missing) {
         output.line(format_args!("missing: {id}"))?;
     }
@@ -69,7 +78,9 @@ fn print(audit: &Audit, output: &mut Output<'_>) -> Result<(), Failure> {
 
 impl From<v1::AuditReport> for Audit {
     fn from(report: v1::AuditReport) -> Self {
+        let unreachable = report.origins.iter().filter(|origin| !origin.reachable);
         Self {
+            unreachable: unreachable.map(|origin| origin.node.clone()).collect(),
             area: report.area,
             seen_from: report.seen_from,
             captured: report.captured,

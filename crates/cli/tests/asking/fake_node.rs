@@ -178,6 +178,7 @@ impl Admin for Story {
             missing: vec!["rumbai.1.3".to_owned()],
             missing_count: 1,
             news_age_ms: Some(3_000),
+            reachable: false,
         };
         Ok(Response::new(v1::AuditReport {
             area: "pekanbaru".to_owned(),
