@@ -39,8 +39,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Control frames and session news that may wait for the driver.
 const CONTROL_QUEUE: usize = 1024;
 
-/// Pieces that may wait for the driver: with 256 KiB each, at most 8 MiB. Beyond that QUIC slows the senders.
-const PIECE_QUEUE: usize = 32;
+/// Pieces that may wait for the driver: with 32 KiB each, at most 8 MiB. Beyond that QUIC slows the senders.
+const PIECE_QUEUE: usize = 256;
 
 /// Codes of connections closed by us (RFC 9000, section 10.2: application errors are the protocol's own).
 pub(crate) mod close_code {

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use estafet_model::{CHUNK_BYTES, ChunkHash};
+use estafet_model::{CHUNK_BYTES, ChunkHash, PAYLOAD_BYTES_MAX, chunk_count};
 use estafet_spool::{
     Append, Disk, Done, FailReason, Log, MemoryDisk, Payload, ReadError, ReadPayload, RealDisk, Recovered, Refusal,
     SpoolOptions, TransferId,
@@ -329,7 +329,7 @@ fn what_cannot_be_stored_is_refused_and_nothing_else(disk: &Fixture) {
         (with(Payload::Transfer(TransferId(3))), Refusal::PayloadChunks),
         (with(Payload::Transfer(TransferId(4))), Refusal::PayloadChunks),
         (chunk(0, payload(1, CHUNK_BYTES + 1)), Refusal::Chunk),
-        (chunk(64, payload(1, 1)), Refusal::Chunk),
+        (chunk(chunk_count(PAYLOAD_BYTES_MAX), payload(1, 1)), Refusal::Chunk),
         (put("k", &"v".repeat(70_000)), Refusal::Puts),
     ];
     // The chunk is as long as the payload but is not it.
