@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use estafet_model::{ByteCount, Durable, NodeId, Now, RecordId};
 use estafet_node::custody::{CustodyEvent, Piece};
 use estafet_node::{Capture, CaptureRefused, CaptureToken, Captured, Input, Node, NodeEvent, Output};
-use estafet_quic::{DownReason, ReceivedPiece, Session, SessionEvent, SessionEvents};
+use estafet_quic::{Carry, DownReason, ReceivedPiece, Session, SessionEvent, SessionEvents};
 use estafet_spool::{Append, NewRecord, Payload, TransferId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
@@ -329,7 +329,12 @@ impl Driver {
         while let Some(output) = self.node.poll_output() {
             match output {
                 Output::Send { to, frame } => self.with_session(&to, |session| session.send(&frame)),
-                Output::Carry { to, id, class } => self.with_session(&to, |session| session.carry(id, class)),
+                Output::Carry { to, id, class, chunks, first_chunk } => {
+                    self.with_session(&to, |session| session.carry(Carry { id, chunks, first_chunk }, class));
+                }
+                Output::BeginTransfer { transfer, header, chunks } => {
+                    self.appends.push(Append::Begin { transfer: TransferId(transfer.0), header: *header, chunks });
+                }
                 Output::Disconnect(neighbor) => {
                     if let Some(session) = self.sessions.remove(&neighbor) {
                         session.give_up();

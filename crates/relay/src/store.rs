@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use estafet_model::{ByteCount, Durable, Epoch, NodeId, ReceiptKey, RecordId, SignedReceipt, UnixMillis, Writer};
+use estafet_model::{
+    ByteCount, ChunkHash, Durable, Epoch, NodeId, ReceiptKey, RecordId, SignedReceipt, UnixMillis, Writer,
+};
 use estafet_node::custody::{HeldRecord, StorePayload, StoreRecord};
 use estafet_node::{Recovered, StoredRecord};
 use estafet_quic::{PayloadSource, ReadRecord, Unreadable};
@@ -265,11 +267,13 @@ impl PayloadSource for Store {
             Unreadable(error.to_string())
         };
         let record = self.spool.read(id).map_err(unreadable)?;
-        let (chunks, first_chunk) = match record.payload {
-            ReadPayload::Inline(bytes) => (1, bytes),
-            ReadPayload::Chunks(count) => (count, self.spool.read_chunk(id, 0).map_err(unreadable)?),
+        let (chunk_hashes, first_chunk) = match record.payload {
+            ReadPayload::Inline(bytes) => {
+                (vec![ChunkHash::from_bytes(*record.header.header().payload_hash.as_bytes())], bytes)
+            }
+            ReadPayload::Chunks(hashes) => (hashes, self.spool.read_chunk(id, 0).map_err(unreadable)?),
         };
-        Ok(ReadRecord { signed_header: record.header.encode(), chunks, first_chunk })
+        Ok(ReadRecord { signed_header: record.header.encode(), chunk_hashes, first_chunk })
     }
 
     fn read_chunk(&self, id: &RecordId, index: u32) -> Result<Bytes, Unreadable> {
