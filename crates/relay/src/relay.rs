@@ -54,17 +54,17 @@ pub(crate) fn run(config: Config) -> Result<(), RelayError> {
 }
 
 async fn serve(config: Config, opened: Opened) -> Result<(), RelayError> {
-    let Opened { store, events, recovered, epoch, starts } = opened;
+    let Opened { store, events, recovered, identity } = opened;
     let me = config.node.id.clone();
-    info!(node = %me, records = recovered.records.len(), epoch = epoch.get(), starts, "the store is open");
+    info!(node = %me, records = recovered.records.len(), epoch = identity.epoch.get(), starts = identity.starts, "the store is open");
     let node = Node::new(
         NodeConfig {
             me: me.clone(),
             signing_key: config.key.clone(),
             topology: Arc::clone(&config.topology),
-            epoch,
+            epoch: identity.epoch,
             first_transfer: FIRST_NEIGHBOR_TRANSFER,
-            first_lsa_sequence: starts << 32,
+            first_lsa_sequence: identity.starts << 32,
         },
         recovered,
     );
