@@ -168,13 +168,14 @@ fn report(outcomes: Vec<Outcome>, waiters: &ChunkWaiters, events: &mpsc::Unbound
         match outcome {
             Ok(Done::Record(record)) => stored.push(record),
             Ok(Done::Chunk { transfer, index }) => answer(transfer, index, true),
+            Ok(Done::Begin { .. }) => {}
             Ok(Done::Put { key }) => kept.extend(receipt_key(&key)),
             Err(failure) => {
                 error!(%failure, "the disk of this node fails; it promises nothing more");
                 match failure.item {
                     Item::Record(id) => failed.push(id),
                     Item::Chunk { transfer, index } => answer(transfer, index, false),
-                    Item::Put { .. } => {}
+                    Item::Begin { .. } | Item::Put { .. } => {}
                 }
             }
         }
