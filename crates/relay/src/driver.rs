@@ -422,14 +422,14 @@ fn payload_bytes(append: &Append) -> u64 {
     match append {
         Append::Record(NewRecord { payload: Payload::Inline(bytes), .. }) => bytes.len() as u64,
         Append::Chunk { data, .. } => data.len() as u64,
-        Append::Record(_) | Append::Put { .. } => 0,
+        Append::Begin { .. } | Append::Record(_) | Append::Put { .. } => 0,
     }
 }
 
 fn record_of(append: &Append) -> Option<RecordId> {
     match append {
         Append::Record(record) => Some(record.header.header().id.clone()),
-        Append::Chunk { .. } | Append::Put { .. } => None,
+        Append::Begin { .. } | Append::Chunk { .. } | Append::Put { .. } => None,
     }
 }
 

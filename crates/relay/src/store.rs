@@ -13,7 +13,7 @@ use estafet_model::{ByteCount, ChunkHash, Durable, Epoch, NodeId, ReceiptKey, Re
 use estafet_node::Recovered;
 use estafet_quic::{PayloadSource, ReadRecord, Unreadable};
 use estafet_spool::{Append, OpenError, Outcome, ReadPayload, Spool, SpoolOptions, TransferId};
-use estafet_store::{Identity, Settled, SettledChunk, receipts, stored_record};
+use estafet_store::{Identity, Settled, SettledChunk, receipts, recovered_transfer, stored_record};
 use rand::RngExt;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
@@ -108,6 +108,7 @@ impl Store {
             (recovered.committed, recovered.committed_twice) = ledger.committed()?;
         }
         recovered.records = found.records.into_iter().map(|record| stored_record(record, None)).collect();
+        recovered.transfers = found.transfers.into_iter().map(recovered_transfer).collect();
         let reserve = ByteCount(bytes_max.0 / 16).min(RESERVE_MAX);
         Ok(Opened { store: Self { spool, ledger, chunk_waiters, reserve }, events, recovered, identity })
     }
@@ -118,13 +119,7 @@ impl Store {
     }
 
     /// Stores one chunk and waits until it is durable.
-    pub(crate) async fn store_chunk(
-        &self,
-        transfer: TransferId,
-        index: u32,
-        data: Bytes,
-        hash: estafet_model::ChunkHash,
-    ) -> bool {
+    pub(crate) async fn store_chunk(&self, transfer: TransferId, index: u32, data: Bytes, hash: ChunkHash) -> bool {
         let (sender, durable) = oneshot::channel();
         self.chunk_waiters.lock().unwrap_or_else(PoisonError::into_inner).insert((transfer, index), sender);
         let queued = self.spool.append(vec![Append::Chunk { transfer, index, data, hash }]).is_ok();
