@@ -14,6 +14,7 @@ mod audit;
 mod captures;
 mod io;
 mod node;
+mod pasts;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
