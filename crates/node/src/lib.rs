@@ -14,10 +14,6 @@ mod audit;
 mod captures;
 mod io;
 mod node;
-#[cfg(test)]
-mod tests;
-#[cfg(test)]
-mod virtual_city;
 
 pub use audit::{AuditReport, OriginAudit};
 pub use captures::{Capture, CaptureRefused, CaptureToken, Captured};

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use estafet_model::{ChunkHash, Class, Durable, HeaderDigest, NodeId, PayloadHash, RecordId, SignedHeader, UnixMillis};
 
+use crate::format::segment_name;
+
 /// Names the chunks of one payload while they arrive. Unique per run of the process; it means nothing afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TransferId(pub u64);
@@ -19,6 +21,14 @@ pub struct Extent {
     pub offset: u32,
     /// How long the entry is, in bytes.
     pub length: u32,
+}
+
+impl Extent {
+    /// The name of the file that the entry is in.
+    #[must_use]
+    pub fn file_name(&self) -> String {
+        segment_name(self.generation)
+    }
 }
 
 /// Where a new record's payload is.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use estafet_model::Class;
 use estafet_topology::Template;
 
-use crate::custody::RecordState;
-use crate::virtual_city::{City, id, millis};
+use estafet_custody::RecordState;
+use estafet_sim::{City, id, millis};
 
 const SECOND: Duration = Duration::from_secs(1);
 
