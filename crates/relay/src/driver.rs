@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use estafet_model::{ByteCount, Durable, NodeId, Now, RecordId};
 use estafet_node::custody::{CustodyEvent, Piece};
 use estafet_node::{Capture, CaptureRefused, CaptureToken, Captured, Input, Node, NodeEvent, Output};
-use estafet_quic::{DownReason, ReceivedPiece, Session, SessionEvent, SessionEvents};
+use estafet_quic::{Carry, DownReason, ReceivedPiece, Session, SessionEvent, SessionEvents};
 use estafet_spool::{Append, NewRecord, Payload};
-use estafet_store::{chunk_append, receipt_append, record_append, stored_record, transfer_id};
+use estafet_store::{begin_append, chunk_append, receipt_append, record_append, stored_record, transfer_id};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, error, info, warn};
@@ -330,7 +330,12 @@ impl Driver {
         while let Some(output) = self.node.poll_output() {
             match output {
                 Output::Send { to, frame } => self.with_session(&to, |session| session.send(&frame)),
-                Output::Carry { to, id, class } => self.with_session(&to, |session| session.carry(id, class)),
+                Output::Carry { to, id, class, chunks, first_chunk } => {
+                    self.with_session(&to, |session| session.carry(Carry { id, chunks, first_chunk }, class));
+                }
+                Output::BeginTransfer { transfer, header, chunks } => {
+                    self.appends.push(begin_append(transfer, *header, chunks));
+                }
                 Output::Disconnect(neighbor) => {
                     if let Some(session) = self.sessions.remove(&neighbor) {
                         session.give_up();
@@ -417,14 +422,14 @@ fn payload_bytes(append: &Append) -> u64 {
     match append {
         Append::Record(NewRecord { payload: Payload::Inline(bytes), .. }) => bytes.len() as u64,
         Append::Chunk { data, .. } => data.len() as u64,
-        Append::Record(_) | Append::Put { .. } => 0,
+        Append::Begin { .. } | Append::Record(_) | Append::Put { .. } => 0,
     }
 }
 
 fn record_of(append: &Append) -> Option<RecordId> {
     match append {
         Append::Record(record) => Some(record.header.header().id.clone()),
-        Append::Chunk { .. } | Append::Put { .. } => None,
+        Append::Begin { .. } | Append::Chunk { .. } | Append::Put { .. } => None,
     }
 }
 

@@ -21,7 +21,8 @@ use crate::driver::Driver;
 use crate::intake::Intake;
 use crate::store::{Opened, Store, StoreError};
 
-/// Transfer ids of intake are below, those of neighbors' payloads from here on.
+/// Transfer ids of intake are below, those of neighbors' payloads from here on; each start has its own, because what
+/// was arriving goes on after it.
 const FIRST_NEIGHBOR_TRANSFER: u64 = 1 << 62;
 
 /// The relay could not start, or stopped by a fault.
@@ -63,7 +64,7 @@ async fn serve(config: Config, opened: Opened) -> Result<(), RelayError> {
             signing_key: config.key.clone(),
             topology: Arc::clone(&config.topology),
             epoch: identity.epoch,
-            first_transfer: FIRST_NEIGHBOR_TRANSFER,
+            first_transfer: FIRST_NEIGHBOR_TRANSFER | (identity.starts << 32),
             first_lsa_sequence: identity.starts << 32,
         },
         recovered,

@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use estafet_model::{ByteCount, Durable, Epoch, NodeId, ReceiptKey, RecordId, UnixMillis};
+use estafet_model::{ByteCount, ChunkHash, Durable, Epoch, NodeId, ReceiptKey, RecordId, UnixMillis};
 use estafet_node::Recovered;
 use estafet_quic::{PayloadSource, ReadRecord, Unreadable};
 use estafet_spool::{Append, OpenError, Outcome, ReadPayload, Spool, SpoolOptions, TransferId};
-use estafet_store::{Identity, Settled, SettledChunk, receipts, stored_record};
+use estafet_store::{Identity, Settled, SettledChunk, receipts, recovered_transfer, stored_record};
 use rand::RngExt;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
@@ -108,6 +108,7 @@ impl Store {
             (recovered.committed, recovered.committed_twice) = ledger.committed()?;
         }
         recovered.records = found.records.into_iter().map(|record| stored_record(record, None)).collect();
+        recovered.transfers = found.transfers.into_iter().map(recovered_transfer).collect();
         let reserve = ByteCount(bytes_max.0 / 16).min(RESERVE_MAX);
         Ok(Opened { store: Self { spool, ledger, chunk_waiters, reserve }, events, recovered, identity })
     }
@@ -118,13 +119,7 @@ impl Store {
     }
 
     /// Stores one chunk and waits until it is durable.
-    pub(crate) async fn store_chunk(
-        &self,
-        transfer: TransferId,
-        index: u32,
-        data: Bytes,
-        hash: estafet_model::ChunkHash,
-    ) -> bool {
+    pub(crate) async fn store_chunk(&self, transfer: TransferId, index: u32, data: Bytes, hash: ChunkHash) -> bool {
         let (sender, durable) = oneshot::channel();
         self.chunk_waiters.lock().unwrap_or_else(PoisonError::into_inner).insert((transfer, index), sender);
         let queued = self.spool.append(vec![Append::Chunk { transfer, index, data, hash }]).is_ok();
@@ -181,11 +176,13 @@ impl PayloadSource for Store {
             Unreadable(error.to_string())
         };
         let record = self.spool.read(id).map_err(unreadable)?;
-        let (chunks, first_chunk) = match record.payload {
-            ReadPayload::Inline(bytes) => (1, bytes),
-            ReadPayload::Chunks(count) => (count, self.spool.read_chunk(id, 0).map_err(unreadable)?),
+        let (chunk_hashes, first_chunk) = match record.payload {
+            ReadPayload::Inline(bytes) => {
+                (vec![ChunkHash::from_bytes(*record.header.header().payload_hash.as_bytes())], bytes)
+            }
+            ReadPayload::Chunks(hashes) => (hashes, self.spool.read_chunk(id, 0).map_err(unreadable)?),
         };
-        Ok(ReadRecord { signed_header: record.header.encode(), chunks, first_chunk })
+        Ok(ReadRecord { signed_header: record.header.encode(), chunk_hashes, first_chunk })
     }
 
     fn read_chunk(&self, id: &RecordId, index: u32) -> Result<Bytes, Unreadable> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use estafet_model::{NodeId, Now};
 use estafet_node::{Input, Output};
-use estafet_store::{chunk_append, transfer_id};
+use estafet_store::{begin_append, chunk_append, transfer_id};
 
 use crate::city::{City, Event, Office, refusals};
 use crate::session::{Carry, Message};
@@ -65,8 +65,8 @@ impl City {
                 self.digest_of(id, &bytes);
                 self.send(id, &to, Message::Control(bytes));
             }
-            Output::Carry { to, id: record, class } => {
-                self.carry(id, &to, Carry { id: record, class, next_chunk: 0 });
+            Output::Carry { to, id: record, class, chunks, first_chunk } => {
+                self.carry(id, &to, Carry { id: record, class, chunks, next_chunk: first_chunk });
             }
             Output::Disconnect(neighbor) => self.disconnect(id, &neighbor),
             Output::Store(record) => {
@@ -75,6 +75,9 @@ impl City {
                 let wall_clock = office.clock.read(now);
                 office.store.store(*record, wall_clock);
                 self.sync(id);
+            }
+            Output::BeginTransfer { transfer, header, chunks } => {
+                self.command(id, Command::Append(begin_append(transfer, *header, chunks)));
             }
             Output::StoreChunk { transfer, index, data, hash } => {
                 self.command(id, Command::Append(chunk_append(transfer, index, data, hash)));

@@ -96,7 +96,7 @@ impl City {
             signing_key: office.key.clone(),
             topology,
             epoch: identity.epoch,
-            first_transfer: FIRST_NODE_TRANSFER,
+            first_transfer: FIRST_NODE_TRANSFER | (identity.starts << 32),
             first_lsa_sequence: identity.starts << 32,
         };
         office.node = Some(Node::new(config, recovered));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use estafet_custody::Piece;
-use estafet_model::{ChunkHash, Class, NodeId, SignedHeader, chunk_count};
+use estafet_model::{ChunkHash, Class, NodeId};
 use estafet_node::Input;
 use estafet_spool::ReadPayload;
 use estafet_topology::Link;
@@ -270,29 +270,35 @@ impl City {
         let link = self.sessions[session].link;
         let sender = self.wires[link].ends[from].clone();
         while let Some(carry) = self.sessions[session].next_carry(from) {
-            let Some((signed_header, data, count)) = self.read_piece_of(&sender, &carry) else {
+            let Some((beginning, data)) = self.read_piece_of(&sender, &carry) else {
                 self.hear(&sender, Input::Unreadable(carry.id));
                 continue;
             };
-            let head = PieceHead { signed_header, id: carry.id.clone(), index: carry.next_chunk }.encode(data.len());
+            let (id, index, chunks) = (carry.id.clone(), carry.next_chunk, carry.chunks);
+            let (signed_header, chunk_hashes) = beginning.unzip();
+            let chunk_hashes = chunk_hashes.unwrap_or_default();
+            let head = PieceHead { signed_header, id, index, chunks, chunk_hashes }.encode(data.len());
             let free_at = self.now + self.wires[link].sending_time(head.len() + data.len());
             let (class, next_chunk) = (carry.class, carry.next_chunk + 1);
-            let rest = (next_chunk < count).then_some(Carry { next_chunk, ..carry });
+            let rest = (next_chunk < carry.chunks).then_some(Carry { next_chunk, ..carry });
             self.sessions[session].occupy(from, rest);
             let message = Message::Piece { head, data };
             self.schedule(free_at, Event::LineFree { session, from, message, class });
         }
     }
 
-    /// The next piece of a record as the daemon reads it: the header with the first, the bytes, how many there are.
-    fn read_piece_of(&self, sender: &NodeId, carry: &Carry) -> Option<(Option<Bytes>, Bytes, u32)> {
+    /// The next piece of a record as the daemon reads it: with the first, the header and the hashes of all chunks.
+    fn read_piece_of(&self, sender: &NodeId, carry: &Carry) -> Option<(Option<(Bytes, Vec<ChunkHash>)>, Bytes)> {
         let store = &self.offices[sender].store;
+        if carry.next_chunk > 0 {
+            return Some((None, store.read_chunk(&carry.id, carry.next_chunk)?));
+        }
         let record = store.read(&carry.id)?;
-        let (count, data) = match record.payload {
-            ReadPayload::Inline(bytes) => (1, bytes),
-            ReadPayload::Chunks(count) => (count, store.read_chunk(&carry.id, carry.next_chunk)?),
+        let (hashes, data) = match record.payload {
+            ReadPayload::Inline(bytes) => (Vec::new(), bytes),
+            ReadPayload::Chunks(hashes) => (hashes, store.read_chunk(&carry.id, 0)?),
         };
-        Some(((carry.next_chunk == 0).then(|| record.header.encode()), data, count))
+        Some((Some((record.header.encode(), hashes)), data))
     }
 
     pub(crate) fn line_free(&mut self, session: usize, from: End, message: Message, class: Class) {
@@ -341,14 +347,8 @@ fn read_piece(head: &Bytes, data: Bytes) -> Piece {
 }
 
 /// A piece with the hash that belongs to it.
-///
-/// # Panics
-/// If its header is no header.
 #[must_use]
 pub fn piece(head: PieceHead, data: Bytes) -> Piece {
-    let header = head.signed_header.as_ref().map(|header| SignedHeader::decode(header).expect("a good header"));
-    // A later piece says by its index alone that there are several.
-    let count = header.map_or(head.index + 1, |header| chunk_count(header.header().payload_bytes));
-    let hash = ChunkHash::of(&data, head.index, count);
+    let hash = ChunkHash::of(&data, head.index, head.chunks);
     Piece { head, data, hash }
 }

@@ -26,6 +26,7 @@ pub(crate) enum Message {
 pub(crate) struct Carry {
     pub(crate) id: RecordId,
     pub(crate) class: Class,
+    pub(crate) chunks: u32,
     pub(crate) next_chunk: u32,
 }
 

@@ -20,7 +20,7 @@ use estafet_spool::{
     Append, Disk, Extent, Fault, Log, MemoryDisk, ReadPayload, ReadRecord, SpoolOptions, StoredRecord, TransferId,
     Unsynced,
 };
-use estafet_store::{Identity, Settled, receipt_append, receipts, record_append, stored_record};
+use estafet_store::{Identity, Settled, receipt_append, receipts, record_append, recovered_transfer, stored_record};
 
 use crate::seeded::Seeded;
 
@@ -160,6 +160,7 @@ impl Store {
         for id in records.keys().filter(|_| self.is_hub) {
             recovered.committed.entry((id.origin.clone(), id.epoch)).or_default().insert(id.seq);
         }
+        recovered.transfers = found.transfers.into_iter().map(recovered_transfer).collect();
         recovered.records = found.records.into_iter().map(|record| stored_record(record, None)).collect();
         self.starts = identity.starts;
         self.kept = records;
@@ -396,9 +397,9 @@ impl Store {
     pub(crate) fn payload_hash(&self, id: &RecordId) -> Option<PayloadHash> {
         match self.read(id)?.payload {
             ReadPayload::Inline(payload) => Some(PayloadHash::of(&payload)),
-            ReadPayload::Chunks(count) => {
+            ReadPayload::Chunks(hashes) => {
                 let mut payload = Vec::new();
-                for index in 0..count {
+                for (index, _) in (0..).zip(hashes) {
                     payload.extend_from_slice(&self.read_chunk(id, index)?);
                 }
                 Some(PayloadHash::of(&payload))

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use estafet_custody::{HeldRecord, StorePayload, StoreRecord};
-use estafet_model::{ChunkHash, Durable, Epoch, NodeId, Reader, ReceiptKey, SignedReceipt, UnixMillis, Writer};
+use estafet_custody::{HeldRecord, RecoveredTransfer, StorePayload, StoreRecord};
+use estafet_model::{
+    ChunkHash, Durable, Epoch, NodeId, Reader, ReceiptKey, SignedHeader, SignedReceipt, UnixMillis, Writer,
+};
 use estafet_node::StoredRecord;
 use estafet_spool::{Append, NewRecord, Payload, TransferId};
 
@@ -24,6 +26,12 @@ pub fn record_append(record: StoreRecord, stored_at: UnixMillis) -> Append {
             StorePayload::Transfer(transfer) => Payload::Transfer(transfer_id(transfer)),
         },
     })
+}
+
+/// The beginning of a payload that is arriving as an entry of the spool.
+#[must_use]
+pub fn begin_append(transfer: estafet_custody::TransferId, header: SignedHeader, chunks: Vec<ChunkHash>) -> Append {
+    Append::Begin { transfer: transfer_id(transfer), header, chunks }
 }
 
 /// A chunk of a payload that is arriving as an entry of the spool.
@@ -58,6 +66,18 @@ pub fn stored_record(record: Durable<estafet_spool::StoredRecord>, received_from
         stored_at: record.stored_at,
     });
     StoredRecord { record, idempotency }
+}
+
+/// A payload that was arriving when the spool was last used, as the node knows those: its first chunks without a gap.
+#[must_use]
+pub fn recovered_transfer(found: estafet_spool::RecoveredTransfer) -> RecoveredTransfer {
+    let without_gap = (0..).zip(&found.arrived).take_while(|(index, arrived)| index == *arrived).count();
+    RecoveredTransfer {
+        transfer: estafet_custody::TransferId(found.transfer.0),
+        header: found.header,
+        chunks: found.chunks,
+        arrived: u32::try_from(without_gap).expect("a payload has few chunks"),
+    }
 }
 
 /// The receipts among the values of a spool.

@@ -10,6 +10,8 @@ mod entries;
 mod identity;
 mod settled;
 
-pub use entries::{chunk_append, receipt_append, receipts, record_append, stored_record, transfer_id};
+pub use entries::{
+    begin_append, chunk_append, receipt_append, receipts, record_append, recovered_transfer, stored_record, transfer_id,
+};
 pub use identity::Identity;
 pub use settled::{Settled, SettledChunk};

@@ -40,12 +40,14 @@ impl Settled {
             match outcome {
                 Ok(Done::Record(record)) => settled.stored.push(record),
                 Ok(Done::Chunk { transfer, index }) => settled.chunk(transfer, index, true),
+                // The record that the payload becomes fails if this did.
+                Ok(Done::Begin { .. }) => {}
                 Ok(Done::Put { key }) => settled.receipts.extend(receipt_key(&key).map(Durable::after_sync)),
                 Err(failure) => {
                     match &failure.item {
                         Item::Record(id) => settled.failed.push(id.clone()),
                         Item::Chunk { transfer, index } => settled.chunk(*transfer, *index, false),
-                        Item::Put { .. } => {}
+                        Item::Begin { .. } | Item::Put { .. } => {}
                     }
                     settled.failures.push(failure);
                 }
