@@ -1,6 +1,6 @@
 //! The custody machine of one node.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -48,7 +48,7 @@ pub struct Recovered {
     /// At a relay: the records in the spool, in the order they were stored.
     pub records: Vec<Durable<HeldRecord>>,
     /// Own captures whose ids belong to other records, from a life of this spool that was lost.
-    pub conflicts: BTreeSet<RecordId>,
+    pub conflicts: BTreeMap<Epoch, SeqRanges>,
     /// Records that were in the spool and cannot be read any more.
     pub damaged: Vec<HeldRecord>,
     /// Payloads that were arriving.
@@ -67,6 +67,8 @@ pub struct Custody {
     inbound: Inbound,
     receipts: Receipts,
     damaged: Damaged,
+    /// Own captures that no receipt may release.
+    conflicts: BTreeMap<Epoch, SeqRanges>,
     room: ByteCount,
     promises: bool,
     outputs: VecDeque<CustodyOutput>,
@@ -76,12 +78,14 @@ impl Custody {
     /// Starts from what the disk holds. Records that a recovered receipt covers are released at once.
     #[must_use]
     pub fn new(config: CustodyConfig, recovered: Recovered) -> Self {
+        let me = config.me.clone();
         let mut custody = Self {
             origins: config.origins,
             outbound: Outbound::new(&config.me),
             inbound: Inbound::new(config.first_transfer),
             receipts: Receipts::new(config.me, config.hub_key, config.hubs, config.promises),
             damaged: Damaged::default(),
+            conflicts: recovered.conflicts,
             promises: config.promises,
             room: ByteCount(u64::MAX),
             outputs: VecDeque::new(),
@@ -90,7 +94,8 @@ impl Custody {
         let mut released = Vec::new();
         for record in recovered.records {
             let id = &record.get().id;
-            if recovered.conflicts.contains(id) {
+            let conflicts = (id.origin == me).then(|| custody.conflicts.get(&id.epoch)).flatten();
+            if conflicts.is_some_and(|conflicts| conflicts.contains(id.seq)) {
                 custody.outbound.recover_conflict(record);
             } else if custody.receipts.is_covered(id) {
                 released.push(record.into_inner().id);
@@ -378,7 +383,10 @@ impl Custody {
                     let Released { ids: mut released, conflicts } =
                         self.outbound.release(now, &key.origin, key.epoch, &new);
                     if !conflicts.is_empty() {
-                        self.outputs.push_back(CustodyOutput::KeepConflicts { epoch: key.epoch, seqs: conflicts });
+                        let all = self.conflicts.entry(key.epoch).or_default();
+                        *all = all.union(&conflicts);
+                        let seqs = all.clone();
+                        self.outputs.push_back(CustodyOutput::KeepConflicts { epoch: key.epoch, seqs });
                     }
                     let covered =
                         |id: &RecordId| id.origin == key.origin && id.epoch == key.epoch && new.contains(id.seq);
@@ -485,6 +493,12 @@ impl Custody {
     /// Every held record behind `after`: the next page of a listing.
     pub fn records_after(&self, after: Option<&RecordId>) -> impl Iterator<Item = RecordView> {
         self.outbound.views_after(after)
+    }
+
+    /// A record that was held here and cannot be read any more.
+    #[must_use]
+    pub fn lost(&self, id: &RecordId) -> Option<RecordView> {
+        self.damaged.view(id)
     }
 
     /// The records in quarantine: those that neighbors refuse, which are held here, and those that this node has lost.

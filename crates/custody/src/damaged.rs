@@ -63,8 +63,12 @@ impl Damaged {
         ids
     }
 
+    pub(crate) fn view(&self, id: &RecordId) -> Option<RecordView> {
+        self.records.get(id).map(|view| RecordView { next_attempt: self.ask_at, ..view.clone() })
+    }
+
     pub(crate) fn views(&self) -> impl Iterator<Item = RecordView> {
-        self.records.values().map(|view| RecordView { next_attempt: self.ask_at, ..view.clone() })
+        self.records.keys().filter_map(|id| self.view(id))
     }
 
     pub(crate) fn len(&self) -> usize {

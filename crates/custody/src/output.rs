@@ -58,7 +58,7 @@ pub enum CustodyOutput {
     /// Make a receipt durable, and say `receipt_kept`, in the order asked.
     KeepReceipt(SignedReceipt),
     /// A receipt covers own captures that were never handed to anybody: their numbers were given before, in a life of
-    /// this spool that was lost. Remember that no receipt may release them.
+    /// this spool that was lost. Remember that no receipt may release them; this replaces what was kept of the epoch.
     KeepConflicts {
         /// Of which epoch.
         epoch: Epoch,

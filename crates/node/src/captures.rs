@@ -125,9 +125,9 @@ impl Captures {
         true
     }
 
-    /// The new epoch is durable: returns the captures that waited for it.
-    pub(crate) fn epoch_kept(&mut self) -> Vec<Capture> {
-        let Some((epoch, waiting)) = self.beginning.take() else { return Vec::new() };
+    /// An epoch is durable. If it is the new one: returns the captures that waited for it.
+    pub(crate) fn epoch_kept(&mut self, kept: Epoch) -> Vec<Capture> {
+        let Some((epoch, waiting)) = self.beginning.take_if(|(epoch, _)| *epoch == kept) else { return Vec::new() };
         self.epoch = epoch;
         self.next = Some(Seq::FIRST);
         self.head = None;

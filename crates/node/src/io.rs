@@ -135,7 +135,7 @@ pub enum Output {
         /// Earlier epochs, each with its known count of captures.
         former: BTreeMap<Epoch, Captured>,
     },
-    /// Remember that no receipt may release these own captures, besides those remembered before.
+    /// Remember that no receipt may release these own captures. Replaces what was kept of the same epoch.
     KeepConflicts {
         /// Of which epoch.
         epoch: Epoch,

@@ -15,10 +15,6 @@ mod captures;
 mod io;
 mod node;
 mod pasts;
-#[cfg(test)]
-mod tests;
-#[cfg(test)]
-mod virtual_city;
 
 pub use audit::{AuditReport, OriginAudit};
 pub use captures::{Capture, CaptureRefused, CaptureToken, Captured};

@@ -63,7 +63,7 @@ pub struct Recovered {
     /// Earlier epochs of this node's spool, each with its known count of captures.
     pub former: BTreeMap<Epoch, Count>,
     /// Own captures that no receipt may release: [`Output::KeepConflicts`].
-    pub conflicts: BTreeSet<RecordId>,
+    pub conflicts: BTreeMap<Epoch, SeqRanges>,
     /// Payloads that were arriving.
     pub transfers: Vec<RecoveredTransfer>,
     /// The receipts that were kept.
@@ -79,6 +79,8 @@ pub struct Recovered {
 pub enum Whereabouts<'a> {
     /// Held here without a receipt.
     Held(RecordView),
+    /// Once held here, and not readable any more: sought from the neighbors.
+    Lost(RecordView),
     /// Committed at this hub.
     Receipted {
         /// Which hub.
@@ -100,6 +102,8 @@ pub struct Node {
     /// This node's earlier epochs, each with its known count of captures.
     former: BTreeMap<Epoch, Count>,
     spare_epoch: Epoch,
+    /// Epochs on their way to the disk, in order.
+    keeping_epochs: VecDeque<Epoch>,
     pasts: Pasts,
     committed_twice: u64,
     next_hops: Vec<NodeId>,
@@ -152,6 +156,7 @@ impl Node {
             captures,
             former: recovered.former,
             spare_epoch: config.spare_epoch,
+            keeping_epochs: VecDeque::new(),
             pasts: Pasts::default(),
             committed_twice: recovered.committed_twice,
             next_hops: Vec::new(),
@@ -188,7 +193,8 @@ impl Node {
                 }
             }
             Input::EpochKept => {
-                let waited = self.captures.epoch_kept();
+                let kept = self.keeping_epochs.pop_front();
+                let waited = kept.map(|epoch| self.captures.epoch_kept(epoch)).unwrap_or_default();
                 self.capture(waited);
                 self.ledger_changed = true;
             }
@@ -276,6 +282,7 @@ impl Node {
     }
 
     fn keep_epoch(&mut self, epoch: Epoch) {
+        self.keeping_epochs.push_back(epoch);
         self.outputs.push_back(Output::KeepEpoch { epoch, former: self.former.clone() });
     }
 
@@ -549,6 +556,9 @@ impl Node {
     pub fn whereabouts(&self, id: &RecordId) -> Whereabouts<'_> {
         if let Some(view) = self.custody.record(id) {
             return Whereabouts::Held(view);
+        }
+        if let Some(view) = self.custody.lost(id) {
+            return Whereabouts::Lost(view);
         }
         self.custody.receipt_hub(id).map_or(Whereabouts::Unknown, |hub| Whereabouts::Receipted { hub })
     }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use estafet_admin::v1::admin_server::Admin;
 use estafet_admin::v1::{
     self, AuditReport, AuditRequest, FetchPiece, FetchRequest, GetNetworkRequest, GetPathRequest, GetRecordRequest,
-    ListNodesRequest, ListNodesResponse, ListRecordsRequest, Network, Path, Record, RecordStatus, TailRequest,
+    ListNodesRequest, ListNodesResponse, ListRecordsRequest, Network, Path, Record, RecordStatus,
+    RetryQuarantineRequest, RetryQuarantineResponse, TailRequest,
 };
 use estafet_model::{NodeId, RecordId, Slip};
 use estafet_spool::ReadPayload;
@@ -86,14 +87,35 @@ impl Admin for AdminService {
     async fn get_record(&self, request: Request<GetRecordRequest>) -> Result<Response<RecordStatus>, Status> {
         let id = self.record_id(request.into_inner().record).await?;
         let wanted = id.clone();
-        let (record, receipt_hub) = self.ask(move |view| record_status(view, &wanted)).await?;
+        let asked = id.clone();
+        let (record, receipt_hub) = self.ask(move |view| record_status(view, &asked)).await?;
         if let Some(ledger) = &self.store.ledger
             && let Some(commit) = ledger.find(id).await.map_err(|error| Status::internal(error.to_string()))?
         {
             let record = Some(self.names.committed(&commit));
             return Ok(Response::new(RecordStatus { record, receipt_hub }));
         }
+        let store = self.store.clone();
+        let describe = move || store.describe(&wanted, record);
+        let record =
+            tokio::task::spawn_blocking(describe).await.map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(RecordStatus { record: Some(record), receipt_hub }))
+    }
+
+    async fn retry_quarantine(
+        &self,
+        request: Request<RetryQuarantineRequest>,
+    ) -> Result<Response<RetryQuarantineResponse>, Status> {
+        let text = request.into_inner().record;
+        let only = if text.is_empty() { None } else { Some(self.record_id(text).await?) };
+        let chosen = only.clone();
+        let retried = self.ask(move |view| {
+            let chosen = |id: &RecordId| chosen.as_ref().is_none_or(|chosen| chosen == id);
+            view.node.custody().quarantine().filter(|found| chosen(&found.id)).count() as u64
+        });
+        let retried = retried.await?;
+        self.commands.retry(only).await.map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(Response::new(RetryQuarantineResponse { retried }))
     }
 
     type ListRecordsStream = Answers<Record>;
@@ -106,7 +128,7 @@ impl Admin for AdminService {
         let (sender, records) = tokio::sync::mpsc::channel(256);
         let listing = Listing {
             commands: self.commands.clone(),
-            ledger: self.store.ledger.clone(),
+            store: self.store.clone(),
             names: Arc::clone(&self.names),
             state,
             left: if limit == 0 { u64::MAX } else { limit.into() },

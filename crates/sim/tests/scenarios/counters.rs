@@ -6,8 +6,8 @@ use bytes::Bytes;
 use estafet_model::Class;
 use estafet_topology::Template;
 
-use crate::CaptureRefused;
-use crate::virtual_city::{City, id, millis, payload};
+use estafet_node::CaptureRefused;
+use estafet_sim::{City, id, millis, payload};
 
 const SECOND: Duration = Duration::from_secs(1);
 const KEY: Option<[u8; 16]> = Some([5; 16]);
@@ -85,7 +85,7 @@ fn a_hub_whose_disk_fails_accepts_nothing_and_its_neighbors_keep_all() {
     let token = city.capture("rumbai", Class::Normal, 4 << 10);
     city.run_for(10 * SECOND);
     assert_eq!(city.node("induk").custody().committed_count(), 0);
-    assert!(city.store("sukajadi").record(&city.slip(token)).is_some());
+    assert!(city.store("sukajadi").holds(&city.slip(token)));
     city.kill(&id("induk"));
     city.heal_all();
     city.must_deliver_within(30 * SECOND);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use estafet_model::Class;
 use estafet_topology::Template;
 
-use crate::virtual_city::{City, Seeded, millis};
+use estafet_sim::{City, Place, Seeded, millis};
 
 const SEEDS: u64 = 120;
 
@@ -37,7 +37,7 @@ fn something_happens(city: &mut City, seeded: &mut Seeded) {
 }
 
 fn survives(template: Template, seed: u64) {
-    let mut city = City::new(template, seed);
+    let mut city = City::new(Place::Known(template), seed);
     let mut seeded = Seeded::new(seed ^ 0xfa17);
     city.run_for(millis(500));
     for _ in 0..STEPS {
