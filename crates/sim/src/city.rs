@@ -129,6 +129,10 @@ pub struct City {
     pub events: VecDeque<(Now, NodeId, NodeEvent)>,
     /// Refusals for good, as they were sent: by whom, to whom, of what.
     pub refusals: Vec<(NodeId, NodeId, Answer)>,
+    /// Everything that mentions this is written down.
+    pub watched: Option<String>,
+    /// What was written down of it.
+    pub sightings: Vec<String>,
     pub(crate) topology: Arc<Topology>,
     pub(crate) hub: NodeId,
     pub(crate) offices: BTreeMap<NodeId, Office>,
@@ -186,6 +190,8 @@ impl City {
             answers: BTreeMap::new(),
             events: VecDeque::new(),
             refusals: Vec::new(),
+            watched: None,
+            sightings: Vec::new(),
             offices: BTreeMap::new(),
             wires: Vec::new(),
             sessions: Vec::new(),
@@ -271,7 +277,7 @@ impl City {
     /// A counter of `node` hands in a record with bytes of its own.
     pub fn capture(&mut self, node: &str, class: Class, bytes: usize) -> CaptureToken {
         let payload = payload(bytes, self.token_count ^ (self.seed << 32));
-        self.capture_with(node, class, payload, None)
+        self.capture_with(node, class, &payload, None)
     }
 
     /// A counter of `node` hands in this record. Like the daemon's intake, an office without room refuses it.
@@ -282,7 +288,7 @@ impl City {
         &mut self,
         node: &str,
         class: Class,
-        payload: Bytes,
+        payload: &Bytes,
         idempotency: Option<[u8; 16]>,
     ) -> CaptureToken {
         let token = CaptureToken(self.token_count);
@@ -291,17 +297,17 @@ impl City {
         if !self.is_running(&id) || self.offices[&id].store.room().0 <= payload.len() as u64 {
             return token;
         }
-        self.oracle.handed_in(&id, token, &payload);
+        self.oracle.handed_in(&id, token, payload);
         let capture = Capture {
             token,
             class,
             kind: Kind::default(),
             media_type: MediaType::default(),
             payload_bytes: u32::try_from(payload.len()).expect("a record is at most 16 MiB"),
-            payload_hash: PayloadHash::of(&payload),
+            payload_hash: PayloadHash::of(payload),
             captured_at: self.offices[&id].clock.read(self.now),
             idempotency,
-            payload: self.store_payload(&id, token, &payload),
+            payload: self.store_payload(&id, token, payload),
         };
         self.input(&id, Input::Captures(vec![capture]));
         token
@@ -408,6 +414,16 @@ impl City {
             self.events.pop_front();
         }
         self.events.push_back((self.now, node.clone(), event));
+    }
+
+    /// Writes down what mentions what is watched.
+    pub(crate) fn watch(&mut self, node: &NodeId, what: &impl fmt::Debug) {
+        if let Some(watched) = &self.watched {
+            let text = format!("{what:?}");
+            if text.contains(watched) {
+                self.sightings.push(format!("{:?} {node} {text:.600}", self.now.0));
+            }
+        }
     }
 
     /// Adds something that happened to the digest of the run.

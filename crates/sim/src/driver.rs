@@ -20,6 +20,7 @@ const OUTPUTS_MAX: usize = 32_768;
 impl City {
     /// Hands the node an input, if it is running.
     pub fn input(&mut self, id: &NodeId, input: Input) {
+        self.watch(id, &input);
         let Some(office) = self.offices.get_mut(id) else { return };
         let now = Now(self.now.since(office.booted));
         let Some(node) = office.node.as_mut() else { return };
@@ -36,6 +37,7 @@ impl City {
             self.violated(format!("{id} had {} outputs for one input", outputs.len()));
         }
         for output in outputs {
+            self.watch(id, &output);
             self.output(id, output);
         }
         let office = self.offices.get_mut(id).expect("offices stay");

@@ -121,10 +121,12 @@ impl City {
         drawn
     }
 
-    /// The next sync of the node's disk fails; or the disk works again, from the node's next start on.
+    /// The next sync of the node's disk fails; or the disk works again.
     pub fn set_failing(&mut self, id: &NodeId, failing: bool) {
         if failing {
             self.offices[id].store.fail_sync(1);
+        } else {
+            self.offices[id].store.repair();
         }
     }
 
@@ -194,14 +196,18 @@ impl City {
     pub fn heal_all(&mut self) {
         (0..self.wires.len()).for_each(|link| self.heal(link));
         for id in self.node_ids() {
-            self.offices[&id].store.make_room();
             self.set_clock(&id, Clock::Right);
-            if self.offices[&id].store.is_poisoned() {
-                self.power_cut(&id, Unsynced::Kept);
-            }
-            // A failure that was still to come may hit the first start.
+            self.replace_disk(&id);
             self.restart(&id);
-            self.restart(&id);
+        }
+    }
+
+    /// The disk of a node has room, and no fault any more; if its log has stopped, the node is started again.
+    pub fn replace_disk(&mut self, id: &NodeId) {
+        self.offices[id].store.repair();
+        if self.offices[id].store.is_poisoned() {
+            self.kill(id);
+            self.restart(id);
         }
     }
 

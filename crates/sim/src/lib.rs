@@ -18,9 +18,9 @@
 //! # What is checked
 //!
 //! Everything that is promised (slips, acceptances, receipts) passes the [`Oracle`] in the moment it is given, and is
-//! held against the bytes that a power cut in that moment would leave.
+//! held against the bytes that a power cut in that moment would leave. See [`Run`] for the two phases of a run.
 //!
-//! Read first: [`City`].
+//! Read first: [`City`] (the machine), [`Run`] (one seed), `trouble.rs` (what goes wrong, and how often).
 
 mod city;
 mod driver;
@@ -28,14 +28,18 @@ mod faults;
 mod network;
 mod oracle;
 mod plan;
+mod run;
 mod seeded;
 mod session;
 mod store;
+mod trouble;
 
 pub use city::{City, Clock, CounterAnswer, Violation, id, key_of, millis, payload};
 pub use estafet_spool::Unsynced;
 pub use network::{Condition, IDLE_TIMEOUT, piece};
 pub use oracle::Oracle;
 pub use plan::Place;
+pub use run::{Report, Run};
 pub use seeded::Seeded;
 pub use store::Store;
+pub use trouble::Fault;

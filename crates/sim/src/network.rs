@@ -287,8 +287,8 @@ impl City {
         }
     }
 
-    /// The next piece of a record as the daemon reads it: with the first, the header and the hashes of all chunks.
-    fn read_piece_of(&self, sender: &NodeId, carry: &Carry) -> Option<(Option<(Bytes, Vec<ChunkHash>)>, Bytes)> {
+    /// The next piece of a record as the daemon reads it.
+    fn read_piece_of(&self, sender: &NodeId, carry: &Carry) -> Option<(Option<Beginning>, Bytes)> {
         let store = &self.offices[sender].store;
         if carry.next_chunk > 0 {
             return Some((None, store.read_chunk(&carry.id, carry.next_chunk)?));
@@ -336,6 +336,9 @@ impl City {
         }
     }
 }
+
+/// What goes with the first piece of a record: the header, and the hashes of all chunks if there are several.
+type Beginning = (Bytes, Vec<ChunkHash>);
 
 /// Reads a piece as the session layer does, and hashes it as a chunk.
 fn read_piece(head: &Bytes, data: Bytes) -> Piece {

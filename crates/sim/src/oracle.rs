@@ -11,6 +11,7 @@ use estafet_node::{AuditReport, CaptureToken, Captured, Node};
 use estafet_wire::{Frame, Verdict};
 
 use crate::city::{City, CounterAnswer, Violation};
+use crate::store::NotStarted;
 
 /// What custody may have handed to one neighbor without an answer.
 const WINDOW_RECORDS: usize = 4096;
@@ -183,6 +184,31 @@ impl City {
         }
     }
 
+    /// What is not at the main server yet, at most.
+    pub(crate) fn uncommitted_bytes(&self) -> u64 {
+        let running = self.offices.values().filter_map(|office| office.node.as_ref());
+        running.flat_map(|node| node.custody().records()).map(|view| u64::from(view.record.payload_bytes)).sum()
+    }
+
+    /// The main server's archive, as a power cut would leave it, opens and holds all that was ever told to be in it.
+    pub(crate) fn check_archive(&mut self) -> Result<(), Violation> {
+        let mut image = self.hub_store().backup();
+        let opened = image.start(|| unreachable!("an archive that was begun has its epoch"));
+        if let Err(NotStarted::Broken(what)) = opened {
+            self.violated(format!("the archive opens: {what}"));
+        }
+        self.oracle.violation().map_or(Ok(()), Err)
+    }
+
+    /// In a city without liars nobody refuses a record for good.
+    pub(crate) fn check_nobody_refused(&mut self) -> Result<(), Violation> {
+        if let Some((by, to, answer)) = self.refusals.first() {
+            let what = format!("{by} refused {answer:?} of {to} for good ({} refusals in all)", self.refusals.len());
+            self.violated(what);
+        }
+        self.oracle.violation().map_or(Ok(()), Err)
+    }
+
     fn notice_commits(&mut self) {
         let hub = &self.offices[&self.hub].store;
         self.oracle.open.retain(|id| !hub.holds(id));
@@ -260,11 +286,10 @@ impl City {
     }
 
     fn is_delivered(&self) -> bool {
-        let promised = self.oracle.slips.keys().filter(|id| !self.oracle.excused.contains(id));
         let running = || self.offices.values().filter_map(|office| office.node.as_ref());
         self.oracle.waiting.is_empty()
             && running().all(|node| node.custody().held_count() == 0)
-            && promised.into_iter().all(|id| self.is_committed(id))
+            && self.oracle.open.iter().all(|id| self.is_committed(id))
             && running().all(|node| self.ledger_is_closed(&node.audit()))
     }
 

@@ -42,6 +42,7 @@ const APPEND_BYTES_MAX: usize = 32 << 20;
 
 /// One thing to do to the log.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are appends")]
 pub(crate) enum Command {
     Append(Append),
     Abort(TransferId),
@@ -348,8 +349,10 @@ impl Store {
         self.disk.limit(self.disk.used_bytes() + room);
     }
 
-    pub(crate) fn make_room(&self) {
+    /// The disk has room, and what was to fail does not.
+    pub(crate) fn repair(&self) {
         self.disk.lift_limit();
+        self.disk.forget_faults();
     }
 
     /// One of the next writes fails.

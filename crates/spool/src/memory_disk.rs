@@ -152,6 +152,12 @@ impl MemoryDisk {
         self.state().capacity = None;
     }
 
+    /// No write or sync fails that was to.
+    pub fn forget_faults(&self) {
+        let mut state = self.state();
+        (state.fail_write, state.fail_sync) = (None, None);
+    }
+
     /// How much the files take.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {

@@ -114,6 +114,18 @@ fn after_a_restart_it_goes_on_from_what_is_durable() {
 }
 
 #[test]
+fn chunks_that_were_all_here_before_a_restart_become_a_record_when_the_last_comes_again() {
+    let found = RecoveredTransfer { transfer: TransferId(5), header: big(), chunks: hashes(), arrived: CHUNKS };
+    let mut custody = relay(Recovered { transfers: vec![found], ..Recovered::default() });
+    open(&mut custody, at(0), &["rumbai"]);
+    assert_eq!(wanted_from(&mut custody, "rumbai"), CHUNKS);
+    // The neighbor cannot send nothing: see `Outbound::wanted`.
+    let rest = send(&mut custody, "rumbai", CHUNKS - 1..CHUNKS);
+    assert_eq!(stored_chunks(&rest), [], "it is on the disk");
+    assert!(is_whole(&rest));
+}
+
+#[test]
 fn what_is_receipted_meanwhile_is_given_up() {
     let found = || RecoveredTransfer { transfer: TransferId(5), header: big(), chunks: hashes(), arrived: 12 };
     let receipts = vec![receipt(&[1])];

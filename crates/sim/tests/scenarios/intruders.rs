@@ -21,7 +21,7 @@ fn header(record: &RecordId, bytes: &[u8]) -> RecordHeader {
         class: Class::Normal,
         kind: Kind::default(),
         media_type: MediaType::default(),
-        payload_bytes: u32::try_from(bytes.len()).unwrap(),
+        payload_bytes: u32::try_from(bytes.len()).expect("a short record"),
         payload_hash: PayloadHash::of(bytes),
         captured_at: UnixMillis(0),
     }
