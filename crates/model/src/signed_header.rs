@@ -64,7 +64,8 @@ impl SignedHeader {
     ///
     /// `verified_root` remembers the last root that was found good, so that a batch costs one signature check.
     pub fn verify(&self, key: &PublicKey, verified_root: &mut Option<VerifiedRoot>) -> Result<(), ForgedHeader> {
-        let root = VerifiedRoot { key: *key, root: self.proof.root(self.header.digest()).ok_or(ForgedHeader)? };
+        let root = self.proof.root(self.header.digest()).ok_or(ForgedHeader)?;
+        let root = VerifiedRoot { key: *key, root, signature: self.proof.signature };
         if verified_root.as_ref() == Some(&root) {
             return Ok(());
         }
@@ -108,11 +109,13 @@ impl SignedHeader {
     }
 }
 
-/// A batch root whose signature was found good.
+/// A batch root and the signature that was found good for it. Another signature beside the same root is not: whoever
+/// takes the record next would refuse it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedRoot {
     key: PublicKey,
     root: [u8; 32],
+    signature: Signature,
 }
 
 /// Signs headers of one origin, many with one signature.
@@ -204,6 +207,17 @@ mod tests {
         batch[1].header.class = Class::Urgent;
         assert_eq!(batch[1].verify(&key.public(), &mut remembered), Err(ForgedHeader));
         assert_eq!(batch[2].verify(&key.public(), &mut remembered), Ok(()));
+    }
+
+    #[test]
+    fn a_remembered_root_vouches_for_no_other_signature() {
+        let key = SigningKey::from_seed([1; 32]);
+        let signed = sign_batch(vec![header(1)], &key).remove(0);
+        let mut remembered = None;
+        signed.verify(&key.public(), &mut remembered).unwrap();
+        let forged = sign_batch(vec![header(1)], &SigningKey::from_seed([2; 32])).remove(0);
+        assert_eq!(forged.verify(&key.public(), &mut remembered), Err(ForgedHeader));
+        assert_eq!(signed.verify(&key.public(), &mut remembered), Ok(()));
     }
 
     #[test]
