@@ -134,6 +134,8 @@ impl Folder {
                 folder.segments.insert(generation, file.bytes);
             }
         }
+        // No log leaves both. The segment, when it is given back, replaces the spare of its name.
+        folder.spares.retain(|spare| !folder.segments.contains_key(&spare.generation));
         Ok(folder)
     }
 }
