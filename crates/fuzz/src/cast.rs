@@ -1,10 +1,11 @@
 //! The nodes, keys and records that all targets know.
 
-use std::sync::LazyLock;
+use std::collections::BTreeMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use bytes::Bytes;
 use estafet_model::{
-    CHUNK_BYTES, ChunkHash, Class, Kind, MediaType, NodeId, PayloadHash, RecordHeader, RecordId, SignedHeader,
+    CHUNK_BYTES, ChunkHash, Class, Kind, MediaType, NodeId, PayloadHash, PublicKey, RecordHeader, RecordId, SignedHeader,
     SigningKey, UnixMillis, chunk_count, sign_batch,
 };
 
@@ -27,7 +28,23 @@ pub(crate) fn node(name: &str) -> NodeId {
 
 /// The key of whoever has this name.
 pub(crate) fn key(name: &str) -> SigningKey {
-    SigningKey::from_seed(*PayloadHash::of(name.as_bytes()).as_bytes())
+    keys_of(name).0
+}
+
+/// The other half of it.
+pub(crate) fn public(name: &str) -> PublicKey {
+    keys_of(name).1
+}
+
+/// Made once: that takes as long as many inputs do.
+fn keys_of(name: &str) -> (SigningKey, PublicKey) {
+    static KEYS: Mutex<BTreeMap<String, (SigningKey, PublicKey)>> = Mutex::new(BTreeMap::new());
+    let mut keys = KEYS.lock().unwrap_or_else(PoisonError::into_inner);
+    let make = || {
+        let key = SigningKey::from_seed(*PayloadHash::of(name.as_bytes()).as_bytes());
+        (key.clone(), key.public())
+    };
+    keys.entry(name.to_owned()).or_insert_with(make).clone()
 }
 
 /// A record as it may travel: good in itself, but two of them may have one id.
@@ -75,9 +92,7 @@ pub(crate) fn samples() -> &'static [Sample] {
         let of_kind = |(fill, forged): (u8, bool)| {
             let of_origin = move |origin: &'static str| {
                 let signer = key(if forged { "nobody" } else { origin });
-                (1..=SEQS)
-                    .zip(LENGTHS)
-                    .map(move |(seq, length)| Sample::new(origin, seq, length, fill, &signer))
+                (1..=SEQS).zip(LENGTHS).map(move |(seq, length)| Sample::new(origin, seq, length, fill, &signer))
             };
             [OFFICE, ME].into_iter().flat_map(of_origin)
         };

@@ -13,8 +13,9 @@ fn write_seeds(folder: &Path) -> std::io::Result<()> {
         for (number, seed) in (target.seeds)().into_iter().enumerate() {
             std::fs::write(seeds.join(format!("seed-{number}")), seed)?;
         }
-        let words: String = target.words.iter().map(|word| format!("\"{}\"\n", word.escape_ascii())).collect();
-        std::fs::write(folder.join(format!("{}.dict", target.name)), words)?;
+        let hex = |word: &&[u8]| word.iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>();
+        let words: String = target.words.iter().map(|word| format!("\"{}\"\n", hex(word))).collect();
+        std::fs::write(folder.join(format!("{}.dict", target.name)), format!("# {}\n{words}", target.name))?;
     }
     Ok(())
 }

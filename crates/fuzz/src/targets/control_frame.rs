@@ -58,12 +58,7 @@ fn frames() -> Vec<Frame> {
         Frame::Lsas(vec![Bytes::from_static(b"lsa"), Bytes::new()]),
         Frame::ReceiptSummary(vec![ReceiptVersion { key, count: 100 }]),
         Frame::Receipts(vec![Bytes::from_static(b"receipt")]),
-        Frame::Offers(vec![Offer {
-            id: id(),
-            class: Class::Urgent,
-            payload_bytes: 9,
-            digest: HeaderDigest([4; 32]),
-        }]),
+        Frame::Offers(vec![Offer { id: id(), class: Class::Urgent, payload_bytes: 9, digest: HeaderDigest([4; 32]) }]),
         Frame::Answers(verdicts.map(|verdict| Answer { id: id(), verdict }).to_vec()),
         Frame::Acceptances(vec![id(), id()]),
     ]

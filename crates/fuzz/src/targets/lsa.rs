@@ -25,7 +25,8 @@ fn check(input: &[u8]) {
 fn seeds() -> Vec<Vec<u8>> {
     let ranges = |seqs: &[u32]| seqs.iter().copied().filter_map(Seq::new).collect::<SeqRanges>();
     let epoch = Epoch::new(2).expect("an epoch");
-    let ledger = OriginLedger { epoch, captured: 9, held: ranges(&[4, 6]), receipted: ranges(&[1, 2, 3]), transit_held: 2 };
+    let ledger =
+        OriginLedger { epoch, captured: 9, held: ranges(&[4, 6]), receipted: ranges(&[1, 2, 3]), transit_held: 2 };
     let adjacency = |name, cost| Adjacency { neighbor: node(name), cost: LinkCost(cost), rtt_micros: 1800 };
     let plain = Lsa {
         origin: node(OFFICE),

@@ -7,7 +7,7 @@ use estafet_model::{Class, Kind, MediaType, NodeId, PublicKey, RecordId, ShortCo
 use estafet_topology::Template;
 
 use super::Target;
-use crate::cast::{OFFICE, key, samples};
+use crate::cast::{OFFICE, public, samples};
 use crate::memory::bounded;
 
 pub(super) const TARGET: Target =
@@ -23,7 +23,8 @@ fn check(input: &[u8]) {
     if let Some(key) = survives::<PublicKey>(text) {
         assert_eq!(key.to_string(), text, "a key has one form, or a revoked one could come back in another");
     }
-    let parsed = bounded(input, 8, || (Kind::from_str(text), MediaType::from_str(text), Template::from_str(text).is_ok()));
+    let parsed =
+        bounded(input, 8, || (Kind::from_str(text), MediaType::from_str(text), Template::from_str(text).is_ok()));
     if let (Ok(kind), Ok(media_type), _) = parsed {
         assert!(kind.as_str() == text && media_type.as_str() == text, "they are kept as they were written");
     }
@@ -42,7 +43,7 @@ fn seeds() -> Vec<Vec<u8>> {
     let texts = [
         id.to_string(),
         id.slip(code).to_string(),
-        key(OFFICE).public().to_string(),
+        public(OFFICE).to_string(),
         "rumbai-pesisir".to_owned(),
         "urgent".to_owned(),
         "application/pdf; charset=\"x\"".to_owned(),

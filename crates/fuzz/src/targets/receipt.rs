@@ -8,7 +8,8 @@ use super::{Target, with_a_flipped_bit};
 use crate::cast::{HUBS, OFFICE, key, node};
 use crate::memory::bounded;
 
-pub(super) const TARGET: Target = Target { name: "receipt", check, seeds, words: &[b"\0\0\0\x05induk", b"\0\0\0\x06rumbai"] };
+pub(super) const TARGET: Target =
+    Target { name: "receipt", check, seeds, words: &[b"\0\0\0\x05induk", b"\0\0\0\x06rumbai"] };
 
 /// Sets with more numbers than this are not compared number by number.
 const COUNTED_MAX: u64 = 10_000;
@@ -38,7 +39,10 @@ fn check_set(set: &SeqRanges) {
     let other: BTreeSet<Seq> = numbers.iter().filter_map(|seq| Seq::new(seq.get() / 2 + 1)).collect();
     let other_set: SeqRanges = other.iter().copied().collect();
     assert_eq!(set.union(&other_set).iter().collect::<Vec<_>>(), numbers.union(&other).copied().collect::<Vec<_>>());
-    assert_eq!(set.minus(&other_set).iter().collect::<Vec<_>>(), numbers.difference(&other).copied().collect::<Vec<_>>());
+    assert_eq!(
+        set.minus(&other_set).iter().collect::<Vec<_>>(),
+        numbers.difference(&other).copied().collect::<Vec<_>>()
+    );
     assert!(numbers.iter().all(|seq| set.contains(*seq)), "it contains what it lists");
 }
 

@@ -9,7 +9,7 @@ use estafet_model::{LinkCost, NodeId, Now};
 use estafet_routing::{Adjacency, HubLedger, LinkRisks, Lsa, NodeState, Router, RouterConfig, SignedLsa};
 
 use super::Target;
-use crate::cast::{HUBS, ME, OFFICE, key, node};
+use crate::cast::{HUBS, ME, OFFICE, key, public, node};
 
 pub(super) const TARGET: Target = Target { name: "router", check, seeds, words: &[] };
 
@@ -84,7 +84,8 @@ fn lsa(bytes: &mut Unstructured<'_>) -> Result<(&'static str, Lsa)> {
         let cost = LinkCost(if bytes.ratio(1, 4)? { u32::MAX } else { bytes.int_in_range(1..=100)? });
         adjacencies.push(Adjacency { neighbor, cost, rtt_micros: bytes.arbitrary()? });
     }
-    let sequence = if bytes.ratio(1, 8)? { u64::MAX - u64::from(bytes.arbitrary::<u8>()?) } else { bytes.int_in_range(0..=8)? };
+    let sequence =
+        if bytes.ratio(1, 8)? { u64::MAX - u64::from(bytes.arbitrary::<u8>()?) } else { bytes.int_in_range(0..=8)? };
     let state = if bytes.ratio(1, 4)? { NodeState::Draining } else { NodeState::Serving };
     let hub = bytes.ratio(1, 8)?.then_some(HubLedger { committed: u64::MAX, committed_twice: u64::MAX });
     Ok((name, Lsa { origin, sequence, adjacencies, state, ledger: None, hub }))
@@ -95,7 +96,7 @@ fn config() -> RouterConfig {
     RouterConfig {
         neighbors: NEIGHBORS.iter().map(|name| (node(name), LinkCost(10))).collect(),
         link_risks: LinkRisks::new(),
-        keys: NAMES.iter().map(|name| (node(name), key(name).public())).collect::<BTreeMap<_, _>>(),
+        keys: NAMES.iter().map(|name| (node(name), public(name))).collect::<BTreeMap<_, _>>(),
         hubs: names(&HUBS),
         signing_key: key(ME),
         first_sequence: 1,

@@ -17,8 +17,12 @@ use super::Target;
 use crate::cast::{ME, OFFICE, Sample, node, samples};
 use crate::memory::bounded;
 
-pub(super) const TARGET: Target =
-    Target { name: "segments", check, seeds, words: &[b"EstSpool\0\0\0\x01", b"\xE7\x5F\x01\x01", b"\xE7\x5F\x04\x01"] };
+pub(super) const TARGET: Target = Target {
+    name: "segments",
+    check,
+    seeds,
+    words: &[b"EstSpool\0\0\0\x01", b"\xE7\x5F\x01\x01", b"\xE7\x5F\x04\x01"],
+};
 
 /// The window that a segment is read through is kept once per file, 128 KiB and more.
 const MEMORY_TIMES: usize = 4096;
@@ -113,7 +117,8 @@ fn reopen(disk: &MemoryDisk, options: &SpoolOptions, held: &BTreeSet<RecordId>) 
 /// Puts files on the disk.
 fn fill(bytes: &mut Unstructured<'_>, disk: &MemoryDisk) -> Result<()> {
     for _ in 0..bytes.int_in_range(1..=FILES_MAX)? {
-        let generation = if bytes.ratio(1, 16)? { u64::MAX - bytes.int_in_range(0..=2)? } else { bytes.int_in_range(1..=4)? };
+        let generation =
+            if bytes.ratio(1, 16)? { u64::MAX - bytes.int_in_range(0..=2)? } else { bytes.int_in_range(1..=4)? };
         let name = format!("{generation:016x}.{}", if bytes.ratio(1, 8)? { "spare" } else { "segment" });
         let content = if bytes.ratio(1, 4)? { raw(bytes)? } else { segment(bytes, generation)? };
         if let Ok(file) = disk.create(&name) {

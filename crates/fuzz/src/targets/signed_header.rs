@@ -6,8 +6,12 @@ use super::{Target, with_a_flipped_bit};
 use crate::cast::{OFFICE, key, samples};
 use crate::memory::bounded;
 
-pub(super) const TARGET: Target =
-    Target { name: "signed_header", check, seeds, words: &[b"\0\0\0\x06rumbai", b"\0\0\0\x06record", b"application/pdf"] };
+pub(super) const TARGET: Target = Target {
+    name: "signed_header",
+    check,
+    seeds,
+    words: &[b"\0\0\0\x06rumbai", b"\0\0\0\x06record", b"application/pdf"],
+};
 
 fn check(input: &[u8]) {
     let Ok(signed) = bounded(input, 8, || SignedHeader::decode(input)) else { return };

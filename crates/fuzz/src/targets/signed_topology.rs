@@ -6,7 +6,7 @@ use estafet_topology::{SignedTopology, parse};
 
 use super::Target;
 use super::topology::{WORDS, admin, small_area};
-use crate::cast::key;
+use crate::cast::{key, public};
 use crate::memory::bounded;
 
 pub(super) const TARGET: Target = Target { name: "signed_topology", check, seeds, words: WORDS };
@@ -16,7 +16,7 @@ const MEMORY_TIMES: usize = 2048;
 
 fn check(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
-    let trusted = [key("kepala").public()];
+    let trusted = [public("kepala")];
     check_file(text, &trusted);
     check_file(&sign_anything(text), &trusted);
 }
@@ -25,14 +25,14 @@ fn check_file(text: &str, trusted: &[PublicKey]) {
     let Ok(signed) = bounded(text.as_bytes(), MEMORY_TIMES, || SignedTopology::decode(text, trusted)) else { return };
     assert_eq!(signed.encode(), text, "a signed topology has one form");
     assert!(signed.signers().iter().any(|signer| trusted.contains(&signer.key)), "somebody trusted has signed it");
-    assert!(SignedTopology::decode(text, &[key("nobody").public()]).is_err(), "strangers are not believed");
+    assert!(SignedTopology::decode(text, &[public("nobody")]).is_err(), "strangers are not believed");
 }
 
 /// What an admin may have signed with another program: any text at all.
 fn sign_anything(body: &str) -> String {
     let signature = key("kepala").sign("estafet topology", body.as_bytes());
     let signature = BASE64URL_NOPAD.encode(signature.as_bytes());
-    format!("estafet-topology 1\nsignature = kepala {} {signature}\n---\n{body}", key("kepala").public())
+    format!("estafet-topology 1\nsignature = kepala {} {signature}\n---\n{body}", public("kepala"))
 }
 
 fn seeds() -> Vec<Vec<u8>> {

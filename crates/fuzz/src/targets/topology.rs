@@ -4,7 +4,7 @@ use estafet_topology::{Faults, Operator, OperatorRole, SignedTopology, Topology,
 use miette::Diagnostic;
 
 use super::Target;
-use crate::cast::key;
+use crate::cast::{key, public};
 use crate::memory::bounded;
 
 pub(super) const TARGET: Target = Target { name: "topology", check, seeds, words: WORDS };
@@ -13,11 +13,35 @@ pub(super) const TARGET: Target = Target { name: "topology", check, seeds, words
 const MEMORY_TIMES: usize = 1024;
 
 pub(super) const WORDS: &[&[u8]] = &[
-    b"[[node]]\n", b"[[link]]\n", b"[[hub]]\n", b"[[operator]]\n", b"[[outage]]\n", b"id = \"", b"code = \"",
-    b"label = \"", b"role = \"", b"key = \"ed25519:", b"addresses = [", b"admin = \"", b"ends = [", b"medium = \"",
-    b"cost = ", b"capacity = \"", b"risks = [", b"area = \"", b"version = ", b"seal_key = \"",
-    b"power = { ups_minutes = ", b"place = { latitude = ", b"longitude = ", b"region = \"", b"start = ",
-    b"duration = \"", b"every = \"", b"reason = \"", b"nodes = [",
+    b"[[node]]\n",
+    b"[[link]]\n",
+    b"[[hub]]\n",
+    b"[[operator]]\n",
+    b"[[outage]]\n",
+    b"id = \"",
+    b"code = \"",
+    b"label = \"",
+    b"role = \"",
+    b"key = \"ed25519:",
+    b"addresses = [",
+    b"admin = \"",
+    b"ends = [",
+    b"medium = \"",
+    b"cost = ",
+    b"capacity = \"",
+    b"risks = [",
+    b"area = \"",
+    b"version = ",
+    b"seal_key = \"",
+    b"power = { ups_minutes = ",
+    b"place = { latitude = ",
+    b"longitude = ",
+    b"region = \"",
+    b"start = ",
+    b"duration = \"",
+    b"every = \"",
+    b"reason = \"",
+    b"nodes = [",
 ];
 
 fn check(input: &[u8]) {
@@ -55,14 +79,14 @@ fn check_faults(text: &str, faults: &Faults) {
 
 /// Who signs the topologies of the cast.
 pub(super) fn admin() -> Operator {
-    Operator { id: "kepala".to_owned(), key: key("kepala").public(), role: OperatorRole::Admin }
+    Operator { id: "kepala".to_owned(), key: public("kepala"), role: OperatorRole::Admin }
 }
 
 /// A small area in which everything is right.
 pub(super) fn small_area() -> String {
     let mut text = SMALL.to_owned();
     for name in ["kepala", "induk", "sukajadi"] {
-        text = text.replace(&format!("KEY-{name}"), &key(name).public().to_string());
+        text = text.replace(&format!("KEY-{name}"), &public(name).to_string());
     }
     text
 }
@@ -115,6 +139,7 @@ reason = "rolling blackout"
 "#;
 
 fn seeds() -> Vec<Vec<u8>> {
-    let parts = ["area = \"x\"\n[[node]]\nid = 3\n", "[[link]]\nends = [\"a\", \"a\"]\n", "a.b.c = {d = [1, {e = 2}]}\n"];
+    let parts =
+        ["area = \"x\"\n[[node]]\nid = 3\n", "[[link]]\nends = [\"a\", \"a\"]\n", "a.b.c = {d = [1, {e = 2}]}\n"];
     parts.into_iter().map(str::to_owned).chain([small_area()]).map(String::into_bytes).collect()
 }

@@ -25,20 +25,18 @@ impl Duty {
     /// A receipt with a good signature came. It counts if it says all that the last one said, and more.
     pub(super) fn receive(&mut self, receipt: SignedReceipt) {
         let numbers = |receipt: &SignedReceipt| receipt.committed().iter().collect::<BTreeSet<Seq>>();
-        let before = self.receipts.get(receipt.key()).map(numbers).unwrap_or_default();
-        if before.len() < numbers(&receipt).len() && before.is_subset(&numbers(&receipt)) {
+        let newest = self.receipts.get(receipt.key()).map(numbers);
+        let is_newer = |before: &BTreeSet<Seq>| before.is_subset(&numbers(&receipt)) && *before != numbers(&receipt);
+        if newest.as_ref().is_none_or(is_newer) {
             self.receipts.insert(receipt.key().clone(), receipt);
         }
     }
 
     pub(super) fn keep(&mut self, receipt: SignedReceipt) {
-        assert!(self.receipts.values().any(|known| known.committed() == receipt.committed()) || self.is_past(&receipt));
+        let newest = self.receipts.get(receipt.key());
+        let counts = newest.is_some_and(|newest| receipt.committed().minus(newest.committed()).is_empty());
+        assert!(counts, "{receipt:?} is kept, and {newest:?} is what came");
         self.kept.insert(receipt.key().clone(), receipt);
-    }
-
-    /// A later one of the same hub has come meanwhile.
-    fn is_past(&self, receipt: &SignedReceipt) -> bool {
-        self.receipts.get(receipt.key()).is_some_and(|newer| receipt.committed().minus(newer.committed()).is_empty())
     }
 
     pub(super) fn release(&mut self, id: &RecordId) {

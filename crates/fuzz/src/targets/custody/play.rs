@@ -17,7 +17,7 @@ use estafet_model::{
 use estafet_wire::{Answer, Frame, NeverReason, Offer, PieceHead, ReceiptVersion, Verdict};
 
 use super::duty::Duty;
-use crate::cast::{HUBS, ME, OFFICE, SEQS, Sample, key, node, samples};
+use crate::cast::{HUBS, ME, OFFICE, SEQS, Sample, key, node, public, samples};
 
 /// Who may have a session with this node. The last is a hub.
 const NEIGHBORS: [&str; 4] = [OFFICE, "senapelan", "lima-puluh", HUBS[0]];
@@ -156,7 +156,8 @@ impl Play {
     /// The disk has synced some records, and receipts.
     fn sync(&mut self, count: usize) {
         let synced: Vec<StoreRecord> = self.storing.drain(..count.min(self.storing.len())).collect();
-        let held: Vec<Durable<HeldRecord>> = synced.iter().map(|record| Durable::after_sync(self.write(record))).collect();
+        let held: Vec<Durable<HeldRecord>> =
+            synced.iter().map(|record| Durable::after_sync(self.write(record))).collect();
         if !held.is_empty() {
             self.custody.stored(self.now, held);
         }
@@ -199,7 +200,7 @@ impl Play {
         for encoded in &receipts {
             let Ok(receipt) = SignedReceipt::decode(encoded) else { continue };
             let hub = &receipt.key().hub;
-            if hubs.contains(hub) && receipt.verify(&key(hub.as_str()).public()).is_ok() {
+            if hubs.contains(hub) && receipt.verify(&public(hub.as_str())).is_ok() {
                 self.duty.receive(receipt);
             }
         }
@@ -214,7 +215,8 @@ impl Play {
         let mask: u16 = bytes.arbitrary()?;
         let committed = (1..=16).filter(|bit| mask >> (bit - 1) & 1 == 1).filter_map(Seq::new).collect();
         let epoch = Epoch::new(epoch).expect("an epoch");
-        let receipt = SignedReceipt::sign(ReceiptKey { hub: node(hub), origin: node(origin), epoch }, committed, &key(signer));
+        let receipt =
+            SignedReceipt::sign(ReceiptKey { hub: node(hub), origin: node(origin), epoch }, committed, &key(signer));
         let encoded = receipt.encode();
         let length = if bytes.ratio(1, 16)? { bytes.choose_index(encoded.len())? } else { encoded.len() };
         Ok(encoded.slice(..length))
@@ -275,7 +277,7 @@ impl Play {
                 }
                 CustodyOutput::KeepReceipt(receipt) => {
                     let hub = receipt.key().hub.as_str();
-                    assert_eq!(receipt.verify(&key(hub).public()), Ok(()), "only what is signed is kept");
+                    assert_eq!(receipt.verify(&public(hub)), Ok(()), "only what is signed is kept");
                     self.keeping.push_back(receipt);
                 }
                 CustodyOutput::Release(ids) => ids.iter().for_each(|id| self.duty.release(id)),
@@ -313,7 +315,7 @@ impl Play {
     fn check_receipt(&self, encoded: &Bytes) {
         let receipt = SignedReceipt::decode(encoded).expect("it sends what can be read");
         let hub = receipt.key().hub.clone();
-        assert_eq!(receipt.verify(&key(hub.as_str()).public()), Ok(()), "it passes on what is signed");
+        assert_eq!(receipt.verify(&public(hub.as_str())), Ok(()), "it passes on what is signed");
         if hub == self.me {
             let ReceiptKey { origin, epoch, .. } = receipt.key().clone();
             for seq in receipt.committed().iter() {
@@ -325,9 +327,13 @@ impl Play {
 
     fn check_store(&mut self, record: StoreRecord) {
         let header = record.header.header();
-        let origin = key(header.id.origin.as_str()).public();
+        let origin = public(header.id.origin.as_str());
         assert_eq!(record.header.verify(&origin, &mut None), Ok(()), "only what its origin signed is stored");
-        assert!(!self.storing.iter().any(|other| other.header.header().id == header.id), "{} is stored once", header.id);
+        assert!(
+            !self.storing.iter().any(|other| other.header.header().id == header.id),
+            "{} is stored once",
+            header.id
+        );
         if record.received_from.is_some() {
             match &record.payload {
                 StorePayload::Inline(payload) => assert_eq!(PayloadHash::of(payload), header.payload_hash),
@@ -348,7 +354,8 @@ impl Play {
         assert_eq!(self.custody.held_count(), held.len() as u64);
         let own = held.iter().filter(|id| id.origin == self.me).count() as u64;
         assert_eq!(self.custody.transit_count() + own, self.custody.held_count());
-        let own_of_epoch = |epoch| held.iter().filter(move |id| id.origin == self.me && id.epoch == epoch).map(|id| id.seq);
+        let own_of_epoch =
+            |epoch| held.iter().filter(move |id| id.origin == self.me && id.epoch == epoch).map(|id| id.seq);
         for epoch in [1, 2].into_iter().filter_map(Epoch::new) {
             assert_eq!(self.custody.own_held(epoch), own_of_epoch(epoch).collect(), "own captures are counted");
         }
@@ -442,7 +449,7 @@ impl Play {
 }
 
 fn config(me: &NodeId, hub: bool, first_transfer: u64) -> CustodyConfig {
-    let public = |name: &str| (node(name), key(name).public());
+    let public = |name: &str| (node(name), public(name));
     CustodyConfig {
         me: me.clone(),
         hub_key: hub.then(|| key(me.as_str())),
@@ -508,5 +515,8 @@ fn answer(bytes: &mut Unstructured<'_>) -> Result<Answer> {
 fn version(bytes: &mut Unstructured<'_>) -> Result<ReceiptVersion> {
     let hub = node(bytes.choose(&[HUBS[0], HUBS[1], OFFICE])?);
     let origin = node(bytes.choose(&[OFFICE, ME])?);
-    Ok(ReceiptVersion { key: ReceiptKey { hub, origin, epoch: Epoch::new(1).expect("an epoch") }, count: bytes.arbitrary()? })
+    Ok(ReceiptVersion {
+        key: ReceiptKey { hub, origin, epoch: Epoch::new(1).expect("an epoch") },
+        count: bytes.arbitrary()?,
+    })
 }
