@@ -5,8 +5,8 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use bytes::Bytes;
 use estafet_model::{
-    CHUNK_BYTES, ChunkHash, Class, Kind, MediaType, NodeId, PayloadHash, PublicKey, RecordHeader, RecordId, SignedHeader,
-    SigningKey, UnixMillis, chunk_count, sign_batch,
+    CHUNK_BYTES, ChunkHash, Class, Kind, MediaType, NodeId, PayloadHash, PublicKey, RecordHeader, RecordId,
+    SignedHeader, SigningKey, UnixMillis, chunk_count, sign_batch,
 };
 
 /// The node under test, if it is a relay.
@@ -19,8 +19,9 @@ pub(crate) const HUBS: [&str; 2] = ["induk", "dumai"];
 /// Numbers that records have, from 1.
 pub(crate) const SEQS: u32 = 6;
 
-/// How long the payloads of these numbers are: empty, carried at once, offered first, of two and of three chunks.
-const LENGTHS: [usize; SEQS as usize] = [0, 100, 17 << 10, 40 << 10, 70 << 10, 1];
+/// How long the payloads of these numbers are: empty, carried at once, offered first, of two and of three chunks, and
+/// one that goes on after a restart.
+const LENGTHS: [usize; SEQS as usize] = [0, 100, 17 << 10, 40 << 10, 70 << 10, 300 << 10];
 
 pub(crate) fn node(name: &str) -> NodeId {
     name.parse().expect("the cast has good names")

@@ -45,7 +45,7 @@ fn frames() -> Vec<Frame> {
     let epoch = Epoch::new(3).expect("an epoch");
     let key = ReceiptKey { hub: node(HUBS[0]), origin: node(OFFICE), epoch };
     let verdicts = [
-        Verdict::Want,
+        Verdict::Want { first_chunk: 3 },
         Verdict::Have,
         Verdict::Wait(Duration::from_millis(250)),
         Verdict::Never(NeverReason::UnknownOrigin),

@@ -23,7 +23,14 @@ fn check(input: &[u8]) {
 
 fn seeds() -> Vec<Vec<u8>> {
     let sample = &samples()[3];
-    let head = |signed_header, index| PieceHead { signed_header, id: sample.id().clone(), index };
-    let heads = [head(Some(sample.signed.encode()), 0), head(None, 1)];
+    let chunks = u32::try_from(sample.hashes.len()).expect("few chunks");
+    let head = |signed_header, index, chunk_hashes| PieceHead {
+        signed_header,
+        id: sample.id().clone(),
+        index,
+        chunks,
+        chunk_hashes,
+    };
+    let heads = [head(Some(sample.signed.encode()), 0, sample.hashes.clone()), head(None, 1, Vec::new())];
     heads.iter().map(|head| head.encode(1000).to_vec()).collect()
 }

@@ -9,7 +9,7 @@ use estafet_model::{LinkCost, NodeId, Now};
 use estafet_routing::{Adjacency, HubLedger, LinkRisks, Lsa, NodeState, Router, RouterConfig, SignedLsa};
 
 use super::Target;
-use crate::cast::{HUBS, ME, OFFICE, key, public, node};
+use crate::cast::{HUBS, ME, OFFICE, key, node, public};
 
 pub(super) const TARGET: Target = Target { name: "router", check, seeds, words: &[] };
 

@@ -50,16 +50,22 @@ fn check(input: &[u8]) {
     let Ok((mut log, recovered)) = opened else { return };
     assert_eq!(log.poisoned(), None, "what stands in a file cannot break a disk that works");
     let mut held = ids(&recovered);
-    read_all(&log, &held);
     let new = &samples()[usize::from(input.first().copied().unwrap_or(0)) % samples().len()];
+    let going_on: BTreeSet<TransferId> = recovered
+        .transfers
+        .iter()
+        .filter(|found| found.header.header().id != *new.id())
+        .map(|found| found.transfer)
+        .collect();
+    read_all(&log, &held);
     store(&mut log, new);
     held.insert(new.id().clone());
     let seed = input.len() as u64;
     for cut in [Unsynced::Kept, Unsynced::Dropped, Unsynced::Torn(seed)] {
-        reopen(&disk.power_cut(cut), &options, &held);
+        reopen(&disk.power_cut(cut), &options, &held, &going_on);
     }
     log.close();
-    reopen(&disk, &options, &held);
+    reopen(&disk, &options, &held, &going_on);
 }
 
 fn ids(recovered: &Recovered) -> BTreeSet<RecordId> {
@@ -71,7 +77,8 @@ fn read_all(log: &Log, held: &BTreeSet<RecordId>) {
     for id in held {
         let Ok(record) = log.read(id) else { continue };
         assert_eq!(record.header.header().id, *id, "a record is found under its own id");
-        let count = if let ReadPayload::Chunks(count) = record.payload { count } else { 1 };
+        let count = if let ReadPayload::Chunks(hashes) = record.payload { hashes.len() } else { 1 };
+        let count = u32::try_from(count).expect("few chunks");
         for index in [0, count - 1, count] {
             let _chunk_or_error = log.read_chunk(id, index);
         }
@@ -99,7 +106,7 @@ fn store(log: &mut Log, sample: &Sample) {
     for outcome in log.commit(chunks.chain([record]).collect()) {
         match outcome.expect("there is room, and the disk works") {
             Done::Record(stored) => assert_eq!(stored.get().id, *sample.id()),
-            Done::Chunk { .. } | Done::Put { .. } => {}
+            Done::Begin { .. } | Done::Chunk { .. } | Done::Put { .. } => {}
         }
     }
     let read = log.read(sample.id()).expect("what is durable can be read");
@@ -107,11 +114,13 @@ fn store(log: &mut Log, sample: &Sample) {
 }
 
 /// What was reported is there after a restart.
-fn reopen(disk: &MemoryDisk, options: &SpoolOptions, held: &BTreeSet<RecordId>) {
+fn reopen(disk: &MemoryDisk, options: &SpoolOptions, held: &BTreeSet<RecordId>, going_on: &BTreeSet<TransferId>) {
     let (log, recovered) = Log::open(Arc::new(disk.clone()), options.clone()).expect("it opened before");
     assert_eq!(log.poisoned(), None, "what stands in a file cannot break a disk that works");
     let found = ids(&recovered);
     assert!(held.is_subset(&found), "{held:?} were durable, and of them {found:?} are found");
+    let found = recovered.transfers.iter().map(|found| found.transfer).collect();
+    assert!(going_on.is_subset(&found), "{going_on:?} were arriving, and of them {found:?} go on");
 }
 
 /// Puts files on the disk.
@@ -173,7 +182,7 @@ fn segment(bytes: &mut Unstructured<'_>, generation: u64) -> Result<Vec<u8>> {
 /// The kind, meta and payload of an entry.
 fn entry(bytes: &mut Unstructured<'_>, chunks: &[(u64, u32, u32)]) -> Result<(u8, Vec<u8>, Bytes)> {
     let sample = bytes.choose(samples())?;
-    let kind = bytes.int_in_range(1..=4u8)?;
+    let kind = bytes.int_in_range(1..=5u8)?;
     if bytes.ratio(1, 8)? {
         return Ok((kind, raw(bytes)?, Bytes::from(raw(bytes)?)));
     }
@@ -202,6 +211,13 @@ fn entry(bytes: &mut Unstructured<'_>, chunks: &[(u64, u32, u32)]) -> Result<(u8
         }
         3 => {
             meta.text(bytes.choose(&["a", "b", ME])?).bytes(&raw(bytes)?);
+        }
+        5 => {
+            meta.u64(bytes.int_in_range(0..=2)?).bytes(&sample.signed.encode());
+            meta.u32(u32::try_from(sample.hashes.len()).expect("few chunks"));
+            sample.hashes.iter().for_each(|hash| {
+                meta.raw(hash.as_bytes());
+            });
         }
         _ => {}
     }

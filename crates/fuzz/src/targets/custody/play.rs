@@ -7,12 +7,12 @@ use std::time::Duration;
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use estafet_custody::{
-    Custody, CustodyConfig, CustodyOutput, HeldRecord, Piece, RecordState, Recovered, StorePayload, StoreRecord,
-    TransferId,
+    Custody, CustodyConfig, CustodyOutput, HeldRecord, Piece, RecordState, Recovered, RecoveredTransfer, StorePayload,
+    StoreRecord, TransferId,
 };
 use estafet_model::{
-    ByteCount, Class, Durable, Epoch, HeaderDigest, Kind, MediaType, NodeId, Now, PayloadHash, ReceiptKey,
-    RecordHeader, RecordId, Seq, SeqRanges, SignedReceipt, UnixMillis, sign_batch,
+    ByteCount, ChunkHash, Class, Durable, Epoch, HeaderDigest, Kind, MediaType, NodeId, Now, PayloadHash, ReceiptKey,
+    RecordHeader, RecordId, Seq, SeqRanges, SignedHeader, SignedReceipt, UnixMillis, chunk_count, sign_batch,
 };
 use estafet_wire::{Answer, Frame, NeverReason, Offer, PieceHead, ReceiptVersion, Verdict};
 
@@ -32,6 +32,14 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// The largest captures, of which no byte is needed here: they fill the windows.
 const LARGE_BYTES: u32 = 7 << 20;
 
+/// A payload on its way to the disk.
+#[derive(Default)]
+struct Transfer {
+    /// Noted on the disk, so that it is found again: the header, and the hashes of all chunks.
+    begun: Option<(SignedHeader, Vec<ChunkHash>)>,
+    chunks: u32,
+}
+
 type Committed = BTreeMap<(NodeId, Epoch), SeqRanges>;
 
 /// See the module.
@@ -46,7 +54,7 @@ pub(super) struct Play {
     storing: VecDeque<StoreRecord>,
     keeping: VecDeque<SignedReceipt>,
     comparing: VecDeque<(RecordId, HeaderDigest, NodeId)>,
-    transfers: BTreeMap<TransferId, u32>,
+    transfers: BTreeMap<TransferId, Transfer>,
     /// What the disk has.
     records: BTreeMap<RecordId, HeldRecord>,
     next_transfer: u64,
@@ -228,15 +236,29 @@ impl Play {
         for record in self.storing.drain(..).take(written).collect::<Vec<_>>() {
             self.write(&record);
         }
-        self.start();
+        let mut kept = Vec::new();
+        for (transfer, Transfer { begun, chunks }) in std::mem::take(&mut self.transfers) {
+            let Some((header, hashes)) = begun else { continue };
+            let arrived = bytes.int_in_range(0..=chunks)?;
+            // The store forgets a transfer when its record is there.
+            if !self.duty.stored().contains(&header.header().id) {
+                kept.push(RecoveredTransfer { transfer, header, chunks: hashes, arrived });
+            }
+        }
+        self.start(kept);
         Ok(())
     }
 
-    fn start(&mut self) {
+    fn start(&mut self, kept: Vec<RecoveredTransfer>) {
         self.storing.clear();
         self.keeping.clear();
         self.comparing.clear();
-        self.transfers.clear();
+        let begun = |found: &RecoveredTransfer| {
+            let transfer =
+                Transfer { begun: Some((found.header.clone(), found.chunks.clone())), chunks: found.arrived };
+            (found.transfer, transfer)
+        };
+        self.transfers = kept.iter().map(begun).collect();
         self.up.clear();
         self.duty.restart();
         self.next_transfer += 1000;
@@ -249,6 +271,7 @@ impl Play {
             records: stored.iter().map(|id| Durable::after_sync(self.records[id].clone())).collect(),
             receipts: self.duty.kept().cloned().collect(),
             committed,
+            transfers: kept,
         };
         self.custody = Custody::new(config(&self.me, self.hub, self.next_transfer), recovered);
         self.now = Now::default();
@@ -260,17 +283,23 @@ impl Play {
         while let Some(output) = self.custody.poll_output() {
             match output {
                 CustodyOutput::Send { to, frame } => self.check_frame(&to, frame),
-                CustodyOutput::Carry { to, id, class } => {
+                CustodyOutput::Carry { to, id, class, chunks, first_chunk: _ } => {
                     assert!(self.duty.stored().contains(&id), "{id} is sent and not durable here");
-                    assert_eq!(self.records[&id].class, class);
+                    let record = &self.records[&id];
+                    assert_eq!((record.class, chunk_count(record.payload_bytes)), (class, chunks));
                     assert_ne!(to, self.me, "nobody sends to itself");
                 }
                 CustodyOutput::Store(record) => self.check_store(*record),
+                CustodyOutput::BeginTransfer { transfer, header, chunks } => {
+                    let begun = Some((*header, chunks));
+                    let before = self.transfers.insert(transfer, Transfer { begun, chunks: 0 });
+                    assert!(before.is_none(), "a transfer begins once");
+                }
                 CustodyOutput::StoreChunk { transfer, index, data, hash: _ } => {
-                    let chunks = self.transfers.entry(transfer).or_default();
-                    assert_eq!(*chunks, index, "chunks come in order");
-                    assert!(transfer.0 >= self.next_transfer && !data.is_empty());
-                    *chunks += 1;
+                    let transfer = self.transfers.entry(transfer).or_default();
+                    assert_eq!(transfer.chunks, index, "chunks come in order");
+                    assert!(!data.is_empty(), "only whole payloads of one chunk are empty");
+                    transfer.chunks += 1;
                 }
                 CustodyOutput::AbortTransfer(transfer) => {
                     self.transfers.remove(&transfer);
@@ -338,8 +367,8 @@ impl Play {
             match &record.payload {
                 StorePayload::Inline(payload) => assert_eq!(PayloadHash::of(payload), header.payload_hash),
                 StorePayload::Transfer(transfer) => {
-                    let chunks = self.transfers.remove(transfer);
-                    assert_eq!(chunks, Some(estafet_model::chunk_count(header.payload_bytes)), "no chunk is missing");
+                    let chunks = self.transfers.remove(transfer).map(|transfer| transfer.chunks);
+                    assert_eq!(chunks, Some(chunk_count(header.payload_bytes)), "no chunk is missing");
                 }
             }
         }
@@ -411,7 +440,7 @@ impl Play {
             for output in outputs {
                 match output {
                     CustodyOutput::Send { to, frame: Frame::Offers(offers) } if to == hub => {
-                        let want = |offer: Offer| Answer { id: offer.id, verdict: Verdict::Want };
+                        let want = |offer: Offer| Answer { id: offer.id, verdict: Verdict::Want { first_chunk: 0 } };
                         self.custody.answers(self.now, &hub, offers.into_iter().map(want).collect());
                     }
                     CustodyOutput::Carry { to, id, .. } if to == hub => self.custody.acceptances(self.now, &hub, &[id]),
@@ -441,7 +470,7 @@ impl Play {
             if let CustodyOutput::Send { to, frame: Frame::Answers(answers) } = output
                 && to == neighbor
             {
-                wanted += answers.iter().filter(|answer| answer.verdict == Verdict::Want).count();
+                wanted += answers.iter().filter(|answer| matches!(answer.verdict, Verdict::Want { .. })).count();
             }
         }
         assert_eq!(wanted, 2, "32 MiB may be on their way, no less and no more");
@@ -498,13 +527,20 @@ fn piece(bytes: &mut Unstructured<'_>) -> Result<Piece> {
     if first && bytes.ratio(1, 32)? {
         signed_header = Some(Bytes::from_static(b"no header"));
     }
-    let index = u32::try_from(index).expect("few chunks");
-    Ok(Piece { head: PieceHead { signed_header, id, index }, data, hash })
+    let mut chunks = u32::try_from(sample.hashes.len()).expect("few chunks");
+    let mut chunk_hashes = if first && chunks > 1 { sample.hashes.clone() } else { Vec::new() };
+    if bytes.ratio(1, 32)? {
+        // Other hashes, and as many as the head says: the wire refuses heads that do not agree with themselves.
+        chunks = bytes.int_in_range(2..=12)?;
+        chunk_hashes = (0..if first { chunks } else { 0 }).map(|_| hash).collect();
+    }
+    let index = u32::try_from(index).expect("few chunks").min(chunks - 1);
+    Ok(Piece { head: PieceHead { signed_header, id, index, chunks, chunk_hashes }, data, hash })
 }
 
 fn answer(bytes: &mut Unstructured<'_>) -> Result<Answer> {
     let verdict = match bytes.int_in_range(0..=4u8)? {
-        0 | 1 => Verdict::Want,
+        0 | 1 => Verdict::Want { first_chunk: bytes.int_in_range(0..=12)? },
         2 => Verdict::Have,
         3 => Verdict::Wait(Duration::from_millis(u64::from(bytes.arbitrary::<u32>()?))),
         _ => Verdict::Never(NeverReason::Conflict),
