@@ -89,7 +89,7 @@ pub enum OpenError {
         /// Its version.
         version: u32,
     },
-    /// A file has the last possible name.
+    /// A file has one of the last possible names.
     #[error("open the spool: the file names leave no room for another segment")]
     Exhausted,
 }
@@ -125,8 +125,15 @@ pub(crate) fn recover(shelf: &Shelf, options: &SpoolOptions) -> Result<Restored,
             replay.sealed_segment(generation, file_bytes)?;
         }
     }
-    let next_generation = folder.highest.checked_add(1).ok_or(OpenError::Exhausted)?;
+    let next_generation = next_generation(folder.highest).ok_or(OpenError::Exhausted)?;
     Ok(replay.finish(shelf, options, next_generation))
+}
+
+/// The log begins at no higher generation: from here it can count on for ever.
+const GENERATION_MAX: u64 = u64::MAX / 2;
+
+fn next_generation(highest: u64) -> Option<u64> {
+    highest.checked_add(1).filter(|next| *next <= GENERATION_MAX)
 }
 
 struct Folder {
@@ -147,6 +154,8 @@ impl Folder {
                 folder.segments.insert(generation, file.bytes);
             }
         }
+        // No log leaves both. The segment, when it is given back, replaces the spare of its name.
+        folder.spares.retain(|spare| !folder.segments.contains_key(&spare.generation));
         Ok(folder)
     }
 }
