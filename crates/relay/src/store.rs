@@ -98,7 +98,16 @@ impl Store {
         let (sender, mut events) = mpsc::unbounded_channel();
         let chunk_waiters = ChunkWaiters::default();
         let waiters = Arc::clone(&chunk_waiters);
-        let (spool, found) = Spool::open(folder, options, move |outcomes| report(outcomes, &waiters, &sender))?;
+        let mut recovered = Recovered::default();
+        let mut for_ledger = Vec::new();
+        let mut each = |record: Durable<estafet_spool::StoredRecord>| {
+            if ledger.is_some() {
+                for_ledger.push(record.get().clone());
+            }
+            recovered.records.push(stored_record(record, None));
+        };
+        let report = move |outcomes| report(outcomes, &waiters, &sender);
+        let (spool, found) = Spool::open_with(folder, options, &mut each, report)?;
         for damage in &found.damaged {
             error!(?damage, "a part of the spool is damaged; everything else is served");
         }
@@ -116,13 +125,11 @@ impl Store {
             return Err(StoreError::NotWritable);
         }
         let receipts = found.puts.iter().filter(|(key, _)| key.starts_with(RECEIPT_KEY));
-        let receipts = receipts.filter_map(|(_, value)| SignedReceipt::decode(value).ok()).collect();
-        let mut recovered = Recovered { receipts, ..Recovered::default() };
+        recovered.receipts = receipts.filter_map(|(_, value)| SignedReceipt::decode(value).ok()).collect();
         if let Some(ledger) = &ledger {
-            ledger.catch_up(found.records.iter().map(|record| record.get().clone()).collect());
+            ledger.catch_up(for_ledger);
             (recovered.committed, recovered.committed_twice) = ledger.committed()?;
         }
-        recovered.records = found.records.into_iter().map(|record| stored_record(record, None)).collect();
         let reserve = ByteCount(bytes_max.0 / 16).min(RESERVE_MAX);
         Ok(Opened { store: Self { spool, ledger, chunk_waiters, reserve }, events, recovered, epoch, starts })
     }
