@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use estafet_model::{CHUNK_BYTES, ChunkHash, PAYLOAD_BYTES_MAX, chunk_count};
+use estafet_model::{CHUNK_BYTES, ChunkHash, PAYLOAD_BYTES_MAX, PayloadHash, chunk_count, payload_hash_of_chunks};
 use estafet_spool::{
     Append, Disk, Done, FailReason, Log, MemoryDisk, Payload, ReadError, ReadPayload, RealDisk, Recovered,
     RecoveredTransfer, Refusal, SpoolOptions, TransferId,
@@ -228,7 +228,8 @@ fn a_large_payload_goes_in_chunks(disk: &Fixture) {
     commit(&mut log, chunked(TRANSIT, 1, 5, &bytes));
     commit(&mut log, vec![inline(OWN, 1, &bytes)]);
     for _ in 0..2 {
-        assert_eq!(log.read(&id(TRANSIT, 1)).unwrap().payload, ReadPayload::Chunks(4));
+        let ReadPayload::Chunks(hashes) = log.read(&id(TRANSIT, 1)).unwrap().payload else { panic!("not in chunks") };
+        assert_eq!(payload_hash_of_chunks(&hashes), PayloadHash::of(&bytes));
         assert_eq!(read_payload(&log, &id(TRANSIT, 1)).unwrap(), bytes);
         assert_eq!(log.read_chunk(&id(TRANSIT, 1), 4), Err(ReadError::NotHere));
         // An inline payload can be read in chunks too.

@@ -115,7 +115,8 @@ pub(crate) fn commit(log: &mut Log, batch: Vec<Append>) -> Vec<Done> {
 pub(crate) fn read_payload(log: &Log, id: &RecordId) -> Result<Bytes, ReadError> {
     match log.read(id)?.payload {
         ReadPayload::Inline(bytes) => Ok(bytes),
-        ReadPayload::Chunks(count) => {
+        ReadPayload::Chunks(hashes) => {
+            let count = u32::try_from(hashes.len()).unwrap();
             let chunks = (0..count).map(|index| log.read_chunk(id, index)).collect::<Result<Vec<_>, _>>()?;
             Ok(chunks.concat().into())
         }
