@@ -14,7 +14,7 @@ use estafet_model::{ByteCount, ChunkHash, Durable, Epoch, NodeId, ReceiptKey, Re
 use estafet_node::Recovered;
 use estafet_quic::{PayloadSource, ReadRecord, Unreadable};
 use estafet_spool::{Append, OpenError, Outcome, ReadPayload, Spool, SpoolOptions, TransferId};
-use estafet_store::{Identity, Settled, SettledChunk, receipts, recovered_transfer, stored_record};
+use estafet_store::{Identity, Settled, SettledChunk, lost_record, receipts, recovered_transfer, stored_record};
 use rand::RngExt;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
@@ -92,7 +92,18 @@ impl Store {
         let (sender, mut events) = mpsc::unbounded_channel();
         let chunk_waiters = ChunkWaiters::default();
         let waiters = Arc::clone(&chunk_waiters);
-        let (spool, found) = Spool::open(folder, options, move |outcomes| report(outcomes, &waiters, &sender))?;
+        let mut recovered = Recovered::default();
+        let mut for_ledger = Vec::new();
+        let mut each = |record: Durable<estafet_spool::StoredRecord>| {
+            if ledger.is_some() {
+                for_ledger.push(record.get().clone());
+                recovered.records.add_committed(&stored_record(record, None));
+            } else {
+                recovered.records.add(stored_record(record, None));
+            }
+        };
+        let report = move |outcomes| report(outcomes, &waiters, &sender);
+        let (spool, found) = Spool::open_with(folder, options, &mut each, report)?;
         for damage in &found.damaged {
             error!(?damage, "a part of the spool is damaged; everything else is served");
         }
@@ -107,17 +118,14 @@ impl Store {
         if !settled || spool.usage().poisoned.is_some() {
             return Err(StoreError::NotWritable);
         }
-        let mut recovered = Recovered {
-            receipts: receipts(&found.puts),
-            former: identity.former.clone(),
-            conflicts: identity.conflicts.clone(),
-            ..Recovered::default()
-        };
+        recovered.receipts = receipts(&found.puts);
+        recovered.former = identity.former.clone();
+        recovered.conflicts = identity.conflicts.clone();
         if let Some(ledger) = &ledger {
-            ledger.catch_up(found.records.iter().map(|record| record.get().clone()).collect());
+            ledger.catch_up(for_ledger);
             (recovered.committed, recovered.committed_twice) = ledger.committed()?;
         }
-        recovered.records = found.records.into_iter().map(|record| stored_record(record, None)).collect();
+        recovered.damaged = found.broken.into_iter().map(lost_record).collect();
         recovered.transfers = found.transfers.into_iter().map(recovered_transfer).collect();
         let reserve = ByteCount(bytes_max.0 / 16).min(RESERVE_MAX);
         Ok(Opened { store: Self { spool, ledger, chunk_waiters, reserve }, events, recovered, identity })

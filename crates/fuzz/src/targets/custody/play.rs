@@ -272,6 +272,7 @@ impl Play {
             receipts: self.duty.kept().cloned().collect(),
             committed,
             transfers: kept,
+            ..Recovered::default()
         };
         self.custody = Custody::new(config(&self.me, self.hub, self.next_transfer), recovered);
         self.now = Now::default();
@@ -289,6 +290,7 @@ impl Play {
                     assert_eq!((record.class, chunk_count(record.payload_bytes)), (class, chunks));
                     assert_ne!(to, self.me, "nobody sends to itself");
                 }
+                CustodyOutput::KeepConflicts { .. } => {}
                 CustodyOutput::Store(record) => self.check_store(*record),
                 CustodyOutput::BeginTransfer { transfer, header, chunks } => {
                     let begun = Some((*header, chunks));
@@ -377,7 +379,7 @@ impl Play {
 
     /// What holds at any time.
     pub(super) fn check(&self) {
-        let held: BTreeSet<RecordId> = self.custody.records().map(|view| view.record.id.clone()).collect();
+        let held: BTreeSet<RecordId> = self.custody.records().map(|view| view.id.clone()).collect();
         let owed = if self.hub { BTreeSet::new() } else { self.duty.held() };
         assert_eq!(held, owed, "what was stored and not receipted is held, and nothing else");
         assert_eq!(self.custody.held_count(), held.len() as u64);
@@ -397,17 +399,17 @@ impl Play {
     }
 
     fn check_windows(&self) {
-        let mut windows: BTreeMap<&NodeId, (usize, u64)> = BTreeMap::new();
+        let mut windows: BTreeMap<NodeId, (usize, u64)> = BTreeMap::new();
         for view in self.custody.records() {
             let RecordState::Offered { to } = view.state else { continue };
             let (records, bytes) = windows.entry(to).or_default();
             *records += 1;
-            *bytes += u64::from(view.record.payload_bytes);
+            *bytes += u64::from(view.payload_bytes);
         }
         for (neighbor, (records, bytes)) in windows {
             let bounded = records <= WINDOW_RECORDS && bytes <= WINDOW_BYTES;
             assert!(records == 1 || bounded, "{neighbor} has been handed {records} records, {bytes} bytes");
-            assert!(self.custody.awaits_answer(neighbor), "{neighbor} owes an answer");
+            assert!(self.custody.awaits_answer(&neighbor), "{neighbor} owes an answer");
         }
     }
 
@@ -449,7 +451,7 @@ impl Play {
             }
         }
         for view in self.custody.records() {
-            assert_eq!(*view.state, RecordState::Accepted { by: hub.clone() }, "{} gets to the hub", view.record.id);
+            assert_eq!(view.state, RecordState::Accepted { by: hub.clone() }, "{} gets to the hub", view.id);
         }
     }
 
@@ -485,6 +487,7 @@ fn config(me: &NodeId, hub: bool, first_transfer: u64) -> CustodyConfig {
         origins: [ME, OFFICE, "senapelan", HUBS[0]].map(public).into(),
         hubs: HUBS.map(public).into(),
         first_transfer,
+        promises: true,
     }
 }
 
