@@ -6,14 +6,14 @@ use bytes::Bytes;
 use estafet_model::Class;
 use estafet_topology::Template;
 
-use crate::CaptureRefused;
-use crate::virtual_city::{City, id, millis, payload};
+use estafet_node::CaptureRefused;
+use estafet_sim::{City, id, millis, payload};
 
 const SECOND: Duration = Duration::from_secs(1);
 const KEY: Option<[u8; 16]> = Some([5; 16]);
 
 fn ask(city: &mut City, node: &str, bytes: &Bytes) -> estafet_model::RecordId {
-    let token = city.capture_with(node, Class::Normal, bytes.clone(), KEY);
+    let token = city.capture_with(node, Class::Normal, bytes, KEY);
     city.run_for(millis(100));
     city.slip(token)
 }
@@ -26,7 +26,7 @@ fn a_counter_that_asks_twice_gets_the_same_slip_also_after_a_restart() {
             let record = payload(bytes, 77);
             // In the dark, so that a relay still has the record.
             (0..city.link_count()).for_each(|link| city.cut(link));
-            let twice = [(); 2].map(|()| city.capture_with(node, Class::Normal, record.clone(), KEY));
+            let twice = [(); 2].map(|()| city.capture_with(node, Class::Normal, &record, KEY));
             city.run_for(millis(100));
             let slip = city.slip(twice[0]);
             assert_eq!(city.slip(twice[1]), slip, "while the first is on its way to the disk");
@@ -34,7 +34,7 @@ fn a_counter_that_asks_twice_gets_the_same_slip_also_after_a_restart() {
             city.kill(&id(node));
             city.restart(&id(node));
             assert_eq!(ask(&mut city, node, &record), slip, "after a restart");
-            let other = city.capture_with(node, Class::Normal, payload(bytes, 78), KEY);
+            let other = city.capture_with(node, Class::Normal, &payload(bytes, 78), KEY);
             city.run_for(millis(100));
             assert_eq!(city.answers[&other], Err(CaptureRefused::KeyReused));
             city.heal_all();
@@ -47,8 +47,8 @@ fn a_counter_that_asks_twice_gets_the_same_slip_also_after_a_restart() {
 #[test]
 fn other_bytes_under_a_key_are_refused_while_the_first_are_on_their_way_to_the_disk() {
     let mut city = City::settled(Template::Pekanbaru, 2);
-    let first = city.capture_with("sail", Class::Normal, payload(100, 1), KEY);
-    let second = city.capture_with("sail", Class::Normal, payload(100, 2), KEY);
+    let first = city.capture_with("sail", Class::Normal, &payload(100, 1), KEY);
+    let second = city.capture_with("sail", Class::Normal, &payload(100, 2), KEY);
     assert_eq!(city.answers.get(&second), Some(&Err(CaptureRefused::KeyReused)));
     city.must_deliver_within(10 * SECOND);
     assert!(city.answers[&first].is_ok());
@@ -61,7 +61,7 @@ fn a_failing_disk_gives_no_slip_and_its_office_goes_on_with_a_good_one() {
         let before = city.capture(node, Class::Normal, 4 << 10);
         city.run_for(millis(100));
         city.set_failing(&id(node), true);
-        let refused = city.capture_with(node, Class::Normal, payload(4 << 10, 9), KEY);
+        let refused = city.capture_with(node, Class::Normal, &payload(4 << 10, 9), KEY);
         let transit = city.capture("rumbai-pesisir", Class::Normal, 4 << 10);
         city.run_for(SECOND);
         assert!(city.answers[&before].is_ok());
@@ -70,7 +70,7 @@ fn a_failing_disk_gives_no_slip_and_its_office_goes_on_with_a_good_one() {
         city.set_failing(&id(node), false);
         city.restart(&id(node));
         // What was refused may be on the disk all the same: then it is found, and its key still stands for it.
-        let again = city.capture_with(node, Class::Normal, payload(4 << 10, 9), KEY);
+        let again = city.capture_with(node, Class::Normal, &payload(4 << 10, 9), KEY);
         city.must_deliver_within(30 * SECOND);
         assert!(city.answers[&again].is_ok(), "a record that was not taken can be handed in again");
         assert!(city.node("induk").custody().committed_count() <= 3);
@@ -85,7 +85,7 @@ fn a_hub_whose_disk_fails_accepts_nothing_and_its_neighbors_keep_all() {
     let token = city.capture("rumbai", Class::Normal, 4 << 10);
     city.run_for(10 * SECOND);
     assert_eq!(city.node("induk").custody().committed_count(), 0);
-    assert!(city.store("sukajadi").record(&city.slip(token)).is_some());
+    assert!(city.store("sukajadi").holds(&city.slip(token)));
     city.kill(&id("induk"));
     city.heal_all();
     city.must_deliver_within(30 * SECOND);

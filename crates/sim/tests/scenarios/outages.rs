@@ -5,8 +5,9 @@ use std::time::Duration;
 use estafet_model::{Class, NodeId, Now};
 use estafet_topology::Template;
 
-use crate::virtual_city::{City, id, millis};
-use crate::{NodeEvent, custody::CustodyEvent};
+use estafet_custody::CustodyEvent;
+use estafet_node::NodeEvent;
+use estafet_sim::{City, id, millis};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -1,4 +1,4 @@
-//! The promises, held against a virtual city.
+//! The promises, held against cities under virtual time: one scenario each.
 
 mod counters;
 mod intruders;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use estafet_model::Class;
 use estafet_topology::Template;
 
-use crate::virtual_city::City;
+use estafet_sim::City;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -10,8 +10,8 @@ use estafet_model::{
 use estafet_topology::Template;
 use estafet_wire::{Answer, Frame, NeverReason, PieceHead, Verdict};
 
-use crate::virtual_city::{City, id, key_of, millis, payload, piece};
-use crate::{Input, NodeEvent};
+use estafet_node::{Input, NodeEvent};
+use estafet_sim::{City, id, key_of, millis, payload, piece};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -21,7 +21,7 @@ fn header(record: &RecordId, bytes: &[u8]) -> RecordHeader {
         class: Class::Normal,
         kind: Kind::default(),
         media_type: MediaType::default(),
-        payload_bytes: u32::try_from(bytes.len()).unwrap(),
+        payload_bytes: u32::try_from(bytes.len()).expect("a short record"),
         payload_hash: PayloadHash::of(bytes),
         captured_at: UnixMillis(0),
     }
@@ -94,7 +94,7 @@ fn a_forged_receipt_releases_nothing() {
     let receipts = vec![forged("induk", "sukajadi"), forged("sukajadi", "sukajadi"), bytes::Bytes::from_static(b"no")];
     city.input(&id("rumbai"), Input::Frame { from: id("sukajadi"), frame: Frame::Receipts(receipts) });
     city.run_for(millis(200));
-    assert!(city.store("rumbai").record(&record).is_some());
+    assert!(city.store("rumbai").holds(&record));
     let bad = |event: &NodeEvent| matches!(event, NodeEvent::Custody(CustodyEvent::BadReceipt { .. }));
     assert_eq!(city.events.iter().filter(|(_, node, event)| *node == id("rumbai") && bad(event)).count(), 3);
     city.heal_all();

@@ -4,53 +4,99 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use estafet_custody::Piece;
-use estafet_model::{ChunkHash, Class, NodeId, chunk_count};
+use estafet_model::{ChunkHash, Class, NodeId};
+use estafet_node::Input;
+use estafet_spool::ReadPayload;
 use estafet_topology::Link;
 use estafet_wire::{Frame, PieceHead, PieceLengths};
 
-use super::seeded::Seeded;
-use super::session::{CONTROL, Carry, End, Message, Session};
-use super::{City, Event, IDLE_TIMEOUT};
-use crate::Input;
+use crate::city::{City, Event};
+use crate::seeded::Seeded;
+use crate::session::{CONTROL, Carry, End, Message, Session};
+
+/// How long after the last thing heard a session ends.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long after a failed attempt the next one comes.
 const REDIAL_DELAY: Duration = Duration::from_millis(250);
 
-/// A link and how it fares.
+/// How long a piece waits for a disk that does not keep up.
+const FLOW_CONTROL_DELAY: Duration = Duration::from_millis(5);
+
+/// What a lost packet costs beside round trips: the sender's shortest timer.
+const LOSS_DELAY: Duration = Duration::from_millis(50);
+
+/// One lost packet in so many takes the session with it.
+const LOSSES_PER_DEATH: u64 = 300;
+
+/// How a link fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Condition {
+    /// Nothing that this end sends arrives.
+    pub silent: [bool; 2],
+    /// How many times slower than it should be.
+    pub slowness: u32,
+    /// How many messages in a thousand are lost once on their way.
+    pub losses_per_mille: u64,
+    /// Within what span messages arrive that left together on different streams.
+    pub jitter: Duration,
+}
+
+impl Default for Condition {
+    fn default() -> Self {
+        Self { silent: [false; 2], slowness: 1, losses_per_mille: 0, jitter: Duration::from_millis(2) }
+    }
+}
+
+/// A link.
 #[derive(Debug)]
-pub(super) struct Wire {
-    pub(super) ends: [NodeId; 2],
+pub(crate) struct Wire {
+    pub(crate) ends: [NodeId; 2],
     latency: Duration,
     bits_per_second: u64,
-    pub(super) cut: bool,
+    pub(crate) condition: Condition,
     /// The session that was opened last.
-    pub(super) session: Option<usize>,
+    pub(crate) session: Option<usize>,
     dialing: bool,
 }
 
 impl Wire {
-    pub(super) fn new(link: &Link, seeded: &mut Seeded) -> Self {
+    pub(crate) fn new(link: &Link, seeded: &mut Seeded) -> Self {
         Self {
             ends: link.ends.clone(),
             latency: seeded.micros(500, 15_000),
-            bits_per_second: link.capacity_bits_per_second.expect("the templates state it"),
-            cut: false,
+            bits_per_second: link.capacity_bits_per_second.expect("the plans state it"),
+            condition: Condition::default(),
             session: None,
             dialing: false,
         }
     }
 
-    fn end_of(&self, node: &NodeId) -> Option<End> {
+    pub(crate) fn end_of(&self, node: &NodeId) -> Option<End> {
         self.ends.iter().position(|end| end == node)
     }
 
+    fn is_silent(&self) -> bool {
+        self.condition.silent != [false; 2]
+    }
+
     fn sending_time(&self, bytes: usize) -> Duration {
-        Duration::from_micros(bytes as u64 * 8 * 1_000_000 / self.bits_per_second)
+        Duration::from_micros(bytes as u64 * 8 * 1_000_000 / self.bits_per_second) * self.condition.slowness
+    }
+
+    /// How long a message is under way, and whether the session dies of it.
+    fn delay(&self, seeded: &mut Seeded) -> (Duration, bool) {
+        let Condition { jitter, losses_per_mille, .. } = self.condition;
+        let delay = self.latency + seeded.micros(0, u64::try_from(jitter.as_micros()).unwrap_or(u64::MAX).max(1));
+        if seeded.draw() % 1000 >= losses_per_mille {
+            return (delay, false);
+        }
+        (delay + self.latency * 2 + LOSS_DELAY, seeded.one_in(LOSSES_PER_DEATH))
     }
 }
 
 impl City {
-    pub(super) fn link_between(&self, one: &NodeId, other: &NodeId) -> Option<usize> {
+    pub(crate) fn link_between(&self, one: &NodeId, other: &NodeId) -> Option<usize> {
         self.wires.iter().position(|wire| wire.end_of(one).is_some() && wire.end_of(other).is_some())
     }
 
@@ -62,7 +108,17 @@ impl City {
         Some((session, end))
     }
 
-    pub(super) fn dial_soon(&mut self, link: usize) {
+    /// The neighbors that a node has a session with, and how long a word and its answer take.
+    pub(crate) fn round_trips(&self, node: &NodeId) -> Vec<(NodeId, Duration)> {
+        let open = self.wires.iter().filter_map(|wire| {
+            let end = wire.end_of(node)?;
+            let session = &self.sessions[wire.session?];
+            session.open[end].then(|| (wire.ends[1 - end].clone(), wire.latency * 2))
+        });
+        open.collect()
+    }
+
+    pub(crate) fn dial_soon(&mut self, link: usize) {
         if !std::mem::replace(&mut self.wires[link].dialing, true) {
             let delay = self.seeded.micros(20_000, 200_000);
             self.schedule(self.now + delay, Event::Dial { link });
@@ -70,14 +126,14 @@ impl City {
     }
 
     /// Opens a session if both ends can, and one of them has none. The other then ends its old one first.
-    pub(super) fn dial(&mut self, link: usize) {
+    pub(crate) fn dial(&mut self, link: usize) {
         self.wires[link].dialing = false;
         let ends = self.wires[link].ends.clone();
         let old = self.wires[link].session.map(|session| self.sessions[session].open).unwrap_or_default();
         if old == [true; 2] || ends.iter().all(|end| !self.is_running(end)) {
             return;
         }
-        if self.wires[link].cut || ends.iter().any(|end| !self.is_running(end)) {
+        if self.wires[link].is_silent() || ends.iter().any(|end| !self.is_running(end)) {
             self.wires[link].dialing = true;
             return self.schedule(self.now + REDIAL_DELAY, Event::Dial { link });
         }
@@ -87,19 +143,35 @@ impl City {
         }
         self.wires[link].session = Some(self.sessions.len());
         self.sessions.push(Session::new(link, self.now));
-        for (end, node) in ends.iter().enumerate() {
-            self.hear(node, Input::SessionUp(ends[1 - end].clone()));
+        // Whoever was dialed learns of it as soon as the first word can reach it.
+        let dialed = self.now + self.wires[link].latency;
+        let session = self.sessions.len() - 1;
+        self.schedule(self.now, Event::Opened { session, end: 0 });
+        self.schedule(dialed, Event::Opened { session, end: 1 });
+    }
+
+    pub(crate) fn opened(&mut self, session: usize, end: End) {
+        let Session { link, open, .. } = self.sessions[session];
+        if open[end] && self.wires[link].session == Some(session) {
+            self.sessions[session].known[end] = true;
+            let ends = self.wires[link].ends.clone();
+            self.input(&ends[end], Input::SessionUp(ends[1 - end].clone()));
         }
     }
 
     /// Closes one end. Unless a newer session takes its place, somebody dials again.
-    pub(super) fn close(&mut self, session: usize, end: End, replaced: bool) {
+    pub(crate) fn close(&mut self, session: usize, end: End, replaced: bool) {
         if !std::mem::take(&mut self.sessions[session].open[end]) {
             return;
         }
-        let link = self.sessions[session].link;
+        let Session { link, open, known, .. } = self.sessions[session];
+        if open == [false; 2] {
+            self.sessions[session].forget();
+        }
         let ends = self.wires[link].ends.clone();
-        self.hear(&ends[end], Input::SessionDown { neighbor: ends[1 - end].clone(), goodbye: false });
+        if known[end] {
+            self.hear(&ends[end], Input::SessionDown { neighbor: ends[1 - end].clone(), goodbye: false });
+        }
         if !replaced {
             self.tell_peer(session, end);
             self.dial_soon(link);
@@ -109,23 +181,23 @@ impl City {
     /// The other end learns of it, if the link carries the word.
     fn tell_peer(&mut self, session: usize, end: End) {
         let wire = &self.wires[self.sessions[session].link];
-        if !wire.cut {
+        if !wire.condition.silent[end] {
             self.schedule(self.now + wire.latency, Event::Closed { session, end: 1 - end });
         }
     }
 
-    pub(super) fn disconnect(&mut self, node: &NodeId, neighbor: &NodeId) {
+    pub(crate) fn disconnect(&mut self, node: &NodeId, neighbor: &NodeId) {
         if let Some((session, end)) = self.open_session(node, neighbor) {
             self.close(session, end, false);
         }
     }
 
     /// An end that has heard nothing for long ends its session; one that may yet hear nothing looks again.
-    pub(super) fn idle_check(&mut self, session: usize, end: End) {
+    pub(crate) fn idle_check(&mut self, session: usize, end: End) {
         let Session { link, open, heard, .. } = self.sessions[session];
         let deadline = heard[end] + IDLE_TIMEOUT;
         let wire = &self.wires[link];
-        let in_doubt = wire.cut || !open[1 - end] || !self.is_running(&wire.ends[1 - end]);
+        let in_doubt = wire.condition.silent[1 - end] || !open[1 - end] || !self.is_running(&wire.ends[1 - end]);
         if open[end] && deadline <= self.now {
             self.close(session, end, false);
         } else if open[end] && in_doubt {
@@ -133,24 +205,32 @@ impl City {
         }
     }
 
-    pub(super) fn send(&mut self, from: &NodeId, to: &NodeId, message: Message) {
+    pub(crate) fn send(&mut self, from: &NodeId, to: &NodeId, message: Message) {
         if let Some((session, end)) = self.open_session(from, to) {
             self.under_way(session, end, CONTROL, message);
         }
     }
 
     fn under_way(&mut self, session: usize, from: End, stream: usize, message: Message) {
-        let delay = self.wires[self.sessions[session].link].latency + self.seeded.micros(0, 2_000);
+        let (delay, fatal) = self.wires[self.sessions[session].link].delay(&mut self.seeded);
+        if fatal {
+            for end in [0, 1] {
+                self.schedule(self.now + delay, Event::Closed { session, end });
+            }
+        }
         let at = self.sessions[session].send(self.now, from, stream, message, delay);
         self.schedule(at, Event::Arrival { session, from, stream });
     }
 
-    pub(super) fn arrival(&mut self, session: usize, from: End, stream: usize) {
+    pub(crate) fn arrival(&mut self, session: usize, from: End, stream: usize) {
         let link = self.sessions[session].link;
-        if self.wires[link].cut {
+        if self.wires[link].condition.silent[from] {
             return self.sessions[session].stall(from, stream);
         }
         let [sender, receiver] = [from, 1 - from].map(|end| self.wires[link].ends[end].clone());
+        if stream != CONTROL && self.sessions[session].open[1 - from] && !self.offices[&receiver].store.keeps_up() {
+            return self.schedule(self.now + FLOW_CONTROL_DELAY, Event::Arrival { session, from, stream });
+        }
         let Some(message) = self.sessions[session].arrive(self.now, from, stream) else { return };
         let input = match message {
             Message::Control(bytes) => {
@@ -163,9 +243,10 @@ impl City {
     }
 
     /// The link heals: what waited arrives, and an end whose other end is gone learns it.
-    pub(super) fn resume(&mut self, link: usize) {
+    pub(crate) fn resume(&mut self, link: usize) {
         let Some(session) = self.wires[link].session else { return };
-        for (from, stream, count) in self.sessions[session].unstall() {
+        let silent = self.wires[link].condition.silent;
+        for (from, stream, count) in self.sessions[session].unstall(silent) {
             for _ in 0..count {
                 self.schedule(self.now + self.wires[link].latency, Event::Arrival { session, from, stream });
             }
@@ -177,7 +258,7 @@ impl City {
         }
     }
 
-    pub(super) fn carry(&mut self, from: &NodeId, to: &NodeId, carry: Carry) {
+    pub(crate) fn carry(&mut self, from: &NodeId, to: &NodeId, carry: Carry) {
         if let Some((session, end)) = self.open_session(from, to) {
             self.sessions[session].carry(end, carry);
             self.use_line(session, end);
@@ -189,26 +270,38 @@ impl City {
         let link = self.sessions[session].link;
         let sender = self.wires[link].ends[from].clone();
         while let Some(carry) = self.sessions[session].next_carry(from) {
-            let Some(record) = self.offices[&sender].store.record(&carry.id) else {
+            let Some((beginning, data)) = self.read_piece_of(&sender, &carry) else {
                 self.hear(&sender, Input::Unreadable(carry.id));
                 continue;
             };
-            let data = record.chunk(carry.next_chunk);
-            let signed_header = (carry.next_chunk == 0).then(|| record.header.encode());
-            let count = chunk_count(record.header.header().payload_bytes);
-            let chunk_hashes = if carry.next_chunk == 0 && count > 1 { record.chunk_hashes() } else { Vec::new() };
-            let (id, index) = (carry.id.clone(), carry.next_chunk);
-            let head = PieceHead { signed_header, id, index, chunks: count, chunk_hashes }.encode(data.len());
+            let (id, index, chunks) = (carry.id.clone(), carry.next_chunk, carry.chunks);
+            let (signed_header, chunk_hashes) = beginning.unzip();
+            let chunk_hashes = chunk_hashes.unwrap_or_default();
+            let head = PieceHead { signed_header, id, index, chunks, chunk_hashes }.encode(data.len());
             let free_at = self.now + self.wires[link].sending_time(head.len() + data.len());
             let (class, next_chunk) = (carry.class, carry.next_chunk + 1);
-            let rest = (next_chunk < count).then_some(Carry { next_chunk, ..carry });
+            let rest = (next_chunk < carry.chunks).then_some(Carry { next_chunk, ..carry });
             self.sessions[session].occupy(from, rest);
             let message = Message::Piece { head, data };
             self.schedule(free_at, Event::LineFree { session, from, message, class });
         }
     }
 
-    pub(super) fn line_free(&mut self, session: usize, from: End, message: Message, class: Class) {
+    /// The next piece of a record as the daemon reads it.
+    fn read_piece_of(&self, sender: &NodeId, carry: &Carry) -> Option<(Option<Beginning>, Bytes)> {
+        let store = &self.offices[sender].store;
+        if carry.next_chunk > 0 {
+            return Some((None, store.read_chunk(&carry.id, carry.next_chunk)?));
+        }
+        let record = store.read(&carry.id)?;
+        let (hashes, data) = match record.payload {
+            ReadPayload::Inline(bytes) => (Vec::new(), bytes),
+            ReadPayload::Chunks(hashes) => (hashes, store.read_chunk(&carry.id, 0)?),
+        };
+        Some((Some((record.header.encode(), hashes)), data))
+    }
+
+    pub(crate) fn line_free(&mut self, session: usize, from: End, message: Message, class: Class) {
         self.sessions[session].line_free(from);
         if self.sessions[session].open[from] {
             self.under_way(session, from, 1 + class as usize, message);
@@ -216,8 +309,8 @@ impl City {
         }
     }
 
-    /// Nobody is told: each end that is still there looks when its idle time is over.
-    pub(super) fn silence(&mut self, link: usize) {
+    /// Nobody is told that the link or an end is gone: each end that is still there looks when its idle time is over.
+    pub(crate) fn look_soon(&mut self, link: usize) {
         let Some(session) = self.wires[link].session else { return };
         for end in [0, 1] {
             self.schedule(self.now + IDLE_TIMEOUT, Event::IdleCheck { session, end });
@@ -225,17 +318,17 @@ impl City {
     }
 
     /// A process is gone, and its ends with it; no word is sent.
-    pub(super) fn forget_ends(&mut self, node: &NodeId) {
+    pub(crate) fn forget_ends(&mut self, node: &NodeId) {
         for link in 0..self.wires.len() {
             let Some(end) = self.wires[link].end_of(node) else { continue };
             if let Some(session) = self.wires[link].session {
                 self.sessions[session].open[end] = false;
             }
-            self.silence(link);
+            self.look_soon(link);
         }
     }
 
-    pub(super) fn dial_all(&mut self, node: &NodeId) {
+    pub(crate) fn dial_all(&mut self, node: &NodeId) {
         for link in 0..self.wires.len() {
             if self.wires[link].end_of(node).is_some() {
                 self.dial_soon(link);
@@ -243,6 +336,9 @@ impl City {
         }
     }
 }
+
+/// What goes with the first piece of a record: the header, and the hashes of all chunks if there are several.
+type Beginning = (Bytes, Vec<ChunkHash>);
 
 /// Reads a piece as the session layer does, and hashes it as a chunk.
 fn read_piece(head: &Bytes, data: Bytes) -> Piece {
@@ -254,7 +350,8 @@ fn read_piece(head: &Bytes, data: Bytes) -> Piece {
 }
 
 /// A piece with the hash that belongs to it.
-pub(crate) fn piece(head: PieceHead, data: Bytes) -> Piece {
+#[must_use]
+pub fn piece(head: PieceHead, data: Bytes) -> Piece {
     let hash = ChunkHash::of(&data, head.index, head.chunks);
     Piece { head, data, hash }
 }

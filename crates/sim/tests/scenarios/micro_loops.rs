@@ -5,14 +5,14 @@ use std::time::Duration;
 use estafet_model::Class;
 use estafet_topology::Template;
 
-use crate::custody::RecordState;
-use crate::virtual_city::{City, id, millis};
+use estafet_custody::RecordState;
+use estafet_sim::{City, id, millis};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn accepted_by(city: &City, node: &str, custodian: &str) -> bool {
     let by = id(custodian);
-    city.node(node).custody().records().any(|view| *view.state == RecordState::Accepted { by: by.clone() })
+    city.node(node).custody().records().any(|view| view.state == RecordState::Accepted { by: by.clone() })
 }
 
 #[test]

@@ -26,6 +26,7 @@ pub(crate) enum Message {
 pub(crate) struct Carry {
     pub(crate) id: RecordId,
     pub(crate) class: Class,
+    pub(crate) chunks: u32,
     pub(crate) next_chunk: u32,
 }
 
@@ -52,6 +53,8 @@ struct Direction {
 pub(crate) struct Session {
     pub(crate) link: usize,
     pub(crate) open: [bool; 2],
+    /// Which ends have learned that it is open.
+    pub(crate) known: [bool; 2],
     /// When each end last heard something.
     pub(crate) heard: [Now; 2],
     from: [Direction; 2],
@@ -59,7 +62,7 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(link: usize, now: Now) -> Self {
-        Self { link, open: [true; 2], heard: [now; 2], from: Default::default() }
+        Self { link, open: [true; 2], known: [false; 2], heard: [now; 2], from: Default::default() }
     }
 
     /// Puts a message on its way; returns when it arrives.
@@ -82,15 +85,21 @@ impl Session {
         self.from[from].streams[stream].stalled += 1;
     }
 
-    /// The link is whole again: for each direction and stream, how many messages waited.
-    pub(crate) fn unstall(&mut self) -> Vec<(End, usize, usize)> {
+    /// The link is heard again: for each direction and stream, how many messages waited.
+    pub(crate) fn unstall(&mut self, silent: [bool; 2]) -> Vec<(End, usize, usize)> {
         let mut waited = Vec::new();
-        for (end, direction) in self.from.iter_mut().enumerate() {
+        let heard = self.from.iter_mut().enumerate().filter(|(end, _)| !silent[*end]);
+        for (end, direction) in heard {
             for (number, stream) in direction.streams.iter_mut().enumerate() {
                 waited.push((end, number, std::mem::take(&mut stream.stalled)));
             }
         }
         waited
+    }
+
+    /// Nobody sends or hears anything through it any more.
+    pub(crate) fn forget(&mut self) {
+        self.from = Default::default();
     }
 
     pub(crate) fn carry(&mut self, from: End, carry: Carry) {
