@@ -8,17 +8,17 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use estafet_model::{ByteCount, Durable, NodeId, Now, RecordId};
+use estafet_model::{Durable, NodeId, Now, RecordId};
 use estafet_node::custody::{CustodyEvent, Piece};
 use estafet_node::{Capture, CaptureRefused, CaptureToken, Captured, Input, Node, NodeEvent, Output};
-use estafet_quic::{Carry, DownReason, ReceivedPiece, Session, SessionEvent, SessionEvents};
+use estafet_quic::{Carry, DownReason, ReceivedPiece, ReceivedPieces, Session, SessionEvent, SessionEvents};
 use estafet_spool::{Append, NewRecord, Payload};
 use estafet_store::{begin_append, chunk_append, receipt_append, record_append, stored_record, transfer_id};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, error, info, warn};
 
-use crate::store::{Store, StoreEvent, wall_clock};
+use crate::store::{Health, Store, StoreEvent, wall_clock};
 
 /// Commands that may wait. Intake beyond that waits in its own requests.
 const COMMAND_QUEUE: usize = 1024;
@@ -28,6 +28,9 @@ const CAPTURES_PER_BATCH: usize = 256;
 
 /// Events of one kind that are handled before the others get their turn.
 const EVENTS_PER_TURN: usize = 256;
+
+/// Runs of pieces from neighbors that are handled before the others get their turn: 4 MiB at most.
+const RUNS_PER_TURN: usize = 16;
 
 /// Appends that may wait for the disk before pieces from neighbors are left to QUIC's flow control. Together with
 /// custody's grants this bounds the memory that payload can take.
@@ -63,7 +66,7 @@ enum Command {
 #[derive(Clone)]
 pub(crate) struct Commands {
     sender: mpsc::Sender<Command>,
-    room: watch::Receiver<ByteCount>,
+    health: watch::Receiver<Health>,
 }
 
 /// The driver has ended: the process is shutting down.
@@ -90,9 +93,9 @@ impl Commands {
         answer.await.map_err(|_| ShuttingDown)
     }
 
-    /// How much the store can still take.
-    pub(crate) fn room(&self) -> ByteCount {
-        *self.room.borrow()
+    /// How the store fares, as of half a second ago at most.
+    pub(crate) fn health(&self) -> Health {
+        *self.health.borrow()
     }
 }
 
@@ -103,7 +106,7 @@ pub(crate) struct Driver {
     sessions: BTreeMap<NodeId, Session>,
     commands: mpsc::Receiver<Command>,
     commands_sender: mpsc::Sender<Command>,
-    room: watch::Sender<ByteCount>,
+    health: watch::Sender<Health>,
     waiting: HashMap<CaptureToken, oneshot::Sender<CaptureAnswer>>,
     next_token: u64,
     /// From whom the records came that are being stored.
@@ -121,8 +124,8 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) fn new(node: Node, store: Store) -> (Self, Commands) {
         let (commands_sender, commands) = mpsc::channel(COMMAND_QUEUE);
-        let (room, room_out) = watch::channel(store.room());
-        let handle = Commands { sender: commands_sender.clone(), room: room_out };
+        let (health, health_out) = watch::channel(store.health());
+        let handle = Commands { sender: commands_sender.clone(), health: health_out };
         let driver = Self {
             node,
             store,
@@ -130,7 +133,7 @@ impl Driver {
             sessions: BTreeMap::new(),
             commands,
             commands_sender,
-            room,
+            health,
             waiting: HashMap::new(),
             next_token: 0,
             senders: HashMap::new(),
@@ -182,11 +185,11 @@ impl Driver {
                     }
                 }
                 Some(command) = self.commands.recv() => self.run_commands(command),
-                Some(piece) = sessions.pieces.recv(), if disk_keeps_up => {
-                    self.piece(piece);
-                    for _ in 0..EVENTS_PER_TURN {
-                        let Ok(piece) = sessions.pieces.try_recv() else { break };
-                        self.piece(piece);
+                Some(pieces) = sessions.pieces.recv(), if disk_keeps_up => {
+                    self.pieces(pieces);
+                    for _ in 1..RUNS_PER_TURN {
+                        let Ok(pieces) = sessions.pieces.try_recv() else { break };
+                        self.pieces(pieces);
                     }
                 }
                 () = sleep_until(wake.into()) => self.feed(Input::Timeout),
@@ -234,10 +237,12 @@ impl Driver {
         self.sessions.get(neighbor).is_some_and(|current| current.id() == session)
     }
 
-    fn piece(&mut self, piece: ReceivedPiece) {
-        if self.is_current(&piece.neighbor, piece.session) {
-            let ReceivedPiece { neighbor, head, data, hash, .. } = piece;
-            self.feed(Input::Piece { from: neighbor, piece: Piece { head, data, hash } });
+    fn pieces(&mut self, received: ReceivedPieces) {
+        let ReceivedPieces { neighbor, session, pieces } = received;
+        if self.is_current(&neighbor, session) {
+            for ReceivedPiece { head, data, hash } in pieces {
+                self.feed(Input::Piece { from: neighbor.clone(), piece: Piece { head, data, hash } });
+            }
         }
     }
 
@@ -257,7 +262,7 @@ impl Driver {
             StoreEvent::ReceiptKept(key) => self.feed(Input::ReceiptKept(key)),
             StoreEvent::Failed(ids) => {
                 ids.iter().for_each(|id| drop(self.senders.remove(id)));
-                self.feed(Input::Room(ByteCount(0)));
+                self.look_at_store();
                 self.feed(Input::StoreFailed(ids));
             }
             StoreEvent::Settled(appends) => {
@@ -295,14 +300,18 @@ impl Driver {
     }
 
     fn housekeeping(&mut self) {
-        let room = self.store.room();
-        self.room.send_replace(room);
-        self.feed(Input::Room(room));
+        self.look_at_store();
         let round_trips: Vec<_> = self.sessions.iter().map(|(id, session)| (id.clone(), session.rtt())).collect();
         for (neighbor, rtt) in round_trips {
             self.feed(Input::RoundTrip { neighbor, rtt });
         }
         self.notice_news();
+    }
+
+    fn look_at_store(&mut self) {
+        let health = self.store.health();
+        self.health.send_replace(health);
+        self.feed(Input::Room(health.room));
     }
 
     /// Notes when the newest receipt and the newest word of each node came, for people who look.
@@ -379,7 +388,7 @@ impl Driver {
         self.queued_bytes += batch.iter().map(payload_bytes).sum::<u64>();
         if let Err(poisoned) = self.store.spool.append(batch) {
             error!(%poisoned, "nothing can be stored; somebody must see to the disk of this node");
-            self.feed(Input::Room(ByteCount(0)));
+            self.look_at_store();
             self.feed(Input::StoreFailed(records));
         }
     }

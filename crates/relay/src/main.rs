@@ -2,14 +2,17 @@
 
 mod admin;
 mod config;
+mod door;
 mod driver;
 mod intake;
 mod ledger;
 mod listing;
+mod problem;
 mod relay;
 mod store;
 mod submit;
 mod tail;
+mod upload;
 mod views;
 
 use std::io::IsTerminal;
