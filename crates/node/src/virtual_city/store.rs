@@ -34,7 +34,7 @@ pub(crate) struct OnDisk {
 
 impl OnDisk {
     pub(crate) fn digest(&self) -> HeaderDigest {
-        self.header.header().digest()
+        self.header.digest()
     }
 
     /// Chunk `index` of the payload.
