@@ -26,6 +26,11 @@ const COMMAND_QUEUE: usize = 1024;
 /// Captures that share a signature and an entry into the store's queue.
 const CAPTURES_PER_BATCH: usize = 256;
 
+/// While own captures are on their way to the disk, others are gathered up to this many: they would wait for the next
+/// sync anyway, and each batch costs a signature here and a verification at every node on the way. With this many the
+/// share of each is small.
+const GATHERED_ENOUGH: usize = 64;
+
 /// Events of one kind that are handled before the others get their turn.
 const EVENTS_PER_TURN: usize = 256;
 
@@ -109,6 +114,10 @@ pub(crate) struct Driver {
     health: watch::Sender<Health>,
     waiting: HashMap<CaptureToken, oneshot::Sender<CaptureAnswer>>,
     next_token: u64,
+    /// Captures that wait for company.
+    gathered: Vec<Capture>,
+    /// Own captures on their way to the disk.
+    storing_own: usize,
     /// From whom the records came that are being stored.
     senders: HashMap<RecordId, NodeId>,
     appends: Vec<Append>,
@@ -136,6 +145,8 @@ impl Driver {
             health,
             waiting: HashMap::new(),
             next_token: 0,
+            gathered: Vec::new(),
+            storing_own: 0,
             senders: HashMap::new(),
             appends: Vec::new(),
             queued: VecDeque::new(),
@@ -253,17 +264,19 @@ impl Driver {
                     ledger.feed(records.iter().map(|record| record.get().clone()).collect());
                 }
                 let records = records.into_iter().map(|record| {
-                    let from = self.senders.remove(&record.get().id);
+                    let from = self.end_storing(&record.get().id);
                     stored_record(record, from)
                 });
                 let records = records.collect();
                 self.feed(Input::Stored(records));
+                self.admit_captures();
             }
             StoreEvent::ReceiptKept(key) => self.feed(Input::ReceiptKept(key)),
             StoreEvent::Failed(ids) => {
-                ids.iter().for_each(|id| drop(self.senders.remove(id)));
+                ids.iter().for_each(|id| drop(self.end_storing(id)));
                 self.look_at_store();
                 self.feed(Input::StoreFailed(ids));
+                self.admit_captures();
             }
             StoreEvent::Settled(appends) => {
                 let settled = self.queued.drain(..appends.min(self.queued.len()));
@@ -272,9 +285,17 @@ impl Driver {
         }
     }
 
+    /// The store has spoken on a record. Says from whom it came; nobody if it was captured here.
+    fn end_storing(&mut self, id: &RecordId) -> Option<NodeId> {
+        let from = self.senders.remove(id);
+        if from.is_none() {
+            self.storing_own = self.storing_own.saturating_sub(1);
+        }
+        from
+    }
+
     /// Runs what waits; captures that wait together share a batch.
     fn run_commands(&mut self, first: Command) {
-        let mut captures = Vec::new();
         let mut next = Some(first);
         while let Some(command) = next {
             match command {
@@ -282,7 +303,7 @@ impl Driver {
                     capture.token = CaptureToken(self.next_token);
                     self.next_token += 1;
                     self.waiting.insert(capture.token, answer);
-                    captures.push(*capture);
+                    self.gathered.push(*capture);
                 }
                 Command::Ask(question) => question(&View {
                     node: &self.node,
@@ -292,9 +313,16 @@ impl Driver {
                 }),
                 Command::Compared { id, from, same } => self.feed(Input::Compared { id, from, same }),
             }
-            next = if captures.len() < CAPTURES_PER_BATCH { self.commands.try_recv().ok() } else { None };
+            next = if self.gathered.len() < CAPTURES_PER_BATCH { self.commands.try_recv().ok() } else { None };
         }
-        if !captures.is_empty() {
+        self.admit_captures();
+    }
+
+    /// Hands the gathered captures to the node, if it is time.
+    fn admit_captures(&mut self) {
+        let is_time = self.storing_own == 0 || self.gathered.len() >= GATHERED_ENOUGH;
+        if is_time && !self.gathered.is_empty() {
+            let captures = std::mem::take(&mut self.gathered);
             self.feed(Input::Captures(captures));
         }
     }
@@ -352,8 +380,9 @@ impl Driver {
                     }
                 }
                 Output::Store(record) => {
-                    if let Some(from) = record.received_from.clone() {
-                        self.senders.insert(record.header.header().id.clone(), from);
+                    match record.received_from.clone() {
+                        Some(from) => drop(self.senders.insert(record.header.header().id.clone(), from)),
+                        None => self.storing_own += 1,
                     }
                     self.appends.push(record_append(*record, wall_clock()));
                 }
@@ -388,6 +417,7 @@ impl Driver {
         self.queued_bytes += batch.iter().map(payload_bytes).sum::<u64>();
         if let Err(poisoned) = self.store.spool.append(batch) {
             error!(%poisoned, "nothing can be stored; somebody must see to the disk of this node");
+            records.iter().for_each(|id| drop(self.end_storing(id)));
             self.look_at_store();
             self.feed(Input::StoreFailed(records));
         }

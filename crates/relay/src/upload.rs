@@ -45,6 +45,8 @@ pub(crate) struct Upload<'a> {
     budget: &'a Arc<Semaphore>,
     transfer: TransferId,
     announced: Option<u64>,
+    /// A small body that came at once, and its share of the budget.
+    whole: Option<(Bytes, OwnedSemaphorePermit)>,
     run: Option<Run>,
     hashes: Vec<ChunkHash>,
     queued_bytes: u64,
@@ -71,7 +73,8 @@ impl<'a> Upload<'a> {
         transfer: TransferId,
         announced: Option<u64>,
     ) -> Self {
-        Self { store, commands, budget, transfer, announced, run: None, hashes: Vec::new(), queued_bytes: 0 }
+        let (whole, run, hashes) = (None, None, Vec::new());
+        Self { store, commands, budget, transfer, announced, whole, run, hashes, queued_bytes: 0 }
     }
 
     /// Reads the body to its end.
@@ -92,7 +95,8 @@ impl<'a> Upload<'a> {
         }
         let payload_bytes = u32::try_from(bytes).map_err(|_| Problem::too_large())?;
         if bytes <= CHUNK_BYTES as u64 {
-            let payload = self.run.take().map_or_else(Bytes::new, Bytes::from_owner);
+            let gathered = || self.run.take().map_or_else(Bytes::new, Bytes::from_owner);
+            let payload = self.whole.as_ref().map_or_else(gathered, |(whole, _)| whole.clone());
             let chunks = vec![ChunkHash::of(&payload, 0, 1)];
             return Ok(Received { payload: StorePayload::Inline(payload), payload_bytes, chunks });
         }
@@ -102,12 +106,19 @@ impl<'a> Upload<'a> {
     }
 
     fn received_bytes(&self) -> u64 {
-        self.queued_bytes + self.run.as_ref().map_or(0, |run| run.bytes.len() as u64)
+        let whole = self.whole.as_ref().map_or(0, |(whole, _)| whole.len());
+        let run = self.run.as_ref().map_or(0, |run| run.bytes.len());
+        self.queued_bytes + (whole + run) as u64
     }
 
     async fn take(&mut self, mut data: Bytes) -> Result<(), Problem> {
         if self.received_bytes() + data.len() as u64 > u64::from(PAYLOAD_BYTES_MAX) {
             return Err(Problem::too_large());
+        }
+        if data.len() <= CHUNK_BYTES && self.announced == Some(data.len() as u64) {
+            let permit = budgeted(self.budget, data.len()).await?;
+            self.whole = Some((data, permit));
+            return Ok(());
         }
         while !data.is_empty() {
             // A full run is queued only when more follows, so that a payload of one chunk stays whole. And it is
@@ -165,7 +176,11 @@ impl Drop for Upload<'_> {
 async fn new_run(budget: &Arc<Semaphore>, announced: Option<u64>, queued_bytes: u64) -> Result<Run, Problem> {
     let to_come = announced.map_or(u64::MAX, |announced| announced.saturating_sub(queued_bytes));
     let bytes_max = usize::try_from(to_come).unwrap_or(usize::MAX).clamp(1, RUN_BYTES);
-    let permits = u32::try_from(bytes_max).unwrap_or(u32::MAX);
-    let permit = Arc::clone(budget).acquire_many_owned(permits).await.map_err(|_| Problem::shutting_down())?;
+    let permit = budgeted(budget, bytes_max).await?;
     Ok(Run { bytes: BytesMut::with_capacity(bytes_max), bytes_max, _permit: permit })
+}
+
+async fn budgeted(budget: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
+    let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+    Arc::clone(budget).acquire_many_owned(permits).await.map_err(|_| Problem::shutting_down())
 }
