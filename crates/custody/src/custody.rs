@@ -191,7 +191,7 @@ impl Custody {
     pub fn piece(&mut self, now: Now, from: &NodeId, piece: Piece) {
         let id = piece.head.id.clone();
         let digest = match &piece.head.signed_header {
-            Some(header) => SignedHeader::decode(header).ok().map(|signed| signed.header().digest()),
+            Some(header) => SignedHeader::decode(header).ok().map(|signed| signed.digest()),
             None => self.inbound.arriving_digest(&id, from),
         };
         let known = match digest {
@@ -298,7 +298,7 @@ impl Custody {
 
     /// An own capture, signed, is to be stored.
     pub fn capture(&mut self, header: SignedHeader, idempotency: Option<[u8; 16]>, payload: StorePayload) {
-        self.inbound.store_own(header.header().id.clone(), header.header().digest());
+        self.inbound.store_own(header.header().id.clone(), header.digest());
         let record = StoreRecord { header, received_from: None, idempotency, payload };
         self.outputs.push_back(CustodyOutput::Store(Box::new(record)));
     }

@@ -3,14 +3,17 @@
 mod admin;
 mod alarm;
 mod config;
+mod door;
 mod driver;
 mod intake;
 mod ledger;
 mod listing;
+mod problem;
 mod relay;
 mod store;
 mod submit;
 mod tail;
+mod upload;
 mod views;
 
 use std::io::IsTerminal;
