@@ -10,7 +10,7 @@ use estafet_model::{
 };
 use estafet_wire::{Answer, Frame, NeverReason, Offer, ReceiptVersion, Verdict};
 
-use crate::inbound::{Inbound, Piece, PieceVerdict};
+use crate::inbound::{Inbound, Piece, PieceVerdict, RecoveredTransfer};
 use crate::outbound::{HeldRecord, Outbound, RecordView};
 use crate::output::{CustodyEvent, CustodyOutput, StorePayload, StoreRecord};
 use crate::receipts::Receipts;
@@ -41,6 +41,8 @@ pub struct CustodyConfig {
 pub struct Recovered {
     /// At a relay: the records in the spool, in the order they were stored.
     pub records: Vec<Durable<HeldRecord>>,
+    /// Payloads that were arriving.
+    pub transfers: Vec<RecoveredTransfer>,
     /// The receipts in the spool.
     pub receipts: Vec<SignedReceipt>,
     /// At a hub: everything committed.
@@ -82,7 +84,19 @@ impl Custody {
         if !released.is_empty() {
             custody.outputs.push_back(CustodyOutput::Release(released));
         }
+        recovered.transfers.into_iter().for_each(|transfer| custody.recover_transfer(transfer));
         custody
+    }
+
+    /// A payload that was arriving goes on, unless its record came by another way or is refused by now.
+    fn recover_transfer(&mut self, found: RecoveredTransfer) {
+        let id = &found.header.header().id;
+        let here = self.outbound.view(id).is_some() || self.receipts.is_covered(id);
+        if here || !self.origins.contains_key(&id.origin) {
+            self.outputs.push_back(CustodyOutput::AbortTransfer(found.transfer));
+        } else {
+            self.inbound.recover(found, &mut self.outputs);
+        }
     }
 
     /// A neighbor's adjacency is up. Records go to it once it has said what it knows receipted.
@@ -113,6 +127,9 @@ impl Custody {
     /// How much the store can still take.
     pub fn set_room(&mut self, room: ByteCount) {
         self.room = room;
+        if room == ByteCount(0) {
+            self.inbound.make_room(&mut self.outputs);
+        }
     }
 
     /// A neighbor would hand over records.
@@ -157,10 +174,10 @@ impl Custody {
         };
         match known {
             Known::Answer(verdict) => {
-                self.inbound.cancel(&id, from, &mut self.outputs);
+                self.inbound.forget(&id, from, &mut self.outputs);
                 self.answer(from, vec![Answer { id, verdict }]);
             }
-            Known::AnswerLater => self.inbound.cancel(&id, from, &mut self.outputs),
+            Known::AnswerLater => self.inbound.forget(&id, from, &mut self.outputs),
             Known::New if piece.data.len() as u64 > self.room.0 => {
                 self.inbound.cancel(&id, from, &mut self.outputs);
                 self.answer(from, vec![Answer { id, verdict: Verdict::Wait(NO_ROOM_DELAY) }]);
@@ -177,6 +194,9 @@ impl Custody {
         match self.inbound.piece(from, piece, key, &mut self.outputs) {
             PieceVerdict::Nothing => {}
             PieceVerdict::Whole(record) => self.outputs.push_back(CustodyOutput::Store(record)),
+            PieceVerdict::OutOfOrder => {
+                self.answer(from, vec![Answer { id, verdict: Verdict::Wait(ARRIVING_DELAY) }]);
+            }
             PieceVerdict::Reject(reason) => self.reject(from, id, reason),
         }
     }
@@ -238,10 +258,7 @@ impl Custody {
         while let Some((from, offer)) = self.inbound.next_asking() {
             let id = offer.id.clone();
             let verdict = match self.consider_offer(now, &from, &offer) {
-                Known::New => {
-                    self.inbound.grant(from.clone(), offer);
-                    Verdict::Want
-                }
+                Known::New => Verdict::Want { first_chunk: self.inbound.grant(from.clone(), offer) },
                 Known::Answer(verdict) => verdict,
                 Known::AnswerLater => continue,
             };
@@ -296,7 +313,7 @@ impl Custody {
     pub fn answers(&mut self, now: Now, from: &NodeId, answers: Vec<Answer>) {
         for Answer { id, verdict } in answers {
             match verdict {
-                Verdict::Want => self.outbound.wanted(&id, from, &mut self.outputs),
+                Verdict::Want { first_chunk } => self.outbound.wanted(&id, from, first_chunk, &mut self.outputs),
                 Verdict::Have => self.outbound.accepted(now, &id, from),
                 Verdict::Wait(delay) => self.outbound.asked_to_wait(now, &id, from, delay),
                 Verdict::Never(reason) => {

@@ -1,14 +1,16 @@
 //! Records on their way in: offered, granted, arriving in pieces, being stored.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use estafet_model::{
-    ChunkHash, Epoch, HeaderDigest, NodeId, PublicKey, RecordId, SeqRanges, SignedHeader, VerifiedRoot, chunk_count,
-    payload_hash_of_chunks,
+    CHUNK_BYTES, ChunkHash, Epoch, HeaderDigest, NodeId, PublicKey, RecordId, SeqRanges, SignedHeader, VerifiedRoot,
+    chunk_count, payload_hash_of_chunks,
 };
 use estafet_wire::{NeverReason, Offer, PieceHead};
 
+use crate::bodies::{Bodies, Body};
 use crate::output::{CustodyOutput, StorePayload, StoreRecord, TransferId};
 
 /// Payload that neighbors may be sending at once. What is offered beyond waits for its turn, first come first served.
@@ -34,6 +36,8 @@ pub(crate) enum PieceVerdict {
     Nothing,
     /// The record is whole and goes to the store.
     Whole(Box<StoreRecord>),
+    /// The neighbor left something out: it is to offer the record again.
+    OutOfOrder,
     /// The record is not acceptable.
     Reject(NeverReason),
 }
@@ -51,15 +55,19 @@ struct Storing {
 struct Arriving {
     from: NodeId,
     granted_bytes: u64,
-    body: Option<Body>,
 }
 
-/// The record itself, once its first piece has come.
-#[derive(Debug)]
-struct Body {
-    header: SignedHeader,
-    transfer: TransferId,
-    chunks: Vec<ChunkHash>,
+/// A payload of several chunks that was arriving when this node ended, as the store found it.
+#[derive(Debug, Clone)]
+pub struct RecoveredTransfer {
+    /// Under which id its chunks are stored.
+    pub transfer: TransferId,
+    /// The record's header, verified when it came.
+    pub header: SignedHeader,
+    /// The hashes of all its chunks.
+    pub chunks: Vec<ChunkHash>,
+    /// How many of them, from the first on, are durable.
+    pub arrived: u32,
 }
 
 #[derive(Debug, Default)]
@@ -67,15 +75,21 @@ pub(crate) struct Inbound {
     storing: BTreeMap<RecordId, Storing>,
     arriving: BTreeMap<RecordId, Arriving>,
     asking: VecDeque<(NodeId, Offer)>,
+    bodies: Bodies,
     granted_bytes: u64,
-    next_transfer: u64,
     verified_roots: BTreeMap<NodeId, Option<VerifiedRoot>>,
 }
 
 impl Inbound {
     /// Transfer ids from `first_transfer` on belong to this machine.
     pub(crate) fn new(first_transfer: u64) -> Self {
-        Self { next_transfer: first_transfer, ..Self::default() }
+        Self { bodies: Bodies::new(first_transfer), ..Self::default() }
+    }
+
+    /// Takes back a payload that was arriving before.
+    pub(crate) fn recover(&mut self, found: RecoveredTransfer, outputs: &mut VecDeque<CustodyOutput>) {
+        let RecoveredTransfer { transfer, header, chunks, arrived } = found;
+        self.bodies.recover(Body { header, transfer, chunks, arrived }, outputs);
     }
 
     /// The digest of the record under this id that is being stored, if one is.
@@ -97,8 +111,8 @@ impl Inbound {
 
     /// The digest of the record under this id that is coming from `from`, once its header has come.
     pub(crate) fn arriving_digest(&self, id: &RecordId, from: &NodeId) -> Option<HeaderDigest> {
-        let arriving = self.arriving.get(id).filter(|arriving| arriving.from == *from)?;
-        arriving.body.as_ref().map(|body| body.header.header().digest())
+        self.arriving.get(id).filter(|arriving| arriving.from == *from)?;
+        self.bodies.find(id).map(Body::digest)
     }
 
     /// Queues an offer for its turn; false if too many wait.
@@ -117,12 +131,17 @@ impl Inbound {
         if fits { self.asking.pop_front() } else { None }
     }
 
-    /// The neighbor is told to send the record, which comes from nobody else.
-    pub(crate) fn grant(&mut self, from: NodeId, offer: Offer) {
-        let granted_bytes = u64::from(offer.payload_bytes);
+    /// The neighbor is told to send the record, which comes from nobody else. Returns the first chunk it is to send:
+    /// those before are here.
+    pub(crate) fn grant(&mut self, from: NodeId, offer: Offer) -> u32 {
+        let body = self.bodies.find(&offer.id).filter(|body| body.digest() == offer.digest);
+        let first_chunk = body.map_or(0, |body| body.arrived);
+        self.bodies.set_busy(&offer.id);
+        let granted_bytes = u64::from(offer.payload_bytes).saturating_sub(u64::from(first_chunk) * CHUNK_BYTES as u64);
         self.granted_bytes += granted_bytes;
-        let before = self.arriving.insert(offer.id, Arriving { from, granted_bytes, body: None });
+        let before = self.arriving.insert(offer.id, Arriving { from, granted_bytes });
         assert!(before.is_none(), "a record is granted to one neighbor at a time, or the budget would leak");
+        first_chunk
     }
 
     /// Takes a piece. `key` is the origin's key by the topology.
@@ -140,9 +159,10 @@ impl Inbound {
         };
         match &verdict {
             PieceVerdict::Nothing => {}
-            PieceVerdict::Reject(_) => self.cancel(&id, from, outputs),
+            PieceVerdict::OutOfOrder | PieceVerdict::Reject(_) => self.cancel(&id, from, outputs),
             PieceVerdict::Whole(record) => {
                 self.end_arrival(&id, from);
+                self.bodies.take(&id);
                 // Another neighbor may have been granted it; its next piece will be answered.
                 if let Some(other) = self.arriving_from(&id).cloned() {
                     self.cancel(&id, &other, outputs);
@@ -168,15 +188,19 @@ impl Inbound {
         if header.id != piece.head.id || signed.verify(key, root).is_err() {
             return PieceVerdict::Reject(NeverReason::ForgedHeader);
         }
-        if chunk_count(header.payload_bytes) > 1 {
-            let Some(arriving) = self.arriving.get_mut(&header.id).filter(|arriving| arriving.from == *from) else {
+        if chunk_count(header.payload_bytes) != piece.head.chunks {
+            return PieceVerdict::Reject(NeverReason::WrongPayload);
+        }
+        if piece.head.chunks > 1 {
+            if self.arriving_from(&header.id) != Some(from) {
                 // Large payloads come only when wanted; this one's grant was lost with an earlier session.
                 return PieceVerdict::Nothing;
-            };
-            let transfer = TransferId(self.next_transfer);
-            self.next_transfer += 1;
-            if let Some(old) = arriving.body.replace(Body { header: signed, transfer, chunks: Vec::new() }) {
-                outputs.push_back(CustodyOutput::AbortTransfer(old.transfer));
+            }
+            if payload_hash_of_chunks(&piece.head.chunk_hashes) != header.payload_hash {
+                return PieceVerdict::Reject(NeverReason::WrongPayload);
+            }
+            if self.bodies.find(&header.id).is_none_or(|body| body.digest() != header.digest()) {
+                self.bodies.begin(signed, piece.head.chunk_hashes.clone(), outputs);
             }
             return self.later_piece(from, piece, outputs);
         }
@@ -194,22 +218,26 @@ impl Inbound {
     }
 
     fn later_piece(&mut self, from: &NodeId, piece: Piece, outputs: &mut VecDeque<CustodyOutput>) -> PieceVerdict {
-        let arriving = self.arriving.get_mut(&piece.head.id).filter(|arriving| arriving.from == *from);
-        let Some(body) = arriving.and_then(|arriving| arriving.body.as_mut()) else { return PieceVerdict::Nothing };
-        let header = body.header.header();
-        if piece.head.index as usize != body.chunks.len()
-            || piece.data.len() != chunk_length(header.payload_bytes, piece.head.index)
-        {
-            return PieceVerdict::Reject(NeverReason::WrongPayload);
-        }
-        body.chunks.push(piece.hash);
-        let (transfer, index) = (body.transfer, piece.head.index);
-        outputs.push_back(CustodyOutput::StoreChunk { transfer, index, data: piece.data, hash: piece.hash });
-        if body.chunks.len() < chunk_count(header.payload_bytes) as usize {
+        let PieceHead { id, index, .. } = piece.head;
+        if self.arriving_from(&id) != Some(from) {
             return PieceVerdict::Nothing;
         }
-        if payload_hash_of_chunks(&body.chunks) != header.payload_hash {
+        let Some(body) = self.bodies.find_mut(&id) else { return PieceVerdict::OutOfOrder };
+        match index.cmp(&body.arrived) {
+            // It was on its way when the neighbor was told where to go on.
+            Ordering::Less => return PieceVerdict::Nothing,
+            Ordering::Greater => return PieceVerdict::OutOfOrder,
+            Ordering::Equal => {}
+        }
+        let expected = body.chunks[index as usize];
+        if piece.hash != expected || piece.data.len() != chunk_length(body.header.header().payload_bytes, index) {
             return PieceVerdict::Reject(NeverReason::WrongPayload);
+        }
+        body.arrived += 1;
+        let transfer = body.transfer;
+        outputs.push_back(CustodyOutput::StoreChunk { transfer, index, data: piece.data, hash: piece.hash });
+        if !body.is_whole() {
+            return PieceVerdict::Nothing;
         }
         PieceVerdict::Whole(Box::new(StoreRecord {
             header: body.header.clone(),
@@ -219,20 +247,32 @@ impl Inbound {
         }))
     }
 
-    /// Ends an arrival and gives back what it had been granted.
-    fn end_arrival(&mut self, id: &RecordId, from: &NodeId) -> Option<Body> {
-        if self.arriving.get(id)?.from != *from {
-            return None;
-        }
-        let arriving = self.arriving.remove(id)?;
-        self.granted_bytes -= arriving.granted_bytes;
-        arriving.body
+    /// Ends an arrival and gives back what it had been granted; false if it was none.
+    fn end_arrival(&mut self, id: &RecordId, from: &NodeId) -> bool {
+        let is_from = self.arriving.get(id).is_some_and(|arriving| arriving.from == *from);
+        let ended = if is_from { self.arriving.remove(id) } else { None };
+        self.granted_bytes -= ended.as_ref().map_or(0, |arriving| arriving.granted_bytes);
+        ended.is_some()
     }
 
-    /// Ends an arrival whose pieces are not wanted any more.
+    /// Ends an arrival. What has come stays, for whoever sends next.
     pub(crate) fn cancel(&mut self, id: &RecordId, from: &NodeId, outputs: &mut VecDeque<CustodyOutput>) {
-        let body = self.end_arrival(id, from);
-        outputs.extend(body.map(|body| CustodyOutput::AbortTransfer(body.transfer)));
+        if self.end_arrival(id, from) {
+            self.bodies.set_idle(id, outputs);
+        }
+    }
+
+    /// The record is here or receipted: what has come of it by `from` is not needed.
+    pub(crate) fn forget(&mut self, id: &RecordId, from: &NodeId, outputs: &mut VecDeque<CustodyOutput>) {
+        self.end_arrival(id, from);
+        if !self.arriving.contains_key(id) {
+            self.bodies.forget(id, outputs);
+        }
+    }
+
+    /// There is no room: what has come of payloads that nobody is sending is given up.
+    pub(crate) fn make_room(&mut self, outputs: &mut VecDeque<CustodyOutput>) {
+        self.bodies.shrink(0, 0, outputs);
     }
 
     /// Ends the arrivals that a receipt has made needless: whoever was sending them will not go on.
@@ -247,7 +287,10 @@ impl Inbound {
         let ended = self.arriving.iter().filter(|(id, _)| covered(id));
         let ended: Vec<_> = ended.map(|(id, arriving)| (id.clone(), arriving.from.clone())).collect();
         for (id, from) in ended {
-            self.cancel(&id, &from, outputs);
+            self.end_arrival(&id, &from);
+        }
+        for id in self.bodies.ids(covered) {
+            self.bodies.forget(&id, outputs);
         }
     }
 
@@ -277,6 +320,6 @@ impl Inbound {
 
 /// How long chunk `index` of a payload is.
 fn chunk_length(payload_bytes: u32, index: u32) -> usize {
-    let start = index as usize * estafet_model::CHUNK_BYTES;
-    (payload_bytes as usize).saturating_sub(start).min(estafet_model::CHUNK_BYTES)
+    let start = index as usize * CHUNK_BYTES;
+    (payload_bytes as usize).saturating_sub(start).min(CHUNK_BYTES)
 }

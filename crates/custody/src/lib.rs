@@ -15,6 +15,7 @@
 //!
 //! Read first: [`Custody`] and [`RecordState`].
 
+mod bodies;
 mod custody;
 mod inbound;
 mod outbound;
@@ -24,6 +25,6 @@ mod receipts;
 mod tests;
 
 pub use custody::{Custody, CustodyConfig, Recovered};
-pub use inbound::Piece;
+pub use inbound::{Piece, RecoveredTransfer};
 pub use outbound::{HeldRecord, RecordState, RecordView, WaitReason};
 pub use output::{CustodyEvent, CustodyOutput, StorePayload, StoreRecord, TransferId};

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::time::Duration;
 
-use estafet_model::{Class, Durable, HeaderDigest, NodeId, Now, PayloadHash, RecordId, Seq, SeqRanges, UnixMillis};
+use estafet_model::{
+    Class, Durable, HeaderDigest, NodeId, Now, PayloadHash, RecordId, Seq, SeqRanges, UnixMillis, chunk_count,
+};
 use estafet_wire::{Frame, NeverReason, Offer};
 
 use crate::output::{CustodyEvent, CustodyOutput};
@@ -304,10 +306,15 @@ impl Outbound {
     }
 
     /// The neighbor wants an offered record.
-    pub(crate) fn wanted(&mut self, id: &RecordId, by: &NodeId, outputs: &mut VecDeque<CustodyOutput>) {
+    pub(crate) fn wanted(
+        &mut self,
+        id: &RecordId,
+        by: &NodeId,
+        first_chunk: u32,
+        outputs: &mut VecDeque<CustodyOutput>,
+    ) {
         if self.is_offered_to(id, by) {
-            let class = self.records[id].record.class;
-            outputs.push_back(CustodyOutput::Carry { to: by.clone(), id: id.clone(), class });
+            outputs.push_back(carry(&self.records[id].record, by.clone(), first_chunk));
         }
     }
 
@@ -385,7 +392,7 @@ impl Outbound {
                     digest: record.digest,
                 });
             } else {
-                outputs.push_back(CustodyOutput::Carry { to, id, class: record.class });
+                outputs.push_back(carry(&record, to, 0));
             }
         }
         for (to, offers) in offers {
@@ -441,4 +448,10 @@ impl Outbound {
     pub(crate) fn held_count(&self) -> u64 {
         self.records.len() as u64
     }
+}
+
+fn carry(record: &HeldRecord, to: NodeId, first_chunk: u32) -> CustodyOutput {
+    let chunks = chunk_count(record.payload_bytes);
+    let first_chunk = first_chunk.min(chunks - 1);
+    CustodyOutput::Carry { to, id: record.id.clone(), class: record.class, chunks, first_chunk }
 }

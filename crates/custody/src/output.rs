@@ -4,7 +4,7 @@ use bytes::Bytes;
 use estafet_model::{ChunkHash, Class, HeaderDigest, NodeId, RecordId, SignedHeader, SignedReceipt};
 use estafet_wire::{Frame, NeverReason};
 
-/// Names the chunks of one payload while they arrive. Unique per run of a process.
+/// Names the chunks of one payload while they arrive. Unique for the life of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TransferId(pub u64);
 
@@ -26,9 +26,22 @@ pub enum CustodyOutput {
         id: RecordId,
         /// Its class: which stream it takes.
         class: Class,
+        /// How many chunks its payload has.
+        chunks: u32,
+        /// The neighbor has those before this one.
+        first_chunk: u32,
     },
     /// Append a record to the store, and say `stored` or `store_failed`.
     Store(Box<StoreRecord>),
+    /// Note that a payload begins to arrive, so that its chunks are found again after a restart.
+    BeginTransfer {
+        /// Under which id its chunks will be stored.
+        transfer: TransferId,
+        /// The record's header, verified.
+        header: Box<SignedHeader>,
+        /// The hashes of all its chunks.
+        chunks: Vec<ChunkHash>,
+    },
     /// Append one chunk of a payload that is still arriving.
     StoreChunk {
         /// The payload it belongs to.

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use estafet_custody::{CustodyEvent, Piece, StoreRecord, TransferId};
-use estafet_model::{ByteCount, ChunkHash, Class, Durable, HeaderDigest, NodeId, ReceiptKey, RecordId, SignedReceipt};
+use estafet_model::{
+    ByteCount, ChunkHash, Class, Durable, HeaderDigest, NodeId, ReceiptKey, RecordId, SignedHeader, SignedReceipt,
+};
 use estafet_routing::{DownReason, TimerReason};
 use estafet_wire::Frame;
 
@@ -87,11 +89,24 @@ pub enum Output {
         id: RecordId,
         /// On which stream.
         class: Class,
+        /// How many chunks its payload has.
+        chunks: u32,
+        /// The neighbor has those before this one.
+        first_chunk: u32,
     },
     /// Close the session: the neighbor is silent.
     Disconnect(NodeId),
     /// Append a record to the store; answer with `Stored` or `StoreFailed`.
     Store(Box<StoreRecord>),
+    /// Note that a payload begins to arrive, so that its chunks are found again after a restart.
+    BeginTransfer {
+        /// Under which id its chunks will be stored.
+        transfer: TransferId,
+        /// The record's header.
+        header: Box<SignedHeader>,
+        /// The hashes of all its chunks.
+        chunks: Vec<ChunkHash>,
+    },
     /// Append a chunk of a payload that is arriving.
     StoreChunk {
         /// Of which payload.

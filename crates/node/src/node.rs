@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use estafet_custody::{
     Custody, CustodyConfig, CustodyEvent, CustodyOutput, HeldRecord, RecordView, Recovered as CustodyRecovered,
-    StorePayload,
+    RecoveredTransfer, StorePayload,
 };
 use estafet_model::{
     Durable, Epoch, NodeId, Now, PublicKey, RecordId, Seq, SeqRanges, SignedReceipt, SigningKey, Slip,
@@ -29,7 +29,7 @@ pub struct NodeConfig {
     pub topology: Arc<Topology>,
     /// The incarnation of its spool.
     pub epoch: Epoch,
-    /// Transfer ids from here on are the node's; those below, the driver's own.
+    /// Transfer ids from here on are the node's; those below, the driver's own. No start may use an earlier one's.
     pub first_transfer: u64,
     /// See [`RouterConfig::first_sequence`].
     pub first_lsa_sequence: u64,
@@ -50,6 +50,8 @@ pub struct Recovered {
     /// The records, in the order they were stored. At a hub: the own ones with idempotency keys, as far as they are
     /// still known; what is committed stands in `committed`.
     pub records: Vec<StoredRecord>,
+    /// Payloads that were arriving.
+    pub transfers: Vec<RecoveredTransfer>,
     /// The receipts that were kept.
     pub receipts: Vec<SignedReceipt>,
     /// At a hub: everything committed.
@@ -114,7 +116,12 @@ impl Node {
             hubs,
             first_transfer: config.first_transfer,
         };
-        let stored = CustodyRecovered { records, receipts: recovered.receipts, committed: recovered.committed };
+        let stored = CustodyRecovered {
+            records,
+            transfers: recovered.transfers,
+            receipts: recovered.receipts,
+            committed: recovered.committed,
+        };
         let mut node = Self {
             router: Router::new(config.me.clone(), router_config(&config, keys)),
             custody: Custody::new(custody_config, stored),
@@ -298,11 +305,14 @@ impl Node {
                 }
                 Output::Event(NodeEvent::Custody(event))
             }
-            CustodyOutput::Carry { to, id, class } => {
+            CustodyOutput::Carry { to, id, class, chunks, first_chunk } => {
                 self.router.busy(now, &to);
-                Output::Carry { to, id, class }
+                Output::Carry { to, id, class, chunks, first_chunk }
             }
             CustodyOutput::Store(record) => Output::Store(record),
+            CustodyOutput::BeginTransfer { transfer, header, chunks } => {
+                Output::BeginTransfer { transfer, header, chunks }
+            }
             CustodyOutput::StoreChunk { transfer, index, data, hash } => {
                 Output::StoreChunk { transfer, index, data, hash }
             }

@@ -14,6 +14,6 @@ mod session;
 mod streams;
 mod transport;
 
-pub use session::{PayloadSource, ReadRecord, Session, SessionGone, SessionId, Unreadable};
+pub use session::{Carry, PayloadSource, ReadRecord, Session, SessionGone, SessionId, Unreadable};
 pub use streams::ReceivedPiece;
 pub use transport::{DownReason, Neighbor, SessionEvent, SessionEvents, Transport, TransportConfig, TransportError};

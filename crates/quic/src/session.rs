@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use estafet_model::{Class, NodeId, RecordId};
+use estafet_model::{ChunkHash, Class, NodeId, RecordId};
 use estafet_wire::{BadFrame, Frame};
 use quinn::{ApplicationClose, Connection, ConnectionError};
 use tokio::sync::mpsc;
@@ -45,10 +45,21 @@ pub struct Unreadable(pub String);
 pub struct ReadRecord {
     /// Its signed header, in canonical form.
     pub signed_header: Bytes,
+    /// The hashes of its payload's chunks, at least one.
+    pub chunk_hashes: Vec<ChunkHash>,
+    /// The first chunk.
+    pub first_chunk: Bytes,
+}
+
+/// A record that is to be streamed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carry {
+    /// Which record.
+    pub id: RecordId,
     /// How many chunks its payload has.
     pub chunks: u32,
-    /// The first of them.
-    pub first_chunk: Bytes,
+    /// The neighbor has those before this one.
+    pub first_chunk: u32,
 }
 
 /// Where sessions read the payload that they carry. Called on threads that may block.
@@ -65,7 +76,7 @@ pub struct Session {
     id: SessionId,
     connection: Connection,
     control: mpsc::Sender<Bytes>,
-    payload: [mpsc::UnboundedSender<RecordId>; 3],
+    payload: [mpsc::UnboundedSender<Carry>; 3],
 }
 
 impl Session {
@@ -84,8 +95,8 @@ impl Session {
     }
 
     /// Queues a record to be streamed. Custody's window bounds how many wait.
-    pub fn carry(&self, id: RecordId, class: Class) -> Result<(), SessionGone> {
-        self.payload[class as usize].send(id).map_err(|_| SessionGone)
+    pub fn carry(&self, carry: Carry, class: Class) -> Result<(), SessionGone> {
+        self.payload[class as usize].send(carry).map_err(|_| SessionGone)
     }
 
     /// The round-trip time, smoothed (RFC 9002, section 5.3).

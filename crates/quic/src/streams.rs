@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use estafet_model::{ChunkHash, Class, NodeId, RecordId, SignedHeader, chunk_count};
+use estafet_model::{ChunkHash, Class, NodeId, RecordId};
 use estafet_wire::{CONTROL_FRAME_BYTES_MAX, Frame, PieceHead, PieceLengths};
 use quinn::{Connection, ReadExactError, RecvStream, SendStream};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use crate::session::{PayloadSource, ReadRecord, SessionId, Unreadable};
+use crate::session::{Carry, PayloadSource, ReadRecord, SessionId, Unreadable};
 use crate::transport::{SessionEvent, Shared, close_code};
 
 /// Priorities within a connection: what is higher is sent first. Normal and bulk share what urgent leaves.
@@ -19,6 +19,7 @@ const URGENT_PRIORITY: i32 = 1;
 /// How much payload is read from the store ahead of the network: enough to fill a write, little enough to forget.
 const READ_AHEAD_BYTES: usize = 512 << 10;
 const READ_AHEAD_RECORDS: usize = 128;
+const READ_AHEAD_CHUNKS: u32 = 16;
 
 /// A piece of payload from a neighbor, hashed.
 #[derive(Debug)]
@@ -114,8 +115,6 @@ async fn read_pieces(
     session: SessionId,
     mut stream: RecvStream,
 ) -> Result<(), String> {
-    // The record whose chunks are coming, and how many it has: a chunk's hash depends on its place.
-    let mut current: Option<(RecordId, u32)> = None;
     loop {
         let mut lengths = [0; PieceLengths::BYTES];
         match stream.read_exact(&mut lengths).await {
@@ -129,13 +128,7 @@ async fn read_pieces(
         let mut head = Bytes::from(body);
         let data = head.split_off(lengths.head);
         let head = PieceHead::decode(head).map_err(|error| error.to_string())?;
-        if let Some(header) = &head.signed_header {
-            let header = SignedHeader::decode(header).map_err(|error| error.to_string())?;
-            current = Some((head.id.clone(), chunk_count(header.header().payload_bytes)));
-        }
-        let count = current.as_ref().filter(|(id, _)| *id == head.id).map(|(_, count)| *count);
-        let count = count.ok_or("the neighbor sent a piece of a record that it did not begin")?;
-        let hash = ChunkHash::of(&data, head.index, count);
+        let hash = ChunkHash::of(&data, head.index, head.chunks);
         let piece = ReceivedPiece { neighbor: neighbor.clone(), session, head, data, hash };
         if shared.pieces.send(piece).await.is_err() {
             return Ok(());
@@ -149,7 +142,7 @@ pub(crate) fn spawn_payload_writer(
     neighbor: &NodeId,
     connection: &Connection,
     class: Class,
-) -> mpsc::UnboundedSender<RecordId> {
+) -> mpsc::UnboundedSender<Carry> {
     let (sender, receiver) = mpsc::unbounded_channel();
     let writer = PayloadWriter {
         source: Arc::clone(&shared.source),
@@ -171,7 +164,7 @@ struct PayloadWriter {
     source: Arc<dyn PayloadSource>,
     control: mpsc::Sender<SessionEvent>,
     neighbor: NodeId,
-    records: mpsc::UnboundedReceiver<RecordId>,
+    records: mpsc::UnboundedReceiver<Carry>,
 }
 
 impl PayloadWriter {
@@ -196,50 +189,66 @@ impl PayloadWriter {
         Ok(())
     }
 
-    async fn write(
-        &self,
-        stream: &mut SendStream,
-        read: Vec<(RecordId, Result<ReadRecord, Unreadable>)>,
-    ) -> Result<(), String> {
+    async fn write(&self, stream: &mut SendStream, read: Vec<(Carry, Beginning)>) -> Result<(), String> {
         let mut frames = Vec::with_capacity(read.len() * 2);
-        for (id, record) in read {
-            let Ok(record) = record else {
-                let event = SessionEvent::Unreadable { neighbor: self.neighbor.clone(), id };
-                self.control.send(event).await.map_err(|error| error.to_string())?;
-                continue;
-            };
-            let head = PieceHead { signed_header: Some(record.signed_header), id: id.clone(), index: 0 };
-            frames.push(head.encode(record.first_chunk.len()));
-            frames.push(record.first_chunk);
-            if record.chunks > 1 {
+        for (carry, beginning) in read {
+            match beginning {
+                Ok(Some(record)) => {
+                    let chunks = carry.chunks;
+                    let chunk_hashes = if chunks > 1 { record.chunk_hashes } else { Vec::new() };
+                    let signed_header = Some(record.signed_header);
+                    let head = PieceHead { signed_header, id: carry.id.clone(), index: 0, chunks, chunk_hashes };
+                    frames.push(head.encode(record.first_chunk.len()));
+                    frames.push(record.first_chunk);
+                }
+                Ok(None) => {}
+                Err(Unreadable(_)) => {
+                    self.unreadable(&carry.id).await?;
+                    continue;
+                }
+            }
+            if carry.chunks > 1 {
                 write_frames(stream, &mut frames).await?;
-                self.write_later_chunks(stream, &id, record.chunks).await?;
+                self.write_later_chunks(stream, &carry).await?;
             }
         }
         write_frames(stream, &mut frames).await
     }
 
-    async fn write_later_chunks(&self, stream: &mut SendStream, id: &RecordId, chunks: u32) -> Result<(), String> {
-        for index in 1..chunks {
-            let (source, wanted) = (Arc::clone(&self.source), id.clone());
-            let chunk = tokio::task::spawn_blocking(move || source.read_chunk(&wanted, index))
-                .await
-                .map_err(|error| error.to_string())?;
-            let Ok(chunk) = chunk else {
-                let event = SessionEvent::Unreadable { neighbor: self.neighbor.clone(), id: id.clone() };
-                return self.control.send(event).await.map_err(|error| error.to_string());
-            };
-            let head = PieceHead { signed_header: None, id: id.clone(), index };
-            write_frames(stream, &mut vec![head.encode(chunk.len()), chunk]).await?;
+    async fn write_later_chunks(&self, stream: &mut SendStream, carry: &Carry) -> Result<(), String> {
+        let mut next = carry.first_chunk.max(1);
+        while next < carry.chunks {
+            let (source, id) = (Arc::clone(&self.source), carry.id.clone());
+            let run = next..carry.chunks.min(next + READ_AHEAD_CHUNKS);
+            next = run.end;
+            let read = move || run.map(|index| (index, source.read_chunk(&id, index))).collect::<Vec<_>>();
+            let read = tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())?;
+            let mut frames = Vec::with_capacity(read.len() * 2);
+            for (index, chunk) in read {
+                let Ok(chunk) = chunk else {
+                    write_frames(stream, &mut frames).await?;
+                    return self.unreadable(&carry.id).await;
+                };
+                let (id, chunks) = (carry.id.clone(), carry.chunks);
+                let head = PieceHead { signed_header: None, id, index, chunks, chunk_hashes: Vec::new() };
+                frames.push(head.encode(chunk.len()));
+                frames.push(chunk);
+            }
+            write_frames(stream, &mut frames).await?;
         }
         Ok(())
+    }
+
+    async fn unreadable(&self, id: &RecordId) -> Result<(), String> {
+        let event = SessionEvent::Unreadable { neighbor: self.neighbor.clone(), id: id.clone() };
+        self.control.send(event).await.map_err(|error| error.to_string())
     }
 }
 
 async fn receive_unless_closed(
     connection: &Connection,
-    records: &mut mpsc::UnboundedReceiver<RecordId>,
-    batch: &mut Vec<RecordId>,
+    records: &mut mpsc::UnboundedReceiver<Carry>,
+    batch: &mut Vec<Carry>,
 ) -> bool {
     tokio::select! {
         count = records.recv_many(batch, READ_AHEAD_RECORDS) => count > 0,
@@ -261,19 +270,19 @@ async fn write_frames(stream: &mut SendStream, frames: &mut Vec<Bytes>) -> Resul
     Ok(())
 }
 
-/// Reads records until there is enough for a good write.
-fn read_ahead(
-    source: &dyn PayloadSource,
-    ids: &mut impl Iterator<Item = RecordId>,
-) -> Vec<(RecordId, Result<ReadRecord, Unreadable>)> {
+/// The header and first chunk of a record, or nothing if the neighbor has them.
+type Beginning = Result<Option<ReadRecord>, Unreadable>;
+
+/// Reads beginnings of records until there is enough for a good write.
+fn read_ahead(source: &dyn PayloadSource, carries: &mut impl Iterator<Item = Carry>) -> Vec<(Carry, Beginning)> {
     let mut read = Vec::new();
     let mut bytes = 0;
     while bytes < READ_AHEAD_BYTES
-        && let Some(id) = ids.next()
+        && let Some(carry) = carries.next()
     {
-        let record = source.read(&id);
-        bytes += record.as_ref().map_or(0, |record| record.first_chunk.len());
-        read.push((id, record));
+        let beginning = if carry.first_chunk == 0 { source.read(&carry.id).map(Some) } else { Ok(None) };
+        bytes += beginning.as_ref().map_or(0, |found| found.as_ref().map_or(0, |record| record.first_chunk.len()));
+        read.push((carry, beginning));
     }
     read
 }

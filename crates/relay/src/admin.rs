@@ -163,7 +163,8 @@ fn read_committed(
     let first = |data: Vec<u8>| FetchPiece { record: Some(record.clone()), media_type, kind, data };
     match read.payload {
         ReadPayload::Inline(bytes) => drop(send(Ok(first(bytes.to_vec())))),
-        ReadPayload::Chunks(count) => {
+        ReadPayload::Chunks(hashes) => {
+            let count = u32::try_from(hashes.len()).unwrap_or(0);
             let bytes = store.spool.read_chunk_of(commit.extent, 0)?;
             let mut wanted = send(Ok(first(bytes.to_vec())));
             for index in 1..count {

@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 use estafet_model::{ByteCount, Durable, NodeId, Now, RecordId};
 use estafet_node::custody::{CustodyEvent, Piece};
 use estafet_node::{Capture, CaptureRefused, CaptureToken, Captured, Input, Node, NodeEvent, Output};
-use estafet_quic::{DownReason, ReceivedPiece, Session, SessionEvent, SessionEvents};
-use estafet_spool::{Append, NewRecord, Payload, TransferId};
+use estafet_quic::{Carry, DownReason, ReceivedPiece, Session, SessionEvent, SessionEvents};
+use estafet_spool::{Append, NewRecord, Payload};
+use estafet_store::{begin_append, chunk_append, receipt_append, record_append, stored_record, transfer_id};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, error, info, warn};
 
-use crate::store::{Store, StoreEvent, receipt_append, record_append, stored_record};
+use crate::store::{Store, StoreEvent, wall_clock};
 
 /// Commands that may wait. Intake beyond that waits in its own requests.
 const COMMAND_QUEUE: usize = 1024;
@@ -312,7 +313,7 @@ impl Driver {
         }
         for (origin, count) in counts {
             if self.receipted_counts.insert(origin.clone(), count) != Some(count) {
-                self.last_receipts.insert(origin.clone(), crate::store::wall_clock());
+                self.last_receipts.insert(origin.clone(), wall_clock());
             }
         }
         let now = self.now();
@@ -329,7 +330,12 @@ impl Driver {
         while let Some(output) = self.node.poll_output() {
             match output {
                 Output::Send { to, frame } => self.with_session(&to, |session| session.send(&frame)),
-                Output::Carry { to, id, class } => self.with_session(&to, |session| session.carry(id, class)),
+                Output::Carry { to, id, class, chunks, first_chunk } => {
+                    self.with_session(&to, |session| session.carry(Carry { id, chunks, first_chunk }, class));
+                }
+                Output::BeginTransfer { transfer, header, chunks } => {
+                    self.appends.push(begin_append(transfer, *header, chunks));
+                }
                 Output::Disconnect(neighbor) => {
                     if let Some(session) = self.sessions.remove(&neighbor) {
                         session.give_up();
@@ -340,14 +346,14 @@ impl Driver {
                     if let Some(from) = record.received_from.clone() {
                         self.senders.insert(record.header.header().id.clone(), from);
                     }
-                    self.appends.push(record_append(*record));
+                    self.appends.push(record_append(*record, wall_clock()));
                 }
                 Output::StoreChunk { transfer, index, data, hash } => {
-                    self.appends.push(Append::Chunk { transfer: TransferId(transfer.0), index, data, hash });
+                    self.appends.push(chunk_append(transfer, index, data, hash));
                 }
                 Output::AbortTransfer(transfer) => {
                     self.append();
-                    self.store.spool.abort(TransferId(transfer.0));
+                    self.store.spool.abort(transfer_id(transfer));
                 }
                 Output::KeepReceipt(receipt) => self.appends.push(receipt_append(&receipt)),
                 Output::Release(ids) => {
@@ -416,14 +422,14 @@ fn payload_bytes(append: &Append) -> u64 {
     match append {
         Append::Record(NewRecord { payload: Payload::Inline(bytes), .. }) => bytes.len() as u64,
         Append::Chunk { data, .. } => data.len() as u64,
-        Append::Record(_) | Append::Put { .. } => 0,
+        Append::Begin { .. } | Append::Record(_) | Append::Put { .. } => 0,
     }
 }
 
 fn record_of(append: &Append) -> Option<RecordId> {
     match append {
         Append::Record(record) => Some(record.header.header().id.clone()),
-        Append::Chunk { .. } | Append::Put { .. } => None,
+        Append::Begin { .. } | Append::Chunk { .. } | Append::Put { .. } => None,
     }
 }
 

@@ -21,7 +21,8 @@ use crate::driver::Driver;
 use crate::intake::Intake;
 use crate::store::{Opened, Store, StoreError};
 
-/// Transfer ids of intake are below, those of neighbors' payloads from here on.
+/// Transfer ids of intake are below, those of neighbors' payloads from here on; each start has its own, because what
+/// was arriving goes on after it.
 const FIRST_NEIGHBOR_TRANSFER: u64 = 1 << 62;
 
 /// The relay could not start, or stopped by a fault.
@@ -54,17 +55,17 @@ pub(crate) fn run(config: Config) -> Result<(), RelayError> {
 }
 
 async fn serve(config: Config, opened: Opened) -> Result<(), RelayError> {
-    let Opened { store, events, recovered, epoch, starts } = opened;
+    let Opened { store, events, recovered, identity } = opened;
     let me = config.node.id.clone();
-    info!(node = %me, records = recovered.records.len(), epoch = epoch.get(), starts, "the store is open");
+    info!(node = %me, records = recovered.records.len(), epoch = identity.epoch.get(), starts = identity.starts, "the store is open");
     let node = Node::new(
         NodeConfig {
             me: me.clone(),
             signing_key: config.key.clone(),
             topology: Arc::clone(&config.topology),
-            epoch,
-            first_transfer: FIRST_NEIGHBOR_TRANSFER,
-            first_lsa_sequence: starts << 32,
+            epoch: identity.epoch,
+            first_transfer: FIRST_NEIGHBOR_TRANSFER | (identity.starts << 32),
+            first_lsa_sequence: identity.starts << 32,
         },
         recovered,
     );

@@ -3,29 +3,22 @@
 //! A relay's spool gives room back when receipts have come. A hub's is an archive: the same log, but nothing is ever
 //! given back, and what is durable in it is committed. The ledger (SQLite) is fed from the archive, never ahead of it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use estafet_model::{ByteCount, Durable, Epoch, NodeId, ReceiptKey, RecordId, SignedReceipt, UnixMillis, Writer};
-use estafet_node::custody::{HeldRecord, StorePayload, StoreRecord};
-use estafet_node::{Recovered, StoredRecord};
+use estafet_model::{ByteCount, ChunkHash, Durable, Epoch, NodeId, ReceiptKey, RecordId, UnixMillis};
+use estafet_node::Recovered;
 use estafet_quic::{PayloadSource, ReadRecord, Unreadable};
-use estafet_spool::{
-    Append, Done, Item, NewRecord, OpenError, Outcome, Payload, ReadPayload, Spool, SpoolOptions, TransferId,
-};
+use estafet_spool::{Append, OpenError, Outcome, ReadPayload, Spool, SpoolOptions, TransferId};
+use estafet_store::{Identity, Settled, SettledChunk, receipts, recovered_transfer, stored_record};
 use rand::RngExt;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
 use crate::ledger::{Ledger, LedgerError};
-
-/// Keys of small values in the spool.
-const EPOCH_KEY: &[u8] = b"epoch";
-const STARTS_KEY: &[u8] = b"starts";
-const RECEIPT_KEY: &[u8] = b"receipt/";
 
 /// What is left free of a full store, so that receipts can still be kept and what is arriving can end.
 const RESERVE_MAX: ByteCount = ByteCount::mebibytes(256);
@@ -74,9 +67,7 @@ pub(crate) struct Opened {
     pub(crate) store: Store,
     pub(crate) events: mpsc::UnboundedReceiver<StoreEvent>,
     pub(crate) recovered: Recovered,
-    pub(crate) epoch: Epoch,
-    /// How often this spool was opened, this time included.
-    pub(crate) starts: u64,
+    pub(crate) identity: Identity,
 }
 
 impl Store {
@@ -105,26 +96,21 @@ impl Store {
         if found.torn_bytes > 0 {
             warn!(bytes = found.torn_bytes, "cut an unfinished write off the spool; nothing promised was in it");
         }
-        let (epoch, starts) = identity(&found.puts);
-        let put = |key: &'static [u8], value: Bytes| Append::Put { key: Bytes::from_static(key), value };
-        let first = vec![
-            put(EPOCH_KEY, Bytes::copy_from_slice(&epoch.get().to_be_bytes())),
-            put(STARTS_KEY, Bytes::copy_from_slice(&starts.to_be_bytes())),
-        ];
-        let settled = spool.append(first).is_ok() && matches!(events.blocking_recv(), Some(StoreEvent::Settled(_)));
+        let identity = Identity::at_start(&found.puts, random_epoch);
+        let settled =
+            spool.append(identity.appends()).is_ok() && matches!(events.blocking_recv(), Some(StoreEvent::Settled(_)));
         if !settled || spool.usage().poisoned.is_some() {
             return Err(StoreError::NotWritable);
         }
-        let receipts = found.puts.iter().filter(|(key, _)| key.starts_with(RECEIPT_KEY));
-        let receipts = receipts.filter_map(|(_, value)| SignedReceipt::decode(value).ok()).collect();
-        let mut recovered = Recovered { receipts, ..Recovered::default() };
+        let mut recovered = Recovered { receipts: receipts(&found.puts), ..Recovered::default() };
         if let Some(ledger) = &ledger {
             ledger.catch_up(found.records.iter().map(|record| record.get().clone()).collect());
             (recovered.committed, recovered.committed_twice) = ledger.committed()?;
         }
         recovered.records = found.records.into_iter().map(|record| stored_record(record, None)).collect();
+        recovered.transfers = found.transfers.into_iter().map(recovered_transfer).collect();
         let reserve = ByteCount(bytes_max.0 / 16).min(RESERVE_MAX);
-        Ok(Opened { store: Self { spool, ledger, chunk_waiters, reserve }, events, recovered, epoch, starts })
+        Ok(Opened { store: Self { spool, ledger, chunk_waiters, reserve }, events, recovered, identity })
     }
 
     /// How much may still be taken in.
@@ -133,13 +119,7 @@ impl Store {
     }
 
     /// Stores one chunk and waits until it is durable.
-    pub(crate) async fn store_chunk(
-        &self,
-        transfer: TransferId,
-        index: u32,
-        data: Bytes,
-        hash: estafet_model::ChunkHash,
-    ) -> bool {
+    pub(crate) async fn store_chunk(&self, transfer: TransferId, index: u32, data: Bytes, hash: ChunkHash) -> bool {
         let (sender, durable) = oneshot::channel();
         self.chunk_waiters.lock().unwrap_or_else(PoisonError::into_inner).insert((transfer, index), sender);
         let queued = self.spool.append(vec![Append::Chunk { transfer, index, data, hash }]).is_ok();
@@ -152,31 +132,17 @@ impl Store {
 
 /// Sorts what the writer thread has done to whom it concerns.
 fn report(outcomes: Vec<Outcome>, waiters: &ChunkWaiters, events: &mpsc::UnboundedSender<StoreEvent>) {
-    let mut stored = Vec::new();
-    let mut failed = Vec::new();
-    let mut kept = Vec::new();
     let mut settled = outcomes.len();
-    // Chunks of neighbors have no waiter: their record fails if they did.
-    let mut answer = |transfer, index, durable: bool| {
+    let Settled { stored, failed, chunks, receipts, failures } = Settled::from_outcomes(outcomes);
+    for failure in failures {
+        error!(%failure, "the disk of this node fails; it promises nothing more");
+    }
+    for SettledChunk { transfer, index, durable } in chunks {
+        // Chunks of neighbors have no waiter: their record fails if they did.
         let waiter = waiters.lock().unwrap_or_else(PoisonError::into_inner).remove(&(transfer, index));
         if let Some(waiter) = waiter {
             settled -= 1;
             let _counter_hung_up = waiter.send(durable);
-        }
-    };
-    for outcome in outcomes {
-        match outcome {
-            Ok(Done::Record(record)) => stored.push(record),
-            Ok(Done::Chunk { transfer, index }) => answer(transfer, index, true),
-            Ok(Done::Put { key }) => kept.extend(receipt_key(&key)),
-            Err(failure) => {
-                error!(%failure, "the disk of this node fails; it promises nothing more");
-                match failure.item {
-                    Item::Record(id) => failed.push(id),
-                    Item::Chunk { transfer, index } => answer(transfer, index, false),
-                    Item::Put { .. } => {}
-                }
-            }
         }
     }
     let events_in_order = [
@@ -186,70 +152,15 @@ fn report(outcomes: Vec<Outcome>, waiters: &ChunkWaiters, events: &mpsc::Unbound
     for event in events_in_order.into_iter().flatten() {
         let _driver_is_gone = events.send(event);
     }
-    for key in kept {
+    for key in receipts {
         let _driver_is_gone = events.send(StoreEvent::ReceiptKept(key));
     }
     let _driver_is_gone = events.send(StoreEvent::Settled(settled));
 }
 
-/// The epoch and the count of starts; drawn and begun if the spool is new.
-fn identity(puts: &BTreeMap<Bytes, Bytes>) -> (Epoch, u64) {
-    let number =
-        |key: &[u8]| puts.get(key).map(|value| value.iter().fold(0u64, |sum, byte| (sum << 8) | u64::from(*byte)));
-    let epoch = number(EPOCH_KEY).and_then(|epoch| u16::try_from(epoch).ok()).and_then(Epoch::new);
-    // Drawn at random: a spool that was lost must not give the same numbers again, and offline nobody can be asked.
-    let epoch = epoch.or_else(|| Epoch::new(rand::rng().random_range(1..=Epoch::MAX))).expect("the range is valid");
-    (epoch, number(STARTS_KEY).unwrap_or(0) + 1)
-}
-
-/// The key under which a receipt is kept in the spool.
-fn receipt_put_key(key: &ReceiptKey) -> Bytes {
-    Writer::new().raw(RECEIPT_KEY).text(key.hub.as_str()).text(key.origin.as_str()).u16(key.epoch.get()).finish()
-}
-
-fn receipt_key(put_key: &[u8]) -> Option<Durable<ReceiptKey>> {
-    let mut reader = estafet_model::Reader::new(put_key.strip_prefix(RECEIPT_KEY)?);
-    let hub = reader.parse("hub").ok()?;
-    let origin = reader.parse("origin").ok()?;
-    let epoch = Epoch::new(reader.u16("epoch").ok()?)?;
-    Some(Durable::after_sync(ReceiptKey { hub, origin, epoch }))
-}
-
-/// A receipt as an entry of the spool.
-pub(crate) fn receipt_append(receipt: &SignedReceipt) -> Append {
-    Append::Put { key: receipt_put_key(receipt.key()), value: receipt.encode() }
-}
-
-/// A record as an entry of the spool.
-pub(crate) fn record_append(record: StoreRecord) -> Append {
-    Append::Record(NewRecord {
-        header: record.header,
-        received_from: record.received_from,
-        stored_at: wall_clock(),
-        idempotency: record.idempotency,
-        payload: match record.payload {
-            StorePayload::Inline(bytes) => Payload::Inline(bytes),
-            StorePayload::Transfer(transfer) => Payload::Transfer(TransferId(transfer.0)),
-        },
-    })
-}
-
-/// A record that the spool has synced, as the node knows records.
-pub(crate) fn stored_record(
-    record: Durable<estafet_spool::StoredRecord>,
-    received_from: Option<NodeId>,
-) -> StoredRecord {
-    let idempotency = record.get().idempotency;
-    let record = record.map(|record| HeldRecord {
-        id: record.id,
-        class: record.class,
-        payload_bytes: record.payload_bytes,
-        payload_hash: record.payload_hash,
-        digest: record.digest,
-        received_from,
-        stored_at: record.stored_at,
-    });
-    StoredRecord { record, idempotency }
+/// The epoch of a new spool.
+fn random_epoch() -> Epoch {
+    Epoch::new(rand::rng().random_range(1..=Epoch::MAX)).expect("the range is valid")
 }
 
 /// The wall clock, for people.
@@ -265,11 +176,13 @@ impl PayloadSource for Store {
             Unreadable(error.to_string())
         };
         let record = self.spool.read(id).map_err(unreadable)?;
-        let (chunks, first_chunk) = match record.payload {
-            ReadPayload::Inline(bytes) => (1, bytes),
-            ReadPayload::Chunks(count) => (count, self.spool.read_chunk(id, 0).map_err(unreadable)?),
+        let (chunk_hashes, first_chunk) = match record.payload {
+            ReadPayload::Inline(bytes) => {
+                (vec![ChunkHash::from_bytes(*record.header.header().payload_hash.as_bytes())], bytes)
+            }
+            ReadPayload::Chunks(hashes) => (hashes, self.spool.read_chunk(id, 0).map_err(unreadable)?),
         };
-        Ok(ReadRecord { signed_header: record.header.encode(), chunks, first_chunk })
+        Ok(ReadRecord { signed_header: record.header.encode(), chunk_hashes, first_chunk })
     }
 
     fn read_chunk(&self, id: &RecordId, index: u32) -> Result<Bytes, Unreadable> {

@@ -6,7 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use estafet_model::{ChunkHash, Class, Durable, HeaderDigest, NodeId, PayloadHash, RecordId, SignedHeader, UnixMillis};
 
-/// Names the chunks of one payload while they arrive. Unique per run of the process; it means nothing afterwards.
+/// Names the chunks of one payload while they arrive.
+///
+/// An id that was never [begun](Append::Begin) means nothing after a restart, so it need only be unique per run of the
+/// process. The caller promises that one that was begun is never used again for another payload, begun or not, in all
+/// the life of the spool: after a restart its chunks are found by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TransferId(pub u64);
 
@@ -47,11 +51,20 @@ pub struct NewRecord {
 
 /// One thing to make durable.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "most are records, and they are moved a few times only")]
 pub enum Append {
     /// A whole record. An earlier one with the same id is replaced: whoever appends decides about duplicates first.
     Record(NewRecord),
-    /// One chunk of a payload that is arriving.
+    /// A payload begins to arrive: chunks that are appended from now on under this transfer are found again after a
+    /// restart, until the record is stored or the transfer aborted. See [`RecoveredTransfer`](crate::RecoveredTransfer).
+    Begin {
+        /// How its chunks will be named.
+        transfer: TransferId,
+        /// The header of the record that the payload belongs to.
+        header: SignedHeader,
+        /// The hashes of all its chunks, which give the payload's hash in the header.
+        chunks: Vec<ChunkHash>,
+    },
+    /// One chunk of a payload that is arriving. If the transfer was begun, it is one of those that were named then.
     Chunk {
         /// Which payload.
         transfer: TransferId,
@@ -79,6 +92,7 @@ impl Append {
                 Payload::Inline(payload) => payload.len() + 512,
                 Payload::Transfer(_) => 1024,
             },
+            Append::Begin { chunks, .. } => 512 + 32 * chunks.len(),
             Append::Chunk { data, .. } => data.len(),
             Append::Put { key, value } => key.len() + value.len(),
         }
@@ -87,6 +101,7 @@ impl Append {
     pub(crate) fn item(&self) -> Item {
         match self {
             Append::Record(record) => Item::Record(record.header.header().id.clone()),
+            Append::Begin { transfer, .. } => Item::Begin { transfer: *transfer },
             Append::Chunk { transfer, index, .. } => Item::Chunk { transfer: *transfer, index: *index },
             Append::Put { key, .. } => Item::Put { key: key.clone() },
         }
@@ -125,6 +140,11 @@ pub struct StoredRecord {
 pub enum Done {
     /// A record, with its whole payload.
     Record(Durable<StoredRecord>),
+    /// The beginning of a payload.
+    Begin {
+        /// Of which payload.
+        transfer: TransferId,
+    },
     /// A chunk.
     Chunk {
         /// Of which payload.
@@ -157,6 +177,11 @@ pub struct Failed {
 pub enum Item {
     /// A record.
     Record(RecordId),
+    /// The beginning of a payload.
+    Begin {
+        /// Of which payload.
+        transfer: TransferId,
+    },
     /// A chunk.
     Chunk {
         /// Of which payload.
@@ -175,6 +200,7 @@ impl fmt::Display for Item {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Item::Record(id) => write!(formatter, "record {id}"),
+            Item::Begin { transfer } => write!(formatter, "the beginning of transfer {}", transfer.0),
             Item::Chunk { transfer, index } => write!(formatter, "chunk {index} of transfer {}", transfer.0),
             Item::Put { key } => write!(formatter, "the value of `{}`", key.escape_ascii()),
         }
@@ -203,8 +229,8 @@ pub enum Refusal {
     /// The payload's length is not what the header says.
     #[error("the payload is not as long as its header says")]
     PayloadLength,
-    /// The chunks of the transfer are not those of this payload.
-    #[error("the chunks that arrived are not the payload that the header names")]
+    /// The chunks of the transfer, or the hashes it is begun with, are not those of this payload.
+    #[error("the chunks are not the payload that the header names")]
     PayloadChunks,
     /// A chunk is too long, or its index is beyond the largest payload.
     #[error("a chunk is longer or lies further back than any payload allows")]

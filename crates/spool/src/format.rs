@@ -34,7 +34,7 @@
 //! | at | bytes | |
 //! |---|---|---|
 //! | 0 | 2 | `E7 5F` |
-//! | 2 | 1 | kind: 1 record, 2 chunk, 3 put, 4 seal |
+//! | 2 | 1 | kind: 1 record, 2 chunk, 3 put, 4 seal, 5 begin |
 //! | 3 | 1 | flags: bit 0 is set on the first entry of a commit |
 //! | 4 | 4 | commit, counted from 0 in each segment |
 //! | 8 | 4 | length of the meta, at most 256 KiB |
@@ -62,6 +62,9 @@
 //!   chunks (4) and for each: generation (8), offset (4), length (4), hash (32). Without bit 2 the payload is the record's.
 //! - **chunk**: transfer (8), index (4), hash (32). The payload is the chunk.
 //! - **put**: key (bytes), value (bytes). No payload.
+//! - **begin**: transfer (8), the signed header (bytes), number of chunks (4), the hash of each (32). No payload.
+//!   Chunks with this transfer and the hash that stands here for their index are kept for the header's record until
+//!   it is stored. It is in the log before them, but for those that were moved.
 //! - **seal**: nothing. No payload, and nothing of this generation behind it.
 
 use bytes::Bytes;
@@ -161,10 +164,11 @@ pub(crate) enum Kind {
     Chunk = 2,
     Put = 3,
     Seal = 4,
+    Begin = 5,
 }
 
 impl Kind {
-    const ALL: [Kind; 4] = [Kind::Record, Kind::Chunk, Kind::Put, Kind::Seal];
+    const ALL: [Kind; 5] = [Kind::Record, Kind::Chunk, Kind::Put, Kind::Seal, Kind::Begin];
 }
 
 /// The first bytes of an entry.
@@ -298,11 +302,13 @@ impl RecordMeta {
     }
 }
 
-fn read_chunks(reader: &mut Reader<'_>) -> Result<Vec<ChunkPlace>, Malformed> {
+fn read_count(reader: &mut Reader<'_>) -> Result<u32, Malformed> {
     let count = reader.u32("chunk count")?;
-    if count > chunk_count(PAYLOAD_BYTES_MAX) {
-        return Err(Malformed { what: "chunk count" });
-    }
+    if count > chunk_count(PAYLOAD_BYTES_MAX) { Err(Malformed { what: "chunk count" }) } else { Ok(count) }
+}
+
+fn read_chunks(reader: &mut Reader<'_>) -> Result<Vec<ChunkPlace>, Malformed> {
+    let count = read_count(reader)?;
     let mut read = || {
         let generation = reader.u64("chunk's place")?;
         let (offset, length) = (reader.u32("chunk's place")?, reader.u32("chunk's place")?);
@@ -334,6 +340,37 @@ impl ChunkMeta {
         };
         reader.end("chunk")?;
         Ok(meta)
+    }
+}
+
+/// The meta of a begin entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BeginMeta {
+    pub(crate) transfer: TransferId,
+    pub(crate) header: SignedHeader,
+    pub(crate) chunks: Vec<ChunkHash>,
+}
+
+impl BeginMeta {
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut writer = Writer::new();
+        writer.u64(self.transfer.0).bytes(&self.header.encode());
+        writer.u32(u32::try_from(self.chunks.len()).expect("a payload has few chunks"));
+        for hash in &self.chunks {
+            writer.raw(hash.as_bytes());
+        }
+        writer.finish()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes);
+        let transfer = TransferId(reader.u64("transfer")?);
+        let header = SignedHeader::decode(reader.bytes("signed header")?)?;
+        let count = read_count(&mut reader)?;
+        let mut hash = || Ok(ChunkHash::from_bytes(reader.array("chunk's hash")?));
+        let chunks = (0..count).map(|_| hash()).collect::<Result<_, Malformed>>()?;
+        reader.end("begin")?;
+        Ok(Self { transfer, header, chunks })
     }
 }
 

@@ -6,6 +6,7 @@
 //!   else (indexes, queues, views) is the caller's and derived from [`Recovered`] and the outcomes.
 //! - After the first write or sync that fails it is [`Poisoned`]: it stores nothing more and says so for each item,
 //!   and what is there can still be read.
+//! - A payload that was [begun](Append::Begin) and had arrived in part goes on where it was after a restart.
 //! - It opens after any crash, in time that does not grow with the payloads, and cuts at most what was not promised.
 //!   Damage costs the entries it hits and is reported ([`Recovered::damaged`]).
 //!
@@ -46,6 +47,6 @@ pub use log::Log;
 pub use memory_disk::{Fault, MemoryDisk, Operation, Unsynced};
 pub use options::{SpoolOptions, Usage};
 pub use real_disk::{FolderError, RealDisk};
-pub use recovery::{Damage, OpenError, Recovered};
+pub use recovery::{Damage, OpenError, Recovered, RecoveredTransfer};
 pub use shelf::{ReadError, ReadPayload, ReadRecord};
 pub use spool::Spool;

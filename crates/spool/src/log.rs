@@ -42,7 +42,8 @@ pub struct Log {
 
 #[derive(Debug)]
 enum Staged {
-    Record { stored: StoredRecord, chunks: Box<[Share]> },
+    Record { stored: StoredRecord, chunks: Box<[Share]>, begun: Option<Extent> },
+    Begin { transfer: TransferId },
     Chunk { transfer: TransferId, index: u32 },
     Put { key: Bytes },
     Refused(Failed),
@@ -54,7 +55,7 @@ impl Log {
     /// A disk that can be read but not written (full, or read-only) gives a log that is poisoned from the start.
     pub fn open(disk: Arc<dyn Disk>, options: SpoolOptions) -> Result<(Self, Recovered), OpenError> {
         let shelf = Arc::new(Shelf::new(disk));
-        let Restored { segments, next_generation, failed, syncs, recovered } = recover(&shelf, &options)?;
+        let Restored { segments, transfers, next_generation, failed, syncs, recovered } = recover(&shelf, &options)?;
         let values = Values::new(recovered.puts.clone(), options.nominal_bytes());
         let mut log = Self {
             options,
@@ -65,7 +66,7 @@ impl Log {
             floor: 0,
             staged: Vec::new(),
             values,
-            transfers: Transfers::default(),
+            transfers,
             syncs,
             poisoned: None,
         };
@@ -102,10 +103,10 @@ impl Log {
         self.reclaim();
     }
 
-    /// The chunks of this transfer will not become a record.
+    /// The chunks of this transfer will not become a record. See [`Spool::abort`](crate::Spool::abort).
     pub fn abort(&mut self, transfer: TransferId) {
-        for chunk in self.transfers.remove(transfer) {
-            self.segments.unneed(Share::of(chunk));
+        for entry in self.transfers.remove(transfer) {
+            self.segments.unneed(Share::of(entry));
         }
         self.reclaim();
     }
@@ -216,10 +217,8 @@ impl Log {
     fn enter(&mut self, then: Then, extent: Extent) -> Staged {
         match then {
             Then::Record { meta, transfer } => {
-                if let Some(transfer) = transfer {
-                    // The chunks are needed from now on because the record is.
-                    self.transfers.remove(transfer);
-                }
+                // The chunks are needed from now on because the record is.
+                let begun = transfer.and_then(|transfer| self.transfers.complete(transfer));
                 let stored = stored_record(&meta, extent);
                 let chunks = shares_of(meta.chunks.as_deref().unwrap_or_default());
                 self.segments.need(Share::of(extent));
@@ -227,7 +226,14 @@ impl Log {
                     let generations = chunks.iter().map(|share| share.generation).chain([extent.generation]);
                     generations.for_each(|generation| self.segments.mark_own(generation));
                 }
-                Staged::Record { stored, chunks }
+                Staged::Record { stored, chunks, begun }
+            }
+            Then::Begin { transfer, chunks } => {
+                self.segments.need(Share::of(extent));
+                if let Some(before) = self.transfers.begin(transfer, extent, chunks) {
+                    self.segments.unneed(Share::of(before));
+                }
+                Staged::Begin { transfer }
             }
             Then::Chunk { transfer, index, hash, bytes } => {
                 self.segments.need(Share::of(extent));
@@ -279,7 +285,9 @@ impl Log {
     /// What is staged is durable now.
     fn publish(&mut self, staged: Staged) -> Outcome {
         match staged {
-            Staged::Record { stored, chunks } => {
+            Staged::Record { stored, chunks, begun } => {
+                // Not sooner: without the record, the beginning is what finds the chunks again.
+                begun.into_iter().for_each(|begun| self.segments.unneed(Share::of(begun)));
                 if self.options.reclaim {
                     let (key, before) = self.shelf.index_mut().insert(&stored.id, stored.record, chunks);
                     self.segments.note_record(stored.record.generation, key);
@@ -287,6 +295,7 @@ impl Log {
                 }
                 Ok(Done::Record(Durable::after_sync(stored)))
             }
+            Staged::Begin { transfer } => Ok(Done::Begin { transfer }),
             Staged::Chunk { transfer, index } => Ok(Done::Chunk { transfer, index }),
             Staged::Put { key } => Ok(Done::Put { key }),
             Staged::Refused(failed) => Err(failed),
@@ -392,6 +401,7 @@ impl Staged {
     fn failed(self, poisoned: &Poisoned) -> Failed {
         let item = match self {
             Staged::Record { stored, .. } => Item::Record(stored.id),
+            Staged::Begin { transfer } => Item::Begin { transfer },
             Staged::Chunk { transfer, index } => Item::Chunk { transfer, index },
             Staged::Put { key } => Item::Put { key },
             Staged::Refused(failed) => return failed,

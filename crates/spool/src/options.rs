@@ -27,7 +27,7 @@ pub struct SpoolOptions {
     /// archive keeps no index in memory, so reading by id says that nothing is here.
     pub reclaim: bool,
     /// Segments of lower generations are not scanned when opening, because what they hold is known elsewhere. The
-    /// newest segment is scanned in any case.
+    /// newest segment is scanned in any case. Payloads that were arriving are found only as far as is scanned.
     pub scan_from: Option<u64>,
 }
 

@@ -1,10 +1,10 @@
 //! From what is appended to an entry that lacks only its place.
 
 use bytes::Bytes;
-use estafet_model::{CHUNK_BYTES, ChunkHash, PAYLOAD_BYTES_MAX, chunk_count};
+use estafet_model::{CHUNK_BYTES, ChunkHash, PAYLOAD_BYTES_MAX, SignedHeader, chunk_count, payload_hash_of_chunks};
 
 use crate::append::{Append, NewRecord, Payload, Refusal, TransferId};
-use crate::format::{ChunkMeta, HEAD_BYTES, Kind, META_BYTES_MAX, RecordMeta, encode_put};
+use crate::format::{BeginMeta, ChunkMeta, HEAD_BYTES, Kind, META_BYTES_MAX, RecordMeta, encode_put};
 use crate::transfers::Transfers;
 use crate::values::Values;
 
@@ -20,6 +20,7 @@ pub(crate) struct Prepared {
 #[expect(clippy::large_enum_variant, reason = "it lives on the stack for one call")]
 pub(crate) enum Then {
     Record { meta: RecordMeta, transfer: Option<TransferId> },
+    Begin { transfer: TransferId, chunks: Vec<ChunkHash> },
     Chunk { transfer: TransferId, index: u32, hash: ChunkHash, bytes: u32 },
     Put { key: Bytes, value: Bytes },
 }
@@ -29,7 +30,11 @@ impl Prepared {
     pub(crate) fn new(append: Append, transfers: &Transfers, values: &Values) -> Result<Self, Refusal> {
         let prepared = match append {
             Append::Record(record) => Self::record(record, transfers)?,
-            Append::Chunk { transfer, index, data, hash } => Self::chunk(transfer, index, data, hash)?,
+            Append::Begin { transfer, header, chunks } => Self::begin(transfer, header, chunks)?,
+            Append::Chunk { transfer, index, data, hash } => {
+                transfers.check_chunk(transfer, index, &hash)?;
+                Self::chunk(transfer, index, data, hash)?
+            }
             Append::Put { key, value } => {
                 values.check(&key, &value)?;
                 let meta = encode_put(&key, &value);
@@ -60,6 +65,21 @@ impl Prepared {
         };
         let meta = RecordMeta { header, received_from, stored_at, idempotency, chunks };
         Ok(Self { kind: Kind::Record, meta: meta.encode(), payload, then: Then::Record { meta, transfer } })
+    }
+
+    fn begin(transfer: TransferId, header: SignedHeader, chunks: Vec<ChunkHash>) -> Result<Self, Refusal> {
+        let record = header.header();
+        if record.payload_bytes > PAYLOAD_BYTES_MAX {
+            return Err(Refusal::PayloadLength);
+        }
+        let count_is_right = chunks.len() == chunk_count(record.payload_bytes) as usize;
+        if !count_is_right || payload_hash_of_chunks(&chunks) != record.payload_hash {
+            return Err(Refusal::PayloadChunks);
+        }
+        let meta = BeginMeta { transfer, header, chunks };
+        let entry = meta.encode();
+        let then = Then::Begin { transfer, chunks: meta.chunks };
+        Ok(Self { kind: Kind::Begin, meta: entry, payload: Bytes::new(), then })
     }
 
     fn chunk(transfer: TransferId, index: u32, data: Bytes, hash: ChunkHash) -> Result<Self, Refusal> {

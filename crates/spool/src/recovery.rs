@@ -5,12 +5,13 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use estafet_model::{Durable, RecordId};
+use estafet_model::{ChunkHash, Durable, RecordId, SignedHeader};
 
-use crate::append::{Extent, StoredRecord};
+use crate::append::{Extent, StoredRecord, TransferId};
 use crate::disk::{Disk, DiskFile};
 use crate::format::{
-    ChunkPlace, Kind, RecordMeta, SEGMENT_HEADER_BYTES, SegmentHeader, decode_put, parse_name, segment_name, spare_name,
+    BeginMeta, ChunkMeta, ChunkPlace, Kind, RecordMeta, SEGMENT_HEADER_BYTES, SegmentHeader, decode_put, parse_name,
+    segment_name, spare_name,
 };
 use crate::index::{Share, shares_of};
 use crate::options::SpoolOptions;
@@ -18,6 +19,7 @@ use crate::real_disk::FolderError;
 use crate::segments::{Segments, Spare};
 use crate::shelf::Shelf;
 use crate::tail::{self, Cut};
+use crate::transfers::Transfers;
 use crate::walk::{Check, Found, Piece, Walk};
 
 /// What was in the spool when it was opened.
@@ -25,12 +27,29 @@ use crate::walk::{Check, Found, Piece, Walk};
 pub struct Recovered {
     /// All whole records, in the order of the log. Among them are released ones whose room was not given back yet.
     pub records: Vec<Durable<StoredRecord>>,
+    /// All payloads that had begun to arrive and whose record is not whole in the log, in the order they were begun.
+    /// Among them are aborted ones, and those of released records, whose room was not given back yet.
+    pub transfers: Vec<RecoveredTransfer>,
     /// The newest value under each key.
     pub puts: BTreeMap<Bytes, Bytes>,
     /// What was durable once and cannot be read now. The segments it is in are kept as they are.
     pub damaged: Vec<Damage>,
     /// How much was begun when the power went and never promised. It is cut.
     pub torn_bytes: u64,
+}
+
+/// A payload that was arriving. It goes on as if nothing had happened: more chunks may be appended under it, a record
+/// completes it, and until then, or until it is aborted, what arrived keeps its room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoveredTransfer {
+    /// How its chunks are named.
+    pub transfer: TransferId,
+    /// The header of the record it belongs to.
+    pub header: SignedHeader,
+    /// The hashes of all its chunks.
+    pub chunks: Vec<ChunkHash>,
+    /// Which of them are durable, ascending.
+    pub arrived: Vec<u32>,
 }
 
 /// Something that was durable once cannot be read.
@@ -79,6 +98,7 @@ pub enum OpenError {
 #[derive(Debug)]
 pub(crate) struct Restored {
     pub(crate) segments: Segments,
+    pub(crate) transfers: Transfers,
     pub(crate) next_generation: u64,
     /// Why nothing can be written, if so.
     pub(crate) failed: Option<String>,
@@ -133,6 +153,19 @@ impl Folder {
 
 type Walked = (Arc<dyn DiskFile>, Walk);
 
+struct FoundBegin {
+    meta: BeginMeta,
+    entry: Extent,
+    /// The newest chunk with each index and its right hash, and the length of its bytes.
+    arrived: BTreeMap<u32, (ChunkPlace, u32)>,
+}
+
+struct FoundChunk {
+    meta: ChunkMeta,
+    entry: Extent,
+    bytes: u32,
+}
+
 struct FoundRecord {
     stored: StoredRecord,
     chunks: Option<Vec<ChunkPlace>>,
@@ -145,6 +178,8 @@ struct Replay<'a> {
     records: Vec<FoundRecord>,
     /// The offsets of the chunks in each segment that was scanned, ascending.
     chunks: HashMap<u64, Vec<u32>>,
+    arrived: HashMap<TransferId, Vec<FoundChunk>>,
+    begun: Vec<FoundBegin>,
     puts: BTreeMap<Bytes, Bytes>,
     damaged: Vec<Damage>,
     torn_bytes: u64,
@@ -159,6 +194,8 @@ impl<'a> Replay<'a> {
             segments: Segments::default(),
             records: Vec::new(),
             chunks: HashMap::new(),
+            arrived: HashMap::new(),
+            begun: Vec::new(),
             puts: BTreeMap::new(),
             damaged: Vec::new(),
             torn_bytes: 0,
@@ -258,7 +295,19 @@ impl<'a> Replay<'a> {
                 Ok(meta) => self.records.push(FoundRecord::new(meta, found.extent)),
                 Err(_) => self.damage(generation, offset, length, "a record"),
             },
-            Kind::Chunk => self.chunks.entry(generation).or_default().push(offset),
+            Kind::Chunk => match ChunkMeta::decode(&found.meta) {
+                Ok(meta) => {
+                    self.chunks.entry(generation).or_default().push(offset);
+                    let bytes = found.head.payload_bytes;
+                    let chunk = FoundChunk { meta, entry: found.extent, bytes };
+                    self.arrived.entry(meta.transfer).or_default().push(chunk);
+                }
+                Err(_) => self.damage(generation, offset, length, "a chunk"),
+            },
+            Kind::Begin => match BeginMeta::decode(&found.meta) {
+                Ok(meta) => self.begun.push(FoundBegin { meta, entry: found.extent, arrived: BTreeMap::new() }),
+                Err(_) => self.damage(generation, offset, length, "the beginning of a payload"),
+            },
             Kind::Put => match decode_put(&found.meta) {
                 Ok((key, value)) => {
                     self.puts.insert(key, value);
@@ -287,8 +336,10 @@ impl<'a> Replay<'a> {
     /// Decides which records are whole, and opens the books for them.
     fn finish(mut self, shelf: &Shelf, options: &SpoolOptions, next_generation: u64) -> Restored {
         let records = self.whole_records(options.scan_from.unwrap_or(0));
+        let begun = self.unfinished_transfers(&records);
         let mut recovered = Recovered {
             records: Vec::with_capacity(records.len()),
+            transfers: Vec::with_capacity(begun.len()),
             puts: std::mem::take(&mut self.puts),
             damaged: self.damaged,
             torn_bytes: self.torn_bytes,
@@ -303,8 +354,22 @@ impl<'a> Replay<'a> {
             }
             recovered.records.push(Durable::after_sync(stored));
         }
+        drop(index);
+        let mut transfers = Transfers::default();
+        for begun in begun {
+            self.segments.need(Share::of(begun.entry));
+            begun.arrived.values().for_each(|(place, _)| self.segments.need(Share::of(place.extent)));
+            recovered.transfers.push(begun.enter(&mut transfers));
+        }
         report(&recovered);
-        Restored { segments: self.segments, next_generation, failed: self.failed, syncs: self.syncs, recovered }
+        Restored {
+            segments: self.segments,
+            transfers,
+            next_generation,
+            failed: self.failed,
+            syncs: self.syncs,
+            recovered,
+        }
     }
 
     /// The last whole copy of each record, in the order of the log.
@@ -334,6 +399,27 @@ impl<'a> Replay<'a> {
         whole
     }
 
+    /// The last beginning of each transfer whose record is not among these, with what of it arrived.
+    fn unfinished_transfers(&mut self, whole: &[FoundRecord]) -> Vec<FoundBegin> {
+        let mut over: HashSet<TransferId> = HashSet::new();
+        let whole: HashSet<&RecordId> = whole.iter().map(|record| &record.stored.id).collect();
+        let mut unfinished = Vec::new();
+        for mut begun in std::mem::take(&mut self.begun).into_iter().rev() {
+            if whole.contains(&begun.meta.header.header().id) || !over.insert(begun.meta.transfer) {
+                continue;
+            }
+            for FoundChunk { meta, entry, bytes } in self.arrived.remove(&begun.meta.transfer).unwrap_or_default() {
+                let ChunkMeta { index, hash, .. } = meta;
+                if begun.meta.chunks.get(index as usize) == Some(&hash) {
+                    begun.arrived.insert(index, (ChunkPlace { extent: entry, hash }, bytes));
+                }
+            }
+            unfinished.push(begun);
+        }
+        unfinished.reverse();
+        unfinished
+    }
+
     fn state_of(&self, record: &FoundRecord, scan_from: u64) -> State {
         let chunks = record.chunks.as_deref().unwrap_or_default();
         if chunks.iter().any(|chunk| !self.segments.contains(chunk.extent.generation)) {
@@ -356,6 +442,18 @@ enum State {
     /// A segment with some of its chunks is gone, and a segment goes only when all in it is released.
     GivenBack,
     Damaged(Extent),
+}
+
+impl FoundBegin {
+    /// Goes on as if the process had never ended.
+    fn enter(self, transfers: &mut Transfers) -> RecoveredTransfer {
+        let BeginMeta { transfer, header, chunks } = self.meta;
+        transfers.begin(transfer, self.entry, chunks.clone());
+        for (&index, &(place, bytes)) in &self.arrived {
+            transfers.insert(transfer, index, place, bytes);
+        }
+        RecoveredTransfer { transfer, header, chunks, arrived: self.arrived.into_keys().collect() }
+    }
 }
 
 impl FoundRecord {

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
-use estafet_model::{CHUNK_BYTES, NodeId, PAYLOAD_BYTES_MAX, RecordId, SignedHeader, UnixMillis};
+use estafet_model::{CHUNK_BYTES, ChunkHash, NodeId, PAYLOAD_BYTES_MAX, RecordId, SignedHeader, UnixMillis};
 
 use crate::append::Extent;
 use crate::disk::{Disk, DiskFile};
@@ -35,8 +35,8 @@ pub struct ReadRecord {
 pub enum ReadPayload {
     /// All of it.
     Inline(Bytes),
-    /// It has this many chunks, to be read one by one.
-    Chunks(u32),
+    /// It has chunks with these hashes, to be read one by one.
+    Chunks(Vec<ChunkHash>),
 }
 
 /// Why something cannot be read.
@@ -180,7 +180,7 @@ struct StoredEntry {
 impl StoredEntry {
     fn into_read(self) -> ReadRecord {
         let payload = match &self.meta.chunks {
-            Some(chunks) => ReadPayload::Chunks(u32::try_from(chunks.len()).expect("decoding bounds the count")),
+            Some(chunks) => ReadPayload::Chunks(chunks.iter().map(|chunk| chunk.hash).collect()),
             None => ReadPayload::Inline(self.payload),
         };
         let RecordMeta { header, received_from, stored_at, .. } = self.meta;

@@ -68,6 +68,9 @@ impl Spool {
     }
 
     /// The chunks of this transfer will not become a record; their room is given back.
+    ///
+    /// This is not logged: after a restart, a transfer that was [begun](Append::Begin) and whose bytes are still there
+    /// may be back. The caller aborts it again.
     pub fn abort(&self, transfer: TransferId) {
         self.inner.queue.abort(transfer);
     }

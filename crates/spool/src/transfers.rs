@@ -10,7 +10,20 @@ use crate::format::ChunkPlace;
 /// All payloads that are arriving.
 #[derive(Debug, Default)]
 pub(crate) struct Transfers {
-    transfers: HashMap<TransferId, BTreeMap<u32, Arrived>>,
+    transfers: HashMap<TransferId, Transfer>,
+}
+
+#[derive(Debug, Default)]
+struct Transfer {
+    begun: Option<Begun>,
+    chunks: BTreeMap<u32, Arrived>,
+}
+
+/// The begin entry of a transfer: where it is, and what it promises of the chunks.
+#[derive(Debug)]
+struct Begun {
+    entry: Extent,
+    hashes: Box<[ChunkHash]>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -20,26 +33,44 @@ struct Arrived {
 }
 
 impl Transfers {
+    /// Notes that a transfer was begun. Returns where it was begun before, if it was.
+    pub(crate) fn begin(&mut self, id: TransferId, entry: Extent, hashes: Vec<ChunkHash>) -> Option<Extent> {
+        let begun = Begun { entry, hashes: hashes.into_boxed_slice() };
+        self.transfers.entry(id).or_default().begun.replace(begun).map(|before| before.entry)
+    }
+
     /// Notes a chunk. Returns where the same one was before, if it came twice.
     pub(crate) fn insert(&mut self, id: TransferId, index: u32, place: ChunkPlace, bytes: u32) -> Option<Extent> {
-        let before = self.transfers.entry(id).or_default().insert(index, Arrived { place, bytes });
+        let before = self.transfers.entry(id).or_default().chunks.insert(index, Arrived { place, bytes });
         before.map(|arrived| arrived.place.extent)
     }
 
-    /// The transfer is over. Returns where its chunks are.
+    /// The transfer is over. Returns where its beginning and its chunks are.
     pub(crate) fn remove(&mut self, id: TransferId) -> Vec<Extent> {
-        let chunks = self.transfers.remove(&id).unwrap_or_default();
-        chunks.into_values().map(|arrived| arrived.place.extent).collect()
+        let Transfer { begun, chunks } = self.transfers.remove(&id).unwrap_or_default();
+        let chunks = chunks.into_values().map(|arrived| arrived.place.extent);
+        begun.map(|begun| begun.entry).into_iter().chain(chunks).collect()
+    }
+
+    /// The transfer is a record's now, which needs its chunks. Returns where its beginning is, which nobody needs.
+    pub(crate) fn complete(&mut self, id: TransferId) -> Option<Extent> {
+        self.transfers.remove(&id).and_then(|transfer| transfer.begun).map(|begun| begun.entry)
+    }
+
+    /// Refuses a chunk that is not one of those that the transfer was begun with.
+    pub(crate) fn check_chunk(&self, id: TransferId, index: u32, hash: &ChunkHash) -> Result<(), Refusal> {
+        let Some(begun) = self.transfers.get(&id).and_then(|transfer| transfer.begun.as_ref()) else { return Ok(()) };
+        if begun.hashes.get(index as usize) == Some(hash) { Ok(()) } else { Err(Refusal::PayloadChunks) }
     }
 
     /// The places of the chunks, if they are all there and hash to what the header says.
     pub(crate) fn check(&self, id: TransferId, header: &RecordHeader) -> Result<Vec<ChunkPlace>, Refusal> {
-        let chunks = self.transfers.get(&id).ok_or(Refusal::PayloadChunks)?;
+        let chunks = &self.transfers.get(&id).ok_or(Refusal::PayloadChunks)?.chunks;
+        let without_gaps = chunks.keys().copied().eq(0..chunk_count(header.payload_bytes));
         let bytes: u64 = chunks.values().map(|chunk| u64::from(chunk.bytes)).sum();
         if bytes != u64::from(header.payload_bytes) {
             return Err(Refusal::PayloadLength);
         }
-        let without_gaps = chunks.keys().copied().eq(0..chunk_count(header.payload_bytes));
         let hashes: Vec<ChunkHash> = chunks.values().map(|chunk| chunk.place.hash).collect();
         if !without_gaps || payload_hash_of_chunks(&hashes) != header.payload_hash {
             return Err(Refusal::PayloadChunks);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use estafet_model::{Class, Epoch, HeaderDigest, NodeId, PAYLOAD_BYTES_MAX, ReceiptKey, RecordId, Seq};
+use estafet_model::{Class, Epoch, HeaderDigest, NodeId, PAYLOAD_BYTES_MAX, ReceiptKey, RecordId, Seq, chunk_count};
 use prost::Message;
 
 use crate::proto;
@@ -94,8 +94,11 @@ pub struct Answer {
 /// What the receiver of an offer says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Send it.
-    Want,
+    /// Send it, from this chunk on: those before are here.
+    Want {
+        /// The first chunk to send.
+        first_chunk: u32,
+    },
     /// It is durable here, or receipted.
     Have,
     /// Offer it again later.
@@ -302,7 +305,10 @@ fn answer(raw: &proto::Answer) -> Result<Answer, BadFrame> {
     use proto::answer::Verdict as RawVerdict;
     use proto::never::Reason;
     let verdict = match raw.verdict.as_ref().ok_or(BadFrame::Field("verdict"))? {
-        RawVerdict::Want(_) => Verdict::Want,
+        RawVerdict::Want(want) if want.first_chunk < chunk_count(PAYLOAD_BYTES_MAX) => {
+            Verdict::Want { first_chunk: want.first_chunk }
+        }
+        RawVerdict::Want(_) => return Err(BadFrame::Field("first chunk")),
         RawVerdict::Have(_) => Verdict::Have,
         RawVerdict::Wait(wait) => Verdict::Wait(Duration::from_millis(wait.delay_ms.into())),
         RawVerdict::Never(never) => Verdict::Never(match never.reason() {
@@ -320,7 +326,7 @@ fn raw_answer(answer: &Answer) -> proto::Answer {
     use proto::answer::Verdict as RawVerdict;
     use proto::never::Reason;
     let verdict = match answer.verdict {
-        Verdict::Want => RawVerdict::Want(proto::Want {}),
+        Verdict::Want { first_chunk } => RawVerdict::Want(proto::Want { first_chunk }),
         Verdict::Have => RawVerdict::Have(proto::Have {}),
         Verdict::Wait(delay) => {
             RawVerdict::Wait(proto::Wait { delay_ms: u32::try_from(delay.as_millis()).unwrap_or(u32::MAX) })
@@ -350,7 +356,8 @@ mod tests {
         let node: NodeId = "sail".parse().unwrap();
         let key = ReceiptKey { hub: "induk".parse().unwrap(), origin: node.clone(), epoch: Epoch::new(3).unwrap() };
         let verdicts = [
-            Verdict::Want,
+            Verdict::Want { first_chunk: 0 },
+            Verdict::Want { first_chunk: 511 },
             Verdict::Have,
             Verdict::Wait(Duration::from_millis(250)),
             Verdict::Never(NeverReason::UnknownOrigin),

@@ -7,15 +7,15 @@
 //! bytes   piece
 //! ```
 
-use bytes::{Bytes, BytesMut};
-use estafet_model::{CHUNK_BYTES, RecordId};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use estafet_model::{CHUNK_BYTES, ChunkHash, PAYLOAD_BYTES_MAX, RecordId, chunk_count};
 use prost::Message;
 
 use crate::control::{BadFrame, raw_record_id, record_id};
 use crate::proto;
 
-/// A longer head is refused before it is read: a signed header is under 1 KiB.
-pub const PIECE_META_BYTES_MAX: usize = 4096;
+/// A longer head is refused before it is read: a signed header is under 2 KiB, the hashes of 512 chunks are 16 KiB.
+pub const PIECE_META_BYTES_MAX: usize = 20 << 10;
 
 /// The two lengths in front of a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +51,10 @@ pub struct PieceHead {
     pub id: RecordId,
     /// Which chunk of its payload.
     pub index: u32,
+    /// How many chunks the payload has.
+    pub chunks: u32,
+    /// The hashes of all chunks; with piece 0 of several and only there.
+    pub chunk_hashes: Vec<ChunkHash>,
 }
 
 impl PieceHead {
@@ -61,10 +65,14 @@ impl PieceHead {
     #[must_use]
     pub fn encode(&self, piece_bytes: usize) -> Bytes {
         assert!(piece_bytes <= CHUNK_BYTES, "a piece is at most a chunk");
+        let mut chunk_hashes = BytesMut::with_capacity(self.chunk_hashes.len() * HASH_BYTES);
+        self.chunk_hashes.iter().for_each(|hash| chunk_hashes.put_slice(hash.as_bytes()));
         let head = proto::PayloadPiece {
             signed_header: self.signed_header.clone().unwrap_or_default(),
             id: Some(raw_record_id(&self.id)),
             index: self.index,
+            chunks: self.chunks,
+            chunk_hashes: chunk_hashes.freeze(),
         };
         let length = head.encoded_len();
         let mut buffer = BytesMut::with_capacity(PieceLengths::BYTES + length);
@@ -77,30 +85,74 @@ impl PieceHead {
     /// Reads a head without the lengths.
     pub fn decode(bytes: Bytes) -> Result<Self, BadFrame> {
         let head = proto::PayloadPiece::decode(bytes)?;
+        if head.chunks > chunk_count(PAYLOAD_BYTES_MAX) || head.index >= head.chunks {
+            return Err(BadFrame::Field("chunk number"));
+        }
         let signed_header = Some(head.signed_header).filter(|header| !header.is_empty());
         if signed_header.is_some() != (head.index == 0) {
             return Err(BadFrame::Field("signed header"));
+        }
+        let hashes_due = if head.index == 0 && head.chunks > 1 { head.chunks as usize } else { 0 };
+        if head.chunk_hashes.len() != hashes_due * HASH_BYTES {
+            return Err(BadFrame::Field("chunk hashes"));
         }
         Ok(Self {
             signed_header,
             id: record_id(head.id.as_ref().ok_or(BadFrame::Field("record id"))?)?,
             index: head.index,
+            chunks: head.chunks,
+            chunk_hashes: read_hashes(head.chunk_hashes),
         })
     }
+}
+
+const HASH_BYTES: usize = 32;
+
+fn read_hashes(mut bytes: Bytes) -> Vec<ChunkHash> {
+    let mut hashes = Vec::with_capacity(bytes.len() / HASH_BYTES);
+    while bytes.remaining() >= HASH_BYTES {
+        let mut hash = [0; HASH_BYTES];
+        bytes.copy_to_slice(&mut hash);
+        hashes.push(ChunkHash::from_bytes(hash));
+    }
+    hashes
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn head(index: u32, chunks: u32) -> PieceHead {
+        let hashes = if index == 0 && chunks > 1 { chunks } else { 0 };
+        PieceHead {
+            signed_header: (index == 0).then(|| Bytes::from_static(b"header")),
+            id: "sail.3.7".parse().unwrap(),
+            index,
+            chunks,
+            chunk_hashes: (0..hashes).map(|index| ChunkHash::of(b"chunk", index, chunks)).collect(),
+        }
+    }
+
     #[test]
     fn a_head_survives_the_wire() {
-        for (header, index) in [(Some(Bytes::from_static(b"header")), 0), (None, 3)] {
-            let head = PieceHead { signed_header: header, id: "sail.3.7".parse().unwrap(), index };
+        for head in [head(0, 1), head(0, 512), head(3, 512)] {
             let bytes = head.encode(30_000);
             let lengths = PieceLengths::decode(bytes[..8].try_into().unwrap()).unwrap();
             assert_eq!(lengths, PieceLengths { head: bytes.len() - 8, piece: 30_000 });
             assert_eq!(PieceHead::decode(bytes.slice(8..)), Ok(head));
+        }
+    }
+
+    #[test]
+    fn a_head_that_contradicts_itself_is_refused() {
+        let without_header = PieceHead { signed_header: None, ..head(0, 1) };
+        let late_header = PieceHead { signed_header: Some(Bytes::from_static(b"header")), ..head(3, 4) };
+        let short_of_hashes = PieceHead { chunks: 5, ..head(0, 4) };
+        let late_hashes = PieceHead { chunk_hashes: head(0, 4).chunk_hashes, ..head(1, 4) };
+        let beyond = PieceHead { index: 4, ..head(3, 4) };
+        let too_many = PieceHead { chunks: 513, ..head(3, 4) };
+        for bad in [without_header, late_header, short_of_hashes, late_hashes, beyond, too_many] {
+            assert!(PieceHead::decode(bad.encode(1).slice(8..)).is_err(), "{bad:?}");
         }
     }
 

@@ -84,7 +84,7 @@ fn after_a_restart_records_are_offered_and_not_sent() {
     custody.receipts(at(2), &node(HUB), &[receipt(&[2]).encode()]);
     assert_eq!(handed(&outputs(&mut custody), HUB), (vec![1, 3], vec![]));
     says(&mut custody, at(3), HUB, 1, Verdict::Have);
-    says(&mut custody, at(3), HUB, 3, Verdict::Want);
+    says(&mut custody, at(3), HUB, 3, Verdict::Want { first_chunk: 0 });
     assert_eq!(handed(&outputs(&mut custody), HUB), (vec![], vec![3]));
 }
 
@@ -125,7 +125,7 @@ fn a_record_that_is_refused_stays_here_and_delays_nobody() {
     stored(&mut custody, at(0), 1..=2, Class::Normal, MIB);
     outputs(&mut custody);
     says(&mut custody, at(10), HUB, 1, Verdict::Never(NeverReason::Conflict));
-    says(&mut custody, at(10), HUB, 2, Verdict::Want);
+    says(&mut custody, at(10), HUB, 2, Verdict::Want { first_chunk: 0 });
     let outputs_now = outputs(&mut custody);
     let refused = CustodyEvent::Refused { by: node(HUB), id: record(1), reason: NeverReason::Conflict };
     assert!(outputs_now.contains(&CustodyOutput::Event(refused)));
@@ -144,7 +144,7 @@ fn an_answer_of_a_neighbor_that_was_not_asked_changes_nothing() {
     stored(&mut custody, at(0), [1], Class::Normal, MIB);
     outputs(&mut custody);
     let waits = Verdict::Wait(Duration::ZERO);
-    for verdict in [Verdict::Want, Verdict::Have, waits, Verdict::Never(NeverReason::Conflict)] {
+    for verdict in [Verdict::Want { first_chunk: 0 }, Verdict::Have, waits, Verdict::Never(NeverReason::Conflict)] {
         says(&mut custody, at(1), "rumbai", 1, verdict);
     }
     custody.acceptances(at(1), &node("rumbai"), &[record(1), record(9)]);

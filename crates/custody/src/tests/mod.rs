@@ -2,4 +2,5 @@
 
 mod handing_on;
 mod relay;
+mod resuming;
 mod taking_in;

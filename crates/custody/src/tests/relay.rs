@@ -79,7 +79,8 @@ pub(super) fn piece(header: &SignedHeader) -> Piece {
     assert_eq!(chunk_count(bytes), 1);
     let data = Bytes::from(vec![0; bytes as usize]);
     let hash = ChunkHash::of(&data, 0, 1);
-    let head = PieceHead { signed_header: Some(header.encode()), id: header.header().id.clone(), index: 0 };
+    let id = header.header().id.clone();
+    let head = PieceHead { signed_header: Some(header.encode()), id, index: 0, chunks: 1, chunk_hashes: Vec::new() };
     Piece { head, data, hash }
 }
 

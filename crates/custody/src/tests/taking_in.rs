@@ -29,7 +29,7 @@ fn wanted(custody: &mut Custody, neighbor: &str, first: u32, count: u32) -> usiz
 }
 
 fn wants(custody: &mut Custody, neighbor: &str) -> usize {
-    answered(&outputs(custody), neighbor).values().filter(|verdict| **verdict == Verdict::Want).count()
+    answered(&outputs(custody), neighbor).values().filter(|verdict| matches!(verdict, Verdict::Want { .. })).count()
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn every_offer_is_answered_also_if_the_record_came_while_it_waited() {
     assert!(answered(&outputs(&mut custody), "rumbai").is_empty(), "the budget is used up");
     custody.neighbor_down(at(2), &node("lima-puluh"));
     let after = outputs(&mut custody);
-    assert_eq!(answered(&after, "rumbai"), [(1, Verdict::Want)].into());
+    assert_eq!(answered(&after, "rumbai"), [(1, Verdict::Want { first_chunk: 0 })].into());
     assert!(matches!(answered(&after, "senapelan")[&1], Verdict::Wait(_)), "or it would wait for ever");
 }
 
@@ -98,12 +98,12 @@ fn an_offer_whose_record_was_receipted_while_it_waited_is_not_wanted() {
 fn a_record_that_is_wanted_from_one_neighbor_keeps_the_others_waiting() {
     let mut custody = relay_with_neighbors();
     custody.offers(&node("rumbai"), vec![offer(1, MIB)], at(1));
-    assert_eq!(answered(&outputs(&mut custody), "rumbai"), [(1, Verdict::Want)].into());
+    assert_eq!(answered(&outputs(&mut custody), "rumbai"), [(1, Verdict::Want { first_chunk: 0 })].into());
     custody.offers(&node("senapelan"), vec![offer(1, MIB)], at(1));
     assert!(matches!(answered(&outputs(&mut custody), "senapelan")[&1], Verdict::Wait(_)));
     custody.neighbor_down(at(2), &node("rumbai"));
     custody.offers(&node("senapelan"), vec![offer(1, MIB)], at(3));
-    assert_eq!(answered(&outputs(&mut custody), "senapelan"), [(1, Verdict::Want)].into());
+    assert_eq!(answered(&outputs(&mut custody), "senapelan"), [(1, Verdict::Want { first_chunk: 0 })].into());
 }
 
 #[test]

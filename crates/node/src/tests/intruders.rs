@@ -30,7 +30,8 @@ fn header(record: &RecordId, bytes: &[u8]) -> RecordHeader {
 /// Sukajadi sends the main server `sent` under a header for `meant` that `signer` signed.
 fn sukajadi_sends(city: &mut City, record: &RecordId, signer: &str, meant: &[u8], sent: &bytes::Bytes) {
     let signed = sign_batch(vec![header(record, meant)], &key_of(&id(signer))).remove(0);
-    let head = PieceHead { signed_header: Some(signed.encode()), id: record.clone(), index: 0 };
+    let signed_header = Some(signed.encode());
+    let head = PieceHead { signed_header, id: record.clone(), index: 0, chunks: 1, chunk_hashes: Vec::new() };
     let piece = piece(head, sent.clone());
     city.input(&id("induk"), Input::Piece { from: id("sukajadi"), piece });
     city.run_for(SECOND);

@@ -52,9 +52,10 @@ impl City {
                 self.refusals.extend(refusals(&frame).map(|answer| (id.clone(), to.clone(), answer.clone())));
                 self.send(id, &to, Message::Control(frame.encode()));
             }
-            Output::Carry { to, id: record, class } => {
-                self.carry(id, &to, Carry { id: record, class, next_chunk: 0 });
+            Output::Carry { to, id: record, class, chunks: _, first_chunk } => {
+                self.carry(id, &to, Carry { id: record, class, next_chunk: first_chunk });
             }
+            Output::BeginTransfer { .. } => {}
             Output::Disconnect(neighbor) => self.disconnect(id, &neighbor),
             Output::Store(record) => self.append(id, Entry::Record(record)),
             Output::StoreChunk { transfer, data, .. } => self.append(id, Entry::Chunk { transfer, data }),

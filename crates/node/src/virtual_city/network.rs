@@ -196,7 +196,9 @@ impl City {
             let data = record.chunk(carry.next_chunk);
             let signed_header = (carry.next_chunk == 0).then(|| record.header.encode());
             let count = chunk_count(record.header.header().payload_bytes);
-            let head = PieceHead { signed_header, id: carry.id.clone(), index: carry.next_chunk }.encode(data.len());
+            let chunk_hashes = if carry.next_chunk == 0 && count > 1 { record.chunk_hashes() } else { Vec::new() };
+            let (id, index) = (carry.id.clone(), carry.next_chunk);
+            let head = PieceHead { signed_header, id, index, chunks: count, chunk_hashes }.encode(data.len());
             let free_at = self.now + self.wires[link].sending_time(head.len() + data.len());
             let (class, next_chunk) = (carry.class, carry.next_chunk + 1);
             let rest = (next_chunk < count).then_some(Carry { next_chunk, ..carry });
@@ -253,9 +255,6 @@ fn read_piece(head: &Bytes, data: Bytes) -> Piece {
 
 /// A piece with the hash that belongs to it.
 pub(crate) fn piece(head: PieceHead, data: Bytes) -> Piece {
-    let header = head.signed_header.as_ref().map(|header| estafet_model::SignedHeader::decode(header).unwrap());
-    // A later piece says by its index alone that there are several.
-    let count = header.map_or(head.index + 1, |header| chunk_count(header.header().payload_bytes));
-    let hash = ChunkHash::of(&data, head.index, count);
+    let hash = ChunkHash::of(&data, head.index, head.chunks);
     Piece { head, data, hash }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bytes::{Bytes, BytesMut};
 use estafet_custody::{HeldRecord, StorePayload, StoreRecord, TransferId};
 use estafet_model::{
-    CHUNK_BYTES, Durable, Epoch, HeaderDigest, NodeId, PayloadHash, ReceiptKey, RecordId, SeqRanges, SignedHeader,
-    SignedReceipt, UnixMillis,
+    CHUNK_BYTES, ChunkHash, Durable, Epoch, HeaderDigest, NodeId, PayloadHash, ReceiptKey, RecordId, SeqRanges,
+    SignedHeader, SignedReceipt, UnixMillis, chunk_count,
 };
 
 use super::seeded::Seeded;
@@ -41,6 +41,11 @@ impl OnDisk {
     pub(crate) fn chunk(&self, index: u32) -> Bytes {
         let start = index as usize * CHUNK_BYTES;
         self.payload.slice(start..self.payload.len().min(start + CHUNK_BYTES))
+    }
+
+    pub(crate) fn chunk_hashes(&self) -> Vec<ChunkHash> {
+        let count = chunk_count(self.header.header().payload_bytes);
+        (0..count).map(|index| ChunkHash::of(&self.chunk(index), index, count)).collect()
     }
 
     fn held(&self) -> HeldRecord {
@@ -218,6 +223,7 @@ impl VirtualStore {
             |record: &OnDisk| StoredRecord { record: after_sync(record.held()), idempotency: record.idempotency };
         Recovered {
             records: known.map(stored).collect(),
+            transfers: Vec::new(),
             receipts: self.receipts.values().cloned().collect(),
             committed,
             committed_twice: if self.is_hub { self.stored_twice } else { 0 },

@@ -5,13 +5,13 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use estafet_model::{CHUNK_BYTES, ChunkHash, PAYLOAD_BYTES_MAX, chunk_count};
+use estafet_model::{CHUNK_BYTES, ChunkHash, PAYLOAD_BYTES_MAX, PayloadHash, chunk_count, payload_hash_of_chunks};
 use estafet_spool::{
-    Append, Disk, Done, FailReason, Log, MemoryDisk, Payload, ReadError, ReadPayload, RealDisk, Recovered, Refusal,
-    SpoolOptions, TransferId,
+    Append, Disk, Done, FailReason, Log, MemoryDisk, Payload, ReadError, ReadPayload, RealDisk, Recovered,
+    RecoveredTransfer, Refusal, SpoolOptions, TransferId,
 };
 
-use crate::support::{OWN, TRANSIT, chunked, commit, contents, id, inline, options, payload, put, read_payload};
+use crate::support::{OWN, TRANSIT, begin, chunked, commit, contents, id, inline, options, payload, put, read_payload};
 
 /// A disk, and what has to be kept while it is used.
 struct Fixture {
@@ -76,6 +76,9 @@ on_both_disks! {
     an_empty_payload_is_a_payload
     an_entry_larger_than_a_segment_is_stored
     chunks_without_a_record_are_garbage
+    a_payload_that_was_begun_goes_on_after_a_restart
+    an_aborted_payload_leaves_nothing
+    a_payload_is_begun_as_its_header_says
     a_record_is_read_by_its_place
     the_last_of_two_records_with_one_id_stays
     what_cannot_be_stored_is_refused_and_nothing_else
@@ -225,7 +228,8 @@ fn a_large_payload_goes_in_chunks(disk: &Fixture) {
     commit(&mut log, chunked(TRANSIT, 1, 5, &bytes));
     commit(&mut log, vec![inline(OWN, 1, &bytes)]);
     for _ in 0..2 {
-        assert_eq!(log.read(&id(TRANSIT, 1)).unwrap().payload, ReadPayload::Chunks(4));
+        let ReadPayload::Chunks(hashes) = log.read(&id(TRANSIT, 1)).unwrap().payload else { panic!("not in chunks") };
+        assert_eq!(payload_hash_of_chunks(&hashes), PayloadHash::of(&bytes));
         assert_eq!(read_payload(&log, &id(TRANSIT, 1)).unwrap(), bytes);
         assert_eq!(log.read_chunk(&id(TRANSIT, 1), 4), Err(ReadError::NotHere));
         // An inline payload can be read in chunks too.
@@ -272,6 +276,80 @@ fn chunks_without_a_record_are_garbage(disk: &Fixture) {
     // A transfer means nothing after a restart.
     let outcome = log.commit(vec![record]).remove(0);
     assert_eq!(outcome.unwrap_err().reason, FailReason::Refused(Refusal::PayloadChunks));
+}
+
+fn a_payload_that_was_begun_goes_on_after_a_restart(disk: &Fixture) {
+    let bytes = payload(1, 3 * CHUNK_BYTES + 5);
+    let mut rest = chunked(TRANSIT, 1, 7, &bytes);
+    let (mut log, _) = disk.open_log();
+    assert_eq!(commit(&mut log, vec![begin(TRANSIT, 1, 7, &bytes)]), [Done::Begin { transfer: TransferId(7) }]);
+    // Other payloads keep their own chunks; one chunk comes twice.
+    commit(&mut log, vec![begin(TRANSIT, 2, 8, &payload(2, 100))]);
+    commit(&mut log, vec![rest[2].clone(), rest[0].clone(), rest[2].clone()]);
+    let live = log.usage().live_bytes;
+    for end in [Log::close as fn(Log), drop] {
+        end(log);
+        let (opened, recovered) = disk.open_log();
+        log = opened;
+        let Append::Begin { header, chunks, .. } = begin(TRANSIT, 1, 7, &bytes) else { panic!("it begins") };
+        let expected = RecoveredTransfer { transfer: TransferId(7), header, chunks, arrived: vec![0, 2] };
+        assert_eq!(recovered.transfers[0], expected);
+        assert_eq!((recovered.transfers[1].transfer, &*recovered.transfers[1].arrived), (TransferId(8), [].as_slice()));
+        assert_eq!(recovered.transfers.len(), 2);
+        assert_eq!(log.usage().live_bytes, live);
+    }
+    rest.remove(2);
+    rest.remove(0);
+    commit(&mut log, rest);
+    assert_eq!(read_payload(&log, &id(TRANSIT, 1)).unwrap(), bytes);
+    log.close();
+    let (log, recovered) = disk.open_log();
+    assert_eq!(read_payload(&log, &id(TRANSIT, 1)).unwrap(), bytes);
+    assert_eq!(recovered.transfers.len(), 1, "the record is whole: {:?}", recovered.transfers);
+}
+
+fn an_aborted_payload_leaves_nothing(disk: &Fixture) {
+    let (mut log, _) = disk.open_log();
+    let bytes = payload(1, CHUNK_BYTES + 5);
+    let mut batch = chunked(TRANSIT, 1, 7, &bytes);
+    batch.pop();
+    commit(&mut log, vec![begin(TRANSIT, 1, 7, &bytes)]);
+    commit(&mut log, batch);
+    log.close();
+    let (mut log, recovered) = disk.open_log();
+    assert_eq!(recovered.transfers[0].arrived, [0, 1]);
+    log.abort(TransferId(7));
+    assert_eq!(log.usage().live_bytes.0, 0);
+    log.close();
+    let (_, recovered) = disk.open_log();
+    assert!(recovered.transfers.is_empty(), "its room was given back: {:?}", recovered.transfers);
+}
+
+fn a_payload_is_begun_as_its_header_says(disk: &Fixture) {
+    let (mut log, _) = disk.open_log();
+    let bytes = payload(1, 2 * CHUNK_BYTES);
+    let begun = |change: fn(&mut Vec<ChunkHash>)| match begin(TRANSIT, 1, 7, &bytes) {
+        Append::Begin { transfer, header, mut chunks } => {
+            change(&mut chunks);
+            Append::Begin { transfer, header, chunks }
+        }
+        other => other,
+    };
+    let changes: [fn(&mut Vec<ChunkHash>); 4] =
+        [|chunks| chunks.truncate(1), |chunks| chunks.push(chunks[0]), |chunks| chunks.swap(0, 1), Vec::clear];
+    let refused = |log: &mut Log, append| {
+        let failed = log.commit(vec![append]).remove(0).unwrap_err();
+        assert_eq!(failed.reason, FailReason::Refused(Refusal::PayloadChunks));
+    };
+    for change in changes {
+        refused(&mut log, begun(change));
+    }
+    commit(&mut log, vec![begun(|_| {})]);
+    // From now on only its own chunks are taken.
+    refused(&mut log, chunked(TRANSIT, 1, 7, &payload(2, 2 * CHUNK_BYTES)).remove(0));
+    refused(&mut log, chunked(TRANSIT, 1, 7, &payload(1, 3 * CHUNK_BYTES)).remove(2));
+    commit(&mut log, chunked(TRANSIT, 1, 7, &bytes));
+    assert_eq!(read_payload(&log, &id(TRANSIT, 1)).unwrap(), bytes);
 }
 
 fn a_record_is_read_by_its_place(disk: &Fixture) {

@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use estafet_model::CHUNK_BYTES;
 use estafet_model::RecordId;
-use estafet_spool::{Append, Done, Log, MemoryDisk, Recovered, Unsynced};
+use estafet_spool::{Append, Done, Log, MemoryDisk, Recovered, TransferId, Unsynced};
 
-use crate::support::{OWN, TRANSIT, chunked, commit, contents, id, inline, open, payload, put};
+use crate::support::{OWN, TRANSIT, begin, chunked, commit, contents, header, id, inline, open, payload, put};
 
 /// What was told and done, each with the length of the journal at that moment.
 #[derive(Default)]
@@ -18,6 +19,11 @@ struct History {
     /// The value counts up, so that it is enough to compare.
     puts: Vec<(usize, u32)>,
     last_put: u32,
+    /// Payloads that arrive chunk by chunk, over commits and restarts.
+    arriving: BTreeMap<TransferId, RecordId>,
+    begun: Vec<(usize, TransferId)>,
+    arrived: Vec<(usize, TransferId, u32)>,
+    aborted: Vec<(usize, TransferId)>,
 }
 
 impl History {
@@ -26,9 +32,26 @@ impl History {
             match done {
                 Done::Record(record) => self.promised.push((disk.journal_length(), record.into_inner().id)),
                 Done::Put { .. } => self.puts.push((disk.journal_length(), self.last_put)),
-                Done::Chunk { .. } => {}
+                Done::Begin { transfer } => self.begun.push((disk.journal_length(), transfer)),
+                Done::Chunk { transfer, index } => self.arrived.push((disk.journal_length(), transfer, index)),
             }
         }
+    }
+
+    /// All that has to be appended for a payload of two chunks to arrive as a record.
+    fn arriving(&mut self, seq: u32) -> Vec<Append> {
+        let transfer = 1000 + u64::from(seq);
+        let bytes = payload(seq, CHUNK_BYTES + 90);
+        self.payloads.insert(id(ARRIVING, seq), bytes.clone());
+        self.arriving.insert(TransferId(transfer), id(ARRIVING, seq));
+        let begin = begin(ARRIVING, seq, transfer, &bytes);
+        [begin].into_iter().chain(chunked(ARRIVING, seq, transfer, &bytes)).collect()
+    }
+
+    fn abort(&mut self, disk: &MemoryDisk, log: &mut Log, seq: u32) {
+        let transfer = TransferId(1000 + u64::from(seq));
+        self.aborted.push((disk.journal_length(), transfer));
+        log.abort(transfer);
     }
 
     fn release(&mut self, disk: &MemoryDisk, log: &mut Log, id: RecordId) {
@@ -64,6 +87,7 @@ impl History {
         let value: u32 = std::str::from_utf8(&value).unwrap().parse().unwrap_or(0);
         let promised = self.puts.iter().filter(|(at, _)| *at <= moment).map(|(_, value)| *value).max().unwrap_or(0);
         assert!((promised..=self.last_put).contains(&value), "{context}: {promised} was promised, {value} is there");
+        self.check_transfers(moment, &contents, recovered, context);
         // Own numbers have no gaps: whatever is there, everything before it is there or was released.
         let last = contents.keys().filter(|id| id.origin.as_str() == OWN).map(|id| id.seq.get()).max().unwrap_or(0);
         for seq in 1..last {
@@ -73,13 +97,76 @@ impl History {
     }
 }
 
+impl History {
+    /// Whatever of a begun payload was durable goes on, unless it was aborted.
+    fn check_transfers(
+        &self,
+        moment: usize,
+        contents: &BTreeMap<RecordId, Bytes>,
+        recovered: &Recovered,
+        context: &str,
+    ) {
+        let aborted: BTreeSet<TransferId> =
+            self.aborted.iter().filter(|(at, _)| *at <= moment).map(|(_, transfer)| *transfer).collect();
+        for (_, transfer) in self.begun.iter().filter(|(at, transfer)| *at <= moment && !aborted.contains(transfer)) {
+            let found = recovered.transfers.iter().find(|found| found.transfer == *transfer);
+            let record = &self.arriving[transfer];
+            if contents.contains_key(record) {
+                assert_eq!(found, None, "{context}: {record} is whole");
+                continue;
+            }
+            let Some(found) = found else {
+                let released = self.released.iter().any(|(at, id)| *at <= moment && id == record);
+                assert!(released, "{context}: {transfer:?} was begun");
+                continue;
+            };
+            let promised = self.arrived.iter().filter(|(at, arrived, _)| *at <= moment && arrived == transfer);
+            for (_, _, index) in promised {
+                assert!(found.arrived.contains(index), "{context}: chunk {index} of {transfer:?} was promised");
+            }
+        }
+        for found in &recovered.transfers {
+            let id = found.header.header().id.clone();
+            assert_eq!(self.arriving.get(&found.transfer), Some(&id), "{context}");
+            assert_eq!(found.header, header(ARRIVING, id.seq.get(), &self.payloads[&id]), "{context}");
+            assert!(found.arrived.is_sorted(), "{context}: {:?}", found.arrived);
+        }
+    }
+
+    /// Appends what is missing of each payload that was arriving, and its record.
+    fn finish_transfers(&self, log: &mut Log, recovered: &Recovered) -> BTreeMap<RecordId, Bytes> {
+        let mut finished = BTreeMap::new();
+        for found in &recovered.transfers {
+            let id = found.header.header().id.clone();
+            let bytes = &self.payloads[&id];
+            let mut rest = chunked(ARRIVING, id.seq.get(), found.transfer.0, bytes);
+            rest.retain(|append| !matches!(append, Append::Chunk { index, .. } if found.arrived.contains(index)));
+            commit(log, rest);
+            finished.insert(id, bytes.clone());
+        }
+        finished
+    }
+}
+
+/// The origin whose payloads come chunk by chunk.
+const ARRIVING: &str = "senapelan";
+
 /// A run with small and chunked records, several to a commit and several segments to a commit, values, releases,
-/// recycling, and a restart in the middle.
+/// recycling, a restart in the middle, and payloads that arrive across all of that.
 fn run(disk: &MemoryDisk) -> History {
     let mut history = History::default();
     let (mut log, _) = open(disk);
+    // One arrives across the restart and in time is released, one is aborted, one never ends.
+    let mut arriving: BTreeMap<u32, Append> = [1, 5, 8, 11].into_iter().zip(history.arriving(1)).collect();
+    arriving.extend([2, 4].into_iter().zip(history.arriving(2)));
+    arriving.extend([3, 9].into_iter().zip(history.arriving(3)));
     for round in 0..14u32 {
-        let mut batch = Vec::new();
+        let mut batch: Vec<Append> = arriving.remove(&round).into_iter().collect();
+        match round {
+            6 => history.abort(disk, &mut log, 2),
+            13 => history.release(disk, &mut log, id(ARRIVING, 1)),
+            _ => {}
+        }
         for seq in round * 3 + 1..=round * 3 + 3 {
             batch.extend(history.record(OWN, seq, if seq % 5 == 0 { 2500 } else { 500 + 97 * (seq as usize % 7) }));
         }
@@ -112,6 +199,7 @@ fn restart(disk: &MemoryDisk, log: Log, history: &History) -> Log {
     log.close();
     let (mut log, _) = open(disk);
     log.release(&history.released.iter().map(|(_, id)| id.clone()).collect::<Vec<_>>());
+    history.aborted.iter().for_each(|(_, transfer)| log.abort(*transfer));
     log
 }
 
@@ -157,6 +245,7 @@ fn life_goes_on(history: &History, moment: usize, disk: &MemoryDisk, context: &s
         commit(&mut log, vec![inline("tuah", seq, &payload(seq, length))]);
         expected.insert(id("tuah", seq), payload(seq, length));
     }
+    expected.extend(history.finish_transfers(&mut log, &recovered));
     drop(log);
     let (log, again) = open(&disk.power_cut(Unsynced::Dropped));
     assert!(again.damaged.is_empty(), "{context}, second start: {:?}", again.damaged);
@@ -164,6 +253,7 @@ fn life_goes_on(history: &History, moment: usize, disk: &MemoryDisk, context: &s
     for (id, bytes) in &found {
         assert_eq!(expected.get(id), Some(bytes), "{context}, second start: {id} came back to life");
     }
+    assert!(again.transfers.is_empty(), "{context}, second start: {:?} were finished", again.transfers);
     let lost: Vec<_> = expected.keys().filter(|id| !found.contains_key(id)).collect();
     assert!(lost.is_empty(), "{context}, second start: {lost:?} are lost");
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use estafet_model::RecordId;
+use estafet_model::{CHUNK_BYTES, RecordId};
 use estafet_spool::{Disk, MemoryDisk, OpenError, ReadError};
 
 use crate::crash::newest_segment;
-use crate::support::{OWN, TRANSIT, chunked, commit, id, inline, open, payload, put, read_payload};
+use crate::support::{OWN, TRANSIT, begin, chunked, commit, id, inline, open, payload, put, read_payload};
 
 /// Some sealed segments with everything in them, and what was stored.
 fn sealed_log() -> (MemoryDisk, BTreeMap<RecordId, Bytes>) {
@@ -81,6 +81,30 @@ fn a_damaged_chunk_names_its_record() {
     let (_, recovered) = open(&disk);
     assert!(recovered.damaged.iter().any(|damage| damage.record == Some(id(TRANSIT, 1))), "{:?}", recovered.damaged);
     assert!(recovered.records.iter().all(|record| record.get().id != id(TRANSIT, 1)));
+}
+
+#[test]
+fn a_damaged_chunk_of_an_arriving_payload_is_one_to_fetch_again() {
+    let disk = MemoryDisk::new();
+    let bytes = payload(1, 3 * CHUNK_BYTES);
+    let (mut log, _) = open(&disk);
+    commit(&mut log, vec![begin(TRANSIT, 1, 7, &bytes)]);
+    let mut chunks = chunked(TRANSIT, 1, 7, &bytes);
+    let record = chunks.pop().unwrap();
+    for chunk in &chunks {
+        commit(&mut log, vec![chunk.clone()]);
+    }
+    log.close();
+    // Each chunk fills a segment. The meta of the second is hit.
+    let holds_a_chunk = |file: &estafet_spool::Listed| file.bytes > CHUNK_BYTES as u64;
+    let mut files: Vec<_> = disk.list().unwrap().into_iter().filter(holds_a_chunk).map(|file| file.name).collect();
+    files.sort();
+    disk.flip_bit(&files[1], 32 + 24 + 3, 0);
+    let (mut log, recovered) = open(&disk);
+    assert_eq!(recovered.transfers[0].arrived, [0, 2]);
+    assert_eq!(recovered.damaged.len(), 1, "{:?}", recovered.damaged);
+    commit(&mut log, vec![chunks[1].clone(), record]);
+    assert_eq!(read_payload(&log, &id(TRANSIT, 1)).unwrap(), bytes);
 }
 
 #[test]

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use estafet_model::{ByteCount, RecordId};
-use estafet_spool::{Done, Log, MemoryDisk, ReadError, SpoolOptions, TransferId, Unsynced};
+use estafet_model::{ByteCount, CHUNK_BYTES, RecordId};
+use estafet_spool::{Append, Done, Log, MemoryDisk, ReadError, Recovered, SpoolOptions, TransferId, Unsynced};
 use proptest::prelude::*;
 
-use crate::support::{OWN, TRANSIT, chunked, commit, id, inline, open_with, options, payload, put, read_payload};
+use crate::support::{
+    OWN, TRANSIT, begin, chunked, commit, id, inline, open_with, options, payload, put, read_payload,
+};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -15,6 +17,12 @@ enum Step {
     Store(Vec<(bool, bool, usize)>),
     /// Chunks that never become a record; aborted or left.
     Unfinished(usize, bool),
+    /// A payload of two chunks begins to arrive.
+    Begin,
+    /// The next chunk of one that was begun arrives, or its record.
+    Arrive(usize),
+    /// One that was begun is aborted.
+    Abort(usize),
     Put(u8, u8),
     /// Releases the live record at this place.
     Release(usize),
@@ -30,6 +38,9 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => prop::collection::vec(record, 1..5).prop_map(Step::Store),
         1 => (length.clone(), any::<bool>()).prop_map(|(length, abort)| Step::Unfinished(length, abort)),
+        1 => Just(Step::Begin),
+        3 => any::<usize>().prop_map(Step::Arrive),
+        1 => any::<usize>().prop_map(Step::Abort),
         2 => (0u8..4, any::<u8>()).prop_map(|(key, value)| Step::Put(key, value)),
         8 => any::<usize>().prop_map(Step::Release),
         1 => (any::<usize>(), length).prop_map(|(place, length)| Step::Replace(place, length)),
@@ -37,6 +48,11 @@ fn step() -> impl Strategy<Value = Step> {
         1 => prop_oneof![Just(Unsynced::Kept), Just(Unsynced::Dropped), any::<u64>().prop_map(Unsynced::Torn)]
             .prop_map(Step::Cut),
     ]
+}
+
+/// Numbers of transfers that were begun; the others have lower ones.
+fn begun(seq: u32) -> TransferId {
+    TransferId((1 << 32) + u64::from(seq))
 }
 
 /// The naive model: what must be there, and what may be.
@@ -48,6 +64,8 @@ struct Model {
     released: BTreeMap<RecordId, BTreeSet<Bytes>>,
     puts: BTreeMap<Bytes, Bytes>,
     unfinished: Vec<TransferId>,
+    /// The payloads that are arriving: the number of the record, which is the transfer's too, and what is to come.
+    arriving: Vec<(u32, Vec<Append>)>,
     next: u32,
 }
 
@@ -64,6 +82,7 @@ impl Model {
             released: BTreeMap::new(),
             puts: BTreeMap::new(),
             unfinished: Vec::new(),
+            arriving: Vec::new(),
             next: 1,
         }
     }
@@ -93,6 +112,20 @@ impl Model {
                     self.unfinished.push(TransferId(transfer));
                 }
             }
+            Step::Begin => {
+                let seq = self.next;
+                self.next += 1;
+                let bytes = payload(seq, CHUNK_BYTES + 10);
+                commit(&mut self.log, vec![begin(TRANSIT, seq, begun(seq).0, &bytes)]);
+                self.arriving.push((seq, chunked(TRANSIT, seq, begun(seq).0, &bytes)));
+            }
+            Step::Arrive(place) => self.arrive(*place),
+            Step::Abort(place) => {
+                if !self.arriving.is_empty() {
+                    let (seq, _) = self.arriving.remove(place % self.arriving.len());
+                    self.log.abort(begun(seq));
+                }
+            }
             Step::Put(key, value) => {
                 let (key, value) = (format!("key {key}"), format!("value {value}"));
                 assert_eq!(commit(&mut self.log, vec![put(&key, &value)]), [Done::Put { key: key.clone().into() }]);
@@ -119,6 +152,43 @@ impl Model {
         }
     }
 
+    fn arrive(&mut self, place: usize) {
+        if self.arriving.is_empty() {
+            return;
+        }
+        let place = place % self.arriving.len();
+        let (seq, rest) = &mut self.arriving[place];
+        // Not in order: the last chunk first.
+        let next = rest.remove(rest.len().saturating_sub(2));
+        if rest.is_empty() {
+            self.live.insert(id(TRANSIT, *seq), payload(*seq, CHUNK_BYTES + 10));
+            self.arriving.remove(place);
+        }
+        commit(&mut self.log, vec![next]);
+    }
+
+    /// Everything that was arriving goes on; whatever else is back was aborted, or its record released.
+    fn check_transfers(&mut self, recovered: &Recovered) {
+        for (seq, rest) in &self.arriving {
+            let found = recovered.transfers.iter().find(|found| found.transfer == begun(*seq));
+            let found = found.unwrap_or_else(|| panic!("transfer {seq} is lost"));
+            let to_come = rest.iter().filter_map(|append| match append {
+                Append::Chunk { index, .. } => Some(*index),
+                _ => None,
+            });
+            let to_come: Vec<u32> = to_come.collect();
+            let arrived: Vec<u32> = (0..2).filter(|index| !to_come.contains(index)).collect();
+            assert_eq!(found.arrived, arrived);
+        }
+        for found in &recovered.transfers {
+            let seq = found.header.header().id.seq.get();
+            assert!(!self.live.contains_key(&id(TRANSIT, seq)), "the record of transfer {seq} is whole");
+            if self.arriving.iter().all(|(arriving, _)| *arriving != seq) {
+                self.log.abort(found.transfer);
+            }
+        }
+    }
+
     fn pick(&self, place: usize) -> Option<RecordId> {
         let count = self.live.len();
         (count > 0).then(|| self.live.keys().nth(place % count).unwrap().clone())
@@ -139,6 +209,7 @@ impl Model {
             assert!(ids.contains(id), "{id} is lost");
         }
         self.log.release(&back);
+        self.check_transfers(&recovered);
     }
 
     fn check(&self) {
@@ -160,6 +231,7 @@ impl Model {
     /// With everything released and the segment full, hardly anything is left.
     fn all_room_comes_back(&mut self) {
         self.unfinished.iter().for_each(|transfer| self.log.abort(*transfer));
+        self.arriving.iter().for_each(|(seq, _)| self.log.abort(begun(*seq)));
         let all: Vec<RecordId> = self.live.keys().cloned().collect();
         self.log.release(&all);
         commit(&mut self.log, vec![inline(TRANSIT, 1 << 20, &payload(1, 8000))]);

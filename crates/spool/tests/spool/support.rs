@@ -88,6 +88,13 @@ pub(crate) fn chunked(origin: &str, seq: u32, transfer: u64, bytes: &Bytes) -> V
     (0..count).map(chunk).chain([new_record(origin, seq, bytes, Payload::Transfer(transfer))]).collect()
 }
 
+/// What makes the chunks of a payload outlive a restart.
+pub(crate) fn begin(origin: &str, seq: u32, transfer: u64, bytes: &Bytes) -> Append {
+    let hash = |append| if let Append::Chunk { hash, .. } = append { Some(hash) } else { None };
+    let chunks = chunked(origin, seq, transfer, bytes).into_iter().filter_map(hash).collect();
+    Append::Begin { transfer: TransferId(transfer), header: header(origin, seq, bytes), chunks }
+}
+
 pub(crate) fn put(key: &str, value: &str) -> Append {
     Append::Put { key: Bytes::copy_from_slice(key.as_bytes()), value: Bytes::copy_from_slice(value.as_bytes()) }
 }
@@ -101,7 +108,8 @@ pub(crate) fn commit(log: &mut Log, batch: Vec<Append>) -> Vec<Done> {
 pub(crate) fn read_payload(log: &Log, id: &RecordId) -> Result<Bytes, ReadError> {
     match log.read(id)?.payload {
         ReadPayload::Inline(bytes) => Ok(bytes),
-        ReadPayload::Chunks(count) => {
+        ReadPayload::Chunks(hashes) => {
+            let count = u32::try_from(hashes.len()).unwrap();
             let chunks = (0..count).map(|index| log.read_chunk(id, index)).collect::<Result<Vec<_>, _>>()?;
             Ok(chunks.concat().into())
         }

@@ -1,0 +1,176 @@
+//! A payload of several chunks goes on from what is here, whoever sends it.
+
+use bytes::Bytes;
+use estafet_model::{CHUNK_BYTES, ChunkHash, Class, SignedHeader, chunk_count};
+use estafet_wire::{NeverReason, PieceHead, Verdict};
+
+use super::relay::{answered, at, header, node, offer_of, open, outputs, receipt, record, relay};
+use crate::{Custody, CustodyOutput, Piece, Recovered, RecoveredTransfer, StorePayload, TransferId};
+
+const CHUNKS: u32 = 20;
+const BYTES: u32 = CHUNKS * (CHUNK_BYTES as u32);
+
+fn big() -> SignedHeader {
+    header(1, Class::Normal, BYTES)
+}
+
+fn relay_with_neighbors() -> Custody {
+    let mut custody = relay(Recovered::default());
+    open(&mut custody, at(0), &["rumbai", "senapelan"]);
+    custody.set_next_hops(at(0), Vec::new());
+    custody
+}
+
+fn hashes() -> Vec<ChunkHash> {
+    (0..CHUNKS).map(|index| ChunkHash::of(&[0; CHUNK_BYTES], index, CHUNKS)).collect()
+}
+
+fn chunk(index: u32) -> Piece {
+    let first = index == 0;
+    let head = PieceHead {
+        signed_header: first.then(|| big().encode()),
+        id: record(1),
+        index,
+        chunks: chunk_count(BYTES),
+        chunk_hashes: if first { hashes() } else { Vec::new() },
+    };
+    let data = Bytes::from(vec![0; CHUNK_BYTES]);
+    Piece { hash: ChunkHash::of(&data, index, CHUNKS), head, data }
+}
+
+/// The neighbor offers the record; the first chunk that is wanted of it.
+fn wanted_from(custody: &mut Custody, neighbor: &str) -> u32 {
+    custody.offers(&node(neighbor), vec![offer_of(&big())], at(1));
+    match answered(&outputs(custody), neighbor).get(&1) {
+        Some(Verdict::Want { first_chunk }) => *first_chunk,
+        other => panic!("{neighbor} was answered {other:?}"),
+    }
+}
+
+fn send(custody: &mut Custody, neighbor: &str, chunks: std::ops::Range<u32>) -> Vec<CustodyOutput> {
+    chunks.for_each(|index| custody.piece(at(2), &node(neighbor), chunk(index)));
+    outputs(custody)
+}
+
+/// Which chunks went to the store, in order.
+fn stored_chunks(outputs: &[CustodyOutput]) -> Vec<u32> {
+    let index = |output: &CustodyOutput| match output {
+        CustodyOutput::StoreChunk { index, .. } => Some(*index),
+        _ => None,
+    };
+    outputs.iter().filter_map(index).collect()
+}
+
+fn is_whole(outputs: &[CustodyOutput]) -> bool {
+    outputs.iter().any(|output| matches!(output, CustodyOutput::Store(record) if record.header == big()))
+}
+
+#[test]
+fn a_broken_line_costs_nothing_that_had_arrived() {
+    let mut custody = relay_with_neighbors();
+    assert_eq!(wanted_from(&mut custody, "rumbai"), 0);
+    let first = send(&mut custody, "rumbai", 0..7);
+    assert!(matches!(&first[0], CustodyOutput::BeginTransfer { chunks, .. } if *chunks == hashes()));
+    custody.neighbor_down(at(3), &node("rumbai"));
+    assert_eq!(outputs(&mut custody), [], "what has come stays");
+    open(&mut custody, at(4), &["rumbai"]);
+    custody.set_next_hops(at(4), Vec::new());
+    assert_eq!(wanted_from(&mut custody, "rumbai"), 7);
+    let rest = send(&mut custody, "rumbai", 7..CHUNKS);
+    assert_eq!(stored_chunks(&rest), (7..CHUNKS).collect::<Vec<_>>());
+    assert!(is_whole(&rest));
+}
+
+#[test]
+fn half_by_one_neighbor_and_half_by_another_make_one_record() {
+    let mut custody = relay_with_neighbors();
+    wanted_from(&mut custody, "rumbai");
+    let first = send(&mut custody, "rumbai", 0..10);
+    custody.neighbor_down(at(3), &node("rumbai"));
+    assert_eq!(wanted_from(&mut custody, "senapelan"), 10);
+    let rest = send(&mut custody, "senapelan", 10..CHUNKS);
+    let transfer = |outputs: &[CustodyOutput]| {
+        outputs.iter().find_map(|output| match output {
+            CustodyOutput::StoreChunk { transfer, .. } => Some(*transfer),
+            _ => None,
+        })
+    };
+    assert_eq!(transfer(&first), transfer(&rest));
+    assert!(is_whole(&rest));
+}
+
+#[test]
+fn after_a_restart_it_goes_on_from_what_is_durable() {
+    let found = RecoveredTransfer { transfer: TransferId(5), header: big(), chunks: hashes(), arrived: 12 };
+    let mut custody = relay(Recovered { transfers: vec![found], ..Recovered::default() });
+    open(&mut custody, at(0), &["rumbai"]);
+    assert_eq!(wanted_from(&mut custody, "rumbai"), 12);
+    let rest = send(&mut custody, "rumbai", 12..CHUNKS);
+    let by_transfer = |output: &CustodyOutput| match output {
+        CustodyOutput::Store(record) => record.payload == StorePayload::Transfer(TransferId(5)),
+        _ => false,
+    };
+    assert!(rest.iter().any(by_transfer));
+}
+
+#[test]
+fn what_is_receipted_meanwhile_is_given_up() {
+    let found = || RecoveredTransfer { transfer: TransferId(5), header: big(), chunks: hashes(), arrived: 12 };
+    let receipts = vec![receipt(&[1])];
+    let mut custody = relay(Recovered { transfers: vec![found()], receipts, ..Recovered::default() });
+    assert!(outputs(&mut custody).contains(&CustodyOutput::AbortTransfer(TransferId(5))));
+    let mut custody = relay(Recovered { transfers: vec![found()], ..Recovered::default() });
+    open(&mut custody, at(0), &["rumbai"]);
+    custody.receipts(at(1), &node("rumbai"), &[receipt(&[1]).encode()]);
+    assert!(outputs(&mut custody).contains(&CustodyOutput::AbortTransfer(TransferId(5))));
+}
+
+#[test]
+fn a_bad_chunk_is_refused_and_costs_the_good_ones_nothing() {
+    let mut custody = relay_with_neighbors();
+    wanted_from(&mut custody, "rumbai");
+    send(&mut custody, "rumbai", 0..4);
+    let data = Bytes::from(vec![1; CHUNK_BYTES]);
+    let bad = Piece { hash: ChunkHash::of(&data, 4, CHUNKS), data, ..chunk(4) };
+    custody.piece(at(3), &node("rumbai"), bad);
+    let after = outputs(&mut custody);
+    assert_eq!(answered(&after, "rumbai"), [(1, Verdict::Never(NeverReason::WrongPayload))].into());
+    assert_eq!(stored_chunks(&after), []);
+    assert_eq!(wanted_from(&mut custody, "senapelan"), 4);
+    assert!(is_whole(&send(&mut custody, "senapelan", 4..CHUNKS)));
+}
+
+#[test]
+fn hashes_that_do_not_make_the_payloads_are_refused_at_once() {
+    let mut custody = relay_with_neighbors();
+    wanted_from(&mut custody, "rumbai");
+    let mut first = chunk(0);
+    first.head.chunk_hashes.swap(1, 2);
+    custody.piece(at(2), &node("rumbai"), first);
+    let after = outputs(&mut custody);
+    assert_eq!(answered(&after, "rumbai"), [(1, Verdict::Never(NeverReason::WrongPayload))].into());
+    assert_eq!(stored_chunks(&after), []);
+}
+
+#[test]
+fn chunks_that_come_twice_are_stored_once_and_a_gap_is_asked_for_again() {
+    let mut custody = relay_with_neighbors();
+    wanted_from(&mut custody, "rumbai");
+    send(&mut custody, "rumbai", 0..4);
+    assert_eq!(send(&mut custody, "rumbai", 2..4), []);
+    let after = send(&mut custody, "rumbai", 6..7);
+    assert!(matches!(answered(&after, "rumbai")[&1], Verdict::Wait(_)));
+    assert_eq!(wanted_from(&mut custody, "rumbai"), 4);
+}
+
+#[test]
+fn without_room_what_nobody_sends_is_given_up() {
+    let mut custody = relay_with_neighbors();
+    wanted_from(&mut custody, "rumbai");
+    send(&mut custody, "rumbai", 0..4);
+    custody.set_room(estafet_model::ByteCount(0));
+    assert_eq!(outputs(&mut custody), [], "it is being sent");
+    custody.neighbor_down(at(3), &node("rumbai"));
+    custody.set_room(estafet_model::ByteCount(0));
+    assert!(matches!(outputs(&mut custody)[..], [CustodyOutput::AbortTransfer(_)]));
+}
