@@ -29,6 +29,10 @@ const LOW_CLASS_EVERY: u64 = 8;
 /// How many records at the head of a class are looked at for one that can go somewhere.
 const SCAN_MAX: usize = 32;
 
+/// A neighbor that asks for less time than this will soon take the record, or have it from elsewhere: another way would
+/// carry the payload twice. Whoever asks for more is full, and the record goes another way if there is one.
+const WORTH_WAITING: Duration = Duration::from_millis(500);
+
 /// How long a record rests that a neighbor refuses for good: a person has to act, or another neighbor appears.
 const REFUSED_REST: Duration = Duration::from_secs(60);
 
@@ -117,6 +121,8 @@ struct Held {
     tried: bool,
     /// While it was on its way to one neighbor, another offered it.
     offered_meanwhile: bool,
+    /// The neighbors that asked for time since it last rested: others come first.
+    asked_for_time: Vec<NodeId>,
 }
 
 /// What one neighbor has been handed.
@@ -177,8 +183,11 @@ impl Outbound {
         }
         self.ready[record.class as usize].insert(order, record.id.clone());
         let state = RecordState::Waiting { why: WaitReason::Turn, until: None };
-        self.records
-            .insert(record.id.clone(), Held { record, order, state, since: now, tried, offered_meanwhile: false });
+        let (offered_meanwhile, asked_for_time) = (false, Vec::new());
+        self.records.insert(
+            record.id.clone(),
+            Held { record, order, state, since: now, tried, offered_meanwhile, asked_for_time },
+        );
     }
 
     /// Ends custody of the records of one origin's epoch whose numbers are in `receipted`; returns which.
@@ -301,6 +310,9 @@ impl Outbound {
         if self.records[id].offered_meanwhile {
             self.set_waiting(now, id, WaitReason::Returned(by.clone()), Some(RETURNED_REST));
         } else {
+            if let Some(held) = self.records.get_mut(id) {
+                held.asked_for_time.clear();
+            }
             self.set_state(now, id, &RecordState::Accepted { by: by.clone() });
         }
     }
@@ -318,11 +330,16 @@ impl Outbound {
         }
     }
 
-    /// The neighbor asks for time.
+    /// The neighbor asks for time. The record goes to the next best at once, and rests when all have asked.
     pub(crate) fn asked_to_wait(&mut self, now: Now, id: &RecordId, by: &NodeId, delay: Duration) {
-        if self.is_offered_to(id, by) {
-            self.set_waiting(now, id, WaitReason::AskedToWait(by.clone()), Some(delay));
+        if !self.is_offered_to(id, by) {
+            return;
         }
+        if let Some(held) = self.records.get_mut(id) {
+            held.asked_for_time.push(by.clone());
+        }
+        let another_way = delay >= WORTH_WAITING && self.willing_next_hop(&self.records[id]).is_some();
+        self.set_waiting(now, id, WaitReason::AskedToWait(by.clone()), (!another_way).then_some(delay));
     }
 
     /// The neighbor refuses the record for good. It stays here, and is offered again now and then.
@@ -364,7 +381,9 @@ impl Outbound {
             if until > now {
                 break;
             }
-            if let Some(RecordState::Waiting { why, .. }) = self.records.get(&id).map(|held| held.state.clone()) {
+            let Some(held) = self.records.get_mut(&id) else { break };
+            held.asked_for_time.clear();
+            if let RecordState::Waiting { why, .. } = held.state.clone() {
                 self.set_waiting(now, &id, why, None);
             }
         }
@@ -413,14 +432,23 @@ impl Outbound {
         })
     }
 
-    /// The best next hop that this record may take. Where it came from is the last resort.
+    /// The best next hop that this record may take. Who asked for time comes after the others, and where the record
+    /// came from is the last resort.
     fn next_hop_for(&self, id: &RecordId) -> Option<NodeId> {
-        let record = &self.records[id].record;
-        let came_from = |hop: &&NodeId| record.received_from.as_ref() == Some(*hop);
-        let open = |hop: &&NodeId| self.lanes.contains_key(*hop);
-        let best = self.next_hops.iter().filter(open).find(|hop| !came_from(hop));
-        let best = best.or_else(|| self.next_hops.iter().find(open))?;
-        self.lanes[best].has_room(record.payload_bytes).then(|| best.clone())
+        let held = &self.records[id];
+        let best = self.willing_next_hop(held);
+        let best = best.or_else(|| self.open_next_hops().find(|hop| !came_from(&held.record, hop)));
+        let best = best.or_else(|| self.open_next_hops().next())?;
+        self.lanes[best].has_room(held.record.payload_bytes).then(|| best.clone())
+    }
+
+    /// The best next hop that has not asked for time.
+    fn willing_next_hop(&self, held: &Held) -> Option<&NodeId> {
+        self.open_next_hops().find(|hop| !came_from(&held.record, hop) && !held.asked_for_time.contains(hop))
+    }
+
+    fn open_next_hops(&self) -> impl Iterator<Item = &NodeId> {
+        self.next_hops.iter().filter(|hop| self.lanes.contains_key(*hop))
     }
 
     pub(crate) fn view(&self, id: &RecordId) -> Option<RecordView<'_>> {
@@ -448,6 +476,10 @@ impl Outbound {
     pub(crate) fn held_count(&self) -> u64 {
         self.records.len() as u64
     }
+}
+
+fn came_from(record: &HeldRecord, hop: &NodeId) -> bool {
+    record.received_from.as_ref() == Some(hop)
 }
 
 fn carry(record: &HeldRecord, to: NodeId, first_chunk: u32) -> CustodyOutput {

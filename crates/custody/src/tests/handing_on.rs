@@ -119,6 +119,25 @@ fn a_neighbor_that_asks_for_time_gets_it() {
 }
 
 #[test]
+fn a_record_goes_around_a_neighbor_that_is_full_and_rests_only_when_all_are() {
+    const FULL: Verdict = Verdict::Wait(Duration::from_secs(1));
+    let mut custody = relay(Recovered::default());
+    open(&mut custody, at(0), &[HUB, "senapelan"]);
+    stored(&mut custody, at(0), [1], Class::Normal, MIB);
+    assert_eq!(handed(&outputs(&mut custody), HUB).0, [1]);
+    says(&mut custody, at(10), HUB, 1, FULL);
+    assert_eq!(handed(&outputs(&mut custody), "senapelan").0, [1], "at once");
+    says(&mut custody, at(20), "senapelan", 1, FULL);
+    assert_eq!(outputs(&mut custody), [], "both are full");
+    assert_eq!(custody.poll_timeout().map(|(when, _)| when), Some(at(1_020)));
+    custody.handle_timeout(at(1_020));
+    assert_eq!(handed(&outputs(&mut custody), HUB).0, [1], "the best way is asked again");
+    says(&mut custody, at(1_030), HUB, 1, FULL);
+    custody.neighbor_down(at(1_040), &node("senapelan"));
+    assert_eq!(handed(&outputs(&mut custody), HUB).0, [1], "there is no other way any more");
+}
+
+#[test]
 fn a_record_that_is_refused_stays_here_and_delays_nobody() {
     let mut custody = relay(Recovered::default());
     open(&mut custody, at(0), &[HUB]);
