@@ -35,6 +35,10 @@ pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T
     }
 }
 
+/// As built in 2013 these three are a chain: Rumbai's only way to the main server is Sukajadi. The other nodes need not
+/// run.
+pub(crate) const CHAIN: [&str; 3] = ["rumbai", "sukajadi", "induk"];
+
 pub(crate) struct City {
     _folder: TempDir,
     pub(crate) dir: PathBuf,
@@ -139,6 +143,14 @@ impl City {
                 (self.next_hops(node)?.len() == self.offices().len()).then_some(())
             });
         }
+    }
+
+    /// Waits until the first of these nodes reaches the main server by the others.
+    pub(crate) fn wait_for_path(&self, hops: &[&str]) {
+        wait_for("the way to the main server", || {
+            let path = self.ask(&["--node", hops[0], "path", hops[0]])?;
+            (path["hops"] == serde_json::json!(hops)).then_some(())
+        });
     }
 
     /// Waits until the main server's ledger says that all captures of the area, at least `captured`, are receipted.

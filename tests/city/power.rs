@@ -3,6 +3,12 @@
 //! Each test runs in namespaces of its own ([`namespace::alone`]); where it cannot, it says so loudly and proves nothing.
 
 mod cuts;
+mod dead_branch;
 mod disk;
+mod failing_disk;
+mod full_disk;
+mod inventory;
+mod lab;
 mod load;
 mod namespace;
+mod resume;

@@ -11,12 +11,9 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::disk::{DISK_TOOLS, Disk};
-use super::load::counter;
+use super::load::{counter, number};
 use super::namespace::{alone, report, run};
-use crate::harness::{City, Given, Verdict, capture, noise, program, wait_for};
-
-/// As built in 2013 these three are a chain: Rumbai's only way to the main server is Sukajadi.
-const CHAIN: [&str; 3] = ["rumbai", "sukajadi", "induk"];
+use crate::harness::{CHAIN, City, Given, Verdict, capture, noise, program, wait_for};
 
 /// Sparse; a round writes a good deal less.
 const DISK_BYTES: u64 = 4 << 30;
@@ -51,7 +48,7 @@ impl Rig {
     fn running() -> Self {
         let mut rig = Self::new();
         CHAIN.iter().for_each(|node| rig.start(node));
-        rig.wait_until_whole();
+        rig.city.wait_for_path(&CHAIN);
         rig
     }
 
@@ -64,13 +61,6 @@ impl Rig {
             }
             _ => self.city.start(node),
         }
-    }
-
-    fn wait_until_whole(&self) {
-        wait_for("the origin has a way to the main server", || {
-            let path = self.city.ask(&["--node", "rumbai", "path", "rumbai"])?;
-            (path["hops"] == serde_json::json!(CHAIN)).then_some(())
-        });
     }
 
     /// The power of these nodes goes.
@@ -115,10 +105,6 @@ impl Drop for Rig {
             self.city.kill(node);
         }
     }
-}
-
-fn number(variable: &str) -> Option<u64> {
-    Some(std::env::var(variable).ok()?.parse().unwrap_or_else(|error| panic!("{variable}: {error}")))
 }
 
 /// One round: so many cuts under load, then the oracle. Returns how many slips were given.
@@ -203,7 +189,7 @@ fn the_rig_finds_a_relay_that_does_not_sync() {
                 rig.start(node);
             }
             if waits_for_power.is_empty() {
-                rig.wait_until_whole();
+                rig.city.wait_for_path(&CHAIN);
             }
             wait_for("intake answers", || rig.city.metric("rumbai", "estafet_records_held"));
             let url = rig.city.intake("rumbai");
@@ -214,7 +200,7 @@ fn the_rig_finds_a_relay_that_does_not_sync() {
             rig.cut(&[liar]);
             rig.restore(&[liar]);
             waits_for_power.iter().for_each(|node| rig.start(node));
-            rig.wait_until_whole();
+            rig.city.wait_for_path(&CHAIN);
             let fresh = capture(&url, &noise(99, 20_000), &[]);
             wait_for("a fresh record passes", || {
                 rig.city.verdict(std::slice::from_ref(&fresh)).is_good().then_some(())

@@ -47,6 +47,12 @@ impl Disk {
         run("mount", &["-o", OPTIONS, path(&self.image), path(&self.mount)]);
     }
 
+    /// How much its file system says is taken, in bytes.
+    pub(crate) fn used(&self) -> u64 {
+        let space = rustix::fs::statvfs(&self.mount).unwrap();
+        (space.f_blocks - space.f_bfree) * space.f_frsize
+    }
+
     /// Unmounts it. Nobody may have a file open on it.
     pub(crate) fn unmount(&self) {
         run("umount", &[path(&self.mount)]);
