@@ -11,4 +11,5 @@ mod counter;
 mod delivery;
 mod harness;
 mod kills;
+mod power;
 mod strangers;
