@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use estafet_model::CHUNK_BYTES;
 use estafet_model::RecordId;
-use estafet_spool::{Append, Done, Log, MemoryDisk, Recovered, TransferId, Unsynced};
+use estafet_spool::{Append, Done, Extent, Log, MemoryDisk, Recovered, StoredRecord, TransferId, Unsynced};
 
 use crate::support::{OWN, TRANSIT, begin, chunked, commit, contents, header, id, inline, open, payload, put};
 
@@ -15,6 +15,8 @@ use crate::support::{OWN, TRANSIT, begin, chunked, commit, contents, header, id,
 struct History {
     payloads: BTreeMap<RecordId, Bytes>,
     promised: Vec<(usize, RecordId)>,
+    /// Where each was at first.
+    places: BTreeMap<RecordId, Extent>,
     released: Vec<(usize, RecordId)>,
     /// The value counts up, so that it is enough to compare.
     puts: Vec<(usize, u32)>,
@@ -30,7 +32,11 @@ impl History {
     fn commit(&mut self, disk: &MemoryDisk, log: &mut Log, batch: Vec<Append>) {
         for done in commit(log, batch) {
             match done {
-                Done::Record(record) => self.promised.push((disk.journal_length(), record.into_inner().id)),
+                Done::Record(record) => {
+                    let record = record.into_inner();
+                    self.places.insert(record.id.clone(), record.record);
+                    self.promised.push((disk.journal_length(), record.id));
+                }
                 Done::Put { .. } => self.puts.push((disk.journal_length(), self.last_put)),
                 Done::Begin { transfer } => self.begun.push((disk.journal_length(), transfer)),
                 Done::Chunk { transfer, index } => self.arrived.push((disk.journal_length(), transfer, index)),
@@ -195,6 +201,35 @@ fn run(disk: &MemoryDisk) -> History {
     history
 }
 
+/// A run in which a few live records of all kinds pin segments, and are moved out of them.
+fn run_moving(disk: &MemoryDisk) -> History {
+    let mut history = History::default();
+    let (mut log, _) = open(disk);
+    let mut arriving: BTreeMap<u32, Append> = [1, 2, 9, 11].into_iter().zip(history.arriving(1)).collect();
+    arriving.extend([4, 6].into_iter().zip(history.arriving(2)));
+    for round in 0..12u32 {
+        let mut batch: Vec<Append> = arriving.remove(&round).into_iter().collect();
+        for seq in round * 8 + 1..=round * 8 + 8 {
+            batch.extend(history.record(OWN, seq, if seq % 6 == 0 { 2500 } else { 900 }));
+        }
+        batch.push(history.put());
+        history.commit(disk, &mut log, batch);
+        for seq in (round * 8 + 1..=round * 8 + 8).filter(|seq| seq % 12 != 0 && seq % 13 != 0) {
+            history.release(disk, &mut log, id(OWN, seq));
+        }
+        while round % 3 == 2 && log.tidy() {}
+        if round == 7 {
+            log = restart(disk, log, &history);
+        }
+    }
+    log.close();
+    let (_, recovered) = open(&disk.copy());
+    let is_moved = |record: &StoredRecord| history.places[&record.id] != record.record;
+    let moved = recovered.records.iter().filter(|record| is_moved(record.get())).count();
+    assert!(moved > 5, "it moves records, or it would not test that: {moved}");
+    history
+}
+
 fn restart(disk: &MemoryDisk, log: Log, history: &History) -> Log {
     log.close();
     let (mut log, _) = open(disk);
@@ -227,6 +262,20 @@ fn a_power_cut_at_any_moment_loses_nothing_promised() {
     let history = run(&disk);
     let reused = |operation: &estafet_spool::Operation| matches!(operation, estafet_spool::Operation::Rename(from, _) if from.ends_with("spare"));
     assert!(disk.journal().iter().any(reused), "the run recycles segments, or it would not test that");
+    for (moment, disk) in moments(&start, &disk) {
+        for unsynced in fates(moment) {
+            let context = format!("after operation {moment}, {unsynced:?}");
+            life_goes_on(&history, moment, &disk.power_cut(unsynced), &context);
+        }
+    }
+}
+
+#[test]
+fn a_power_cut_at_any_moment_of_moving_loses_nothing_promised() {
+    let start = MemoryDisk::new();
+    let disk = start.copy();
+    disk.record_journal();
+    let history = run_moving(&disk);
     for (moment, disk) in moments(&start, &disk) {
         for unsynced in fates(moment) {
             let context = format!("after operation {moment}, {unsynced:?}");
