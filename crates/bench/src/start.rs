@@ -176,8 +176,8 @@ const EPOCH: u16 = 513;
 
 fn payload(seq: u32, bytes: u32) -> Bytes {
     let mut payload = vec![0; bytes as usize];
-    for (place, word) in payload.chunks_mut(4).enumerate() {
-        let number = (place as u32).wrapping_mul(0x9E37_79B9) ^ seq;
+    for (place, word) in (0u32..).zip(payload.chunks_mut(4)) {
+        let number = place.wrapping_mul(0x9E37_79B9) ^ seq;
         word.copy_from_slice(&number.to_be_bytes()[..word.len()]);
     }
     payload.into()

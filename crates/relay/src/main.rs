@@ -9,6 +9,7 @@ mod listing;
 mod relay;
 mod store;
 mod submit;
+mod surgery;
 mod tail;
 mod views;
 
@@ -64,6 +65,11 @@ enum Command {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Looks into this node's store, repairs it, or takes records out of it, while the relay is stopped.
+    Store {
+        #[command(subcommand)]
+        operation: surgery::Operation,
+    },
 }
 
 fn parse_kind(text: &str) -> Result<Kind, estafet_model::TextError> {
@@ -112,6 +118,7 @@ fn dispatch(command: Command) -> miette::Result<()> {
         Command::Submit { config, class, kind, files } => {
             submit::submit(&config, &files, class, &kind, &mut std::io::stdout().lock())?;
         }
+        Command::Store { operation } => surgery::operate(&operation, &mut std::io::stdout().lock())?,
     }
     Ok(())
 }

@@ -43,7 +43,8 @@ pub struct Survey {
     pub damage: Vec<Damage>,
     /// The records that are lost by it: no whole copy is here.
     pub lost: BTreeSet<RecordId>,
-    places: BTreeMap<RecordId, Extent>,
+    /// Where each whole record is, and how long its payload.
+    places: BTreeMap<RecordId, (Extent, u32)>,
     shelf: Shelf,
 }
 
@@ -102,13 +103,19 @@ impl Survey {
         self.places.keys()
     }
 
+    /// How long the payload of a whole record is, in bytes.
+    #[must_use]
+    pub fn payload_bytes_of(&self, id: &RecordId) -> Option<u32> {
+        self.places.get(id).map(|(_, bytes)| *bytes)
+    }
+
     pub(crate) fn places(&self) -> impl Iterator<Item = (&RecordId, Extent)> {
-        self.places.iter().map(|(id, place)| (id, *place))
+        self.places.iter().map(|(id, (place, _))| (id, *place))
     }
 
     /// Reads one of them, and its payload.
     pub fn read(&self, id: &RecordId) -> Result<(ReadRecord, Bytes), ReadError> {
-        let place = *self.places.get(id).ok_or(ReadError::NotHere)?;
+        let (place, _) = *self.places.get(id).ok_or(ReadError::NotHere)?;
         let record = self.shelf.read_extent(place)?;
         let count = chunk_count(record.header.header().payload_bytes);
         let chunks: Vec<Bytes> =
@@ -295,7 +302,7 @@ impl Surveyor {
                         self.live.extend(chunks.into_iter().chain([copy]));
                         let ranges = self.survey.records.entry((id.origin.clone(), id.epoch)).or_default();
                         ranges.insert(id.seq);
-                        self.survey.places.insert(id.clone(), copy);
+                        self.survey.places.insert(id.clone(), (copy, payload_bytes));
                         break;
                     }
                     Copy::GivenBack => {}
