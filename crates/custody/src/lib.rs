@@ -17,7 +17,10 @@
 
 mod bodies;
 mod custody;
+mod damaged;
+mod held;
 mod inbound;
+mod lane;
 mod outbound;
 mod output;
 mod receipts;

@@ -130,6 +130,12 @@ impl<'a> Reader<'a> {
         self.text(what)?.parse().map_err(|_| Malformed { what })
     }
 
+    /// True if nothing is left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     /// Nothing may be left: trailing bytes would make a second form of the same value.
     pub fn end(self, what: &'static str) -> Result<(), Malformed> {
         if self.rest.is_empty() { Ok(()) } else { Err(Malformed { what }) }

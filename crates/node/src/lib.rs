@@ -14,10 +14,7 @@ mod audit;
 mod captures;
 mod io;
 mod node;
-#[cfg(test)]
-mod tests;
-#[cfg(test)]
-mod virtual_city;
+mod pasts;
 
 pub use audit::{AuditReport, OriginAudit};
 pub use captures::{Capture, CaptureRefused, CaptureToken, Captured};

@@ -8,16 +8,20 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use estafet_model::{ByteCount, Durable, NodeId, Now, RecordId};
+use estafet_model::{ByteCount, Durable, NodeId, Now, RecordId, UnixMillis};
 use estafet_node::custody::{CustodyEvent, Piece};
 use estafet_node::{Capture, CaptureRefused, CaptureToken, Captured, Input, Node, NodeEvent, Output};
 use estafet_quic::{Carry, DownReason, ReceivedPiece, Session, SessionEvent, SessionEvents};
 use estafet_spool::{Append, NewRecord, Payload};
-use estafet_store::{begin_append, chunk_append, receipt_append, record_append, stored_record, transfer_id};
+use estafet_store::{
+    begin_append, chunk_append, conflicts_append, epoch_appends, receipt_append, record_append, stored_record,
+    transfer_id,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, error, info, warn};
 
+use crate::alarm::Alarm;
 use crate::store::{Store, StoreEvent, wall_clock};
 
 /// Commands that may wait. Intake beyond that waits in its own requests.
@@ -45,9 +49,11 @@ pub(crate) struct View<'a> {
     pub(crate) node: &'a Node,
     pub(crate) now: Now,
     /// When the newest receipt for each origin came.
-    pub(crate) last_receipts: &'a BTreeMap<NodeId, estafet_model::UnixMillis>,
+    pub(crate) last_receipts: &'a BTreeMap<NodeId, UnixMillis>,
     /// When the newest LSA of each node came.
     pub(crate) last_news: &'a BTreeMap<NodeId, Now>,
+    /// Since when records of an origin are missing from the ledger.
+    pub(crate) missing_since: &'a BTreeMap<NodeId, UnixMillis>,
 }
 
 /// The answer to a capture.
@@ -57,6 +63,7 @@ enum Command {
     Capture(Box<Capture>, oneshot::Sender<CaptureAnswer>),
     Ask(Question),
     Compared { id: RecordId, from: NodeId, same: bool },
+    Retry(Option<RecordId>),
 }
 
 /// How the rest of the process talks to the driver. Cheap to clone.
@@ -90,6 +97,11 @@ impl Commands {
         answer.await.map_err(|_| ShuttingDown)
     }
 
+    /// Takes records out of quarantine, all of them or one.
+    pub(crate) async fn retry(&self, only: Option<RecordId>) -> Result<(), ShuttingDown> {
+        self.sender.send(Command::Retry(only)).await.map_err(|_| ShuttingDown)
+    }
+
     /// How much the store can still take.
     pub(crate) fn room(&self) -> ByteCount {
         *self.room.borrow()
@@ -112,10 +124,11 @@ pub(crate) struct Driver {
     /// The payload bytes of each append that waits for the disk, in order.
     queued: VecDeque<u64>,
     queued_bytes: u64,
-    last_receipts: BTreeMap<NodeId, estafet_model::UnixMillis>,
+    last_receipts: BTreeMap<NodeId, UnixMillis>,
     receipted_counts: BTreeMap<NodeId, u64>,
     last_news: BTreeMap<NodeId, Now>,
     news_sequences: BTreeMap<NodeId, u64>,
+    alarm: Alarm,
 }
 
 impl Driver {
@@ -141,6 +154,7 @@ impl Driver {
             receipted_counts: BTreeMap::new(),
             last_news: BTreeMap::new(),
             news_sequences: BTreeMap::new(),
+            alarm: Alarm::default(),
         };
         (driver, handle)
     }
@@ -254,6 +268,7 @@ impl Driver {
                 let records = records.collect();
                 self.feed(Input::Stored(records));
             }
+            StoreEvent::EpochKept => self.feed(Input::EpochKept),
             StoreEvent::ReceiptKept(key) => self.feed(Input::ReceiptKept(key)),
             StoreEvent::Failed(ids) => {
                 ids.iter().for_each(|id| drop(self.senders.remove(id)));
@@ -284,8 +299,10 @@ impl Driver {
                     now: self.now(),
                     last_receipts: &self.last_receipts,
                     last_news: &self.last_news,
+                    missing_since: self.alarm.missing_since(),
                 }),
                 Command::Compared { id, from, same } => self.feed(Input::Compared { id, from, same }),
+                Command::Retry(only) => self.feed(Input::Retry(only)),
             }
             next = if captures.len() < CAPTURES_PER_BATCH { self.commands.try_recv().ok() } else { None };
         }
@@ -303,6 +320,10 @@ impl Driver {
             self.feed(Input::RoundTrip { neighbor, rtt });
         }
         self.notice_news();
+        let now = self.now();
+        if self.alarm.is_due(now) {
+            self.alarm.look(now, wall_clock(), &self.node.audit());
+        }
     }
 
     /// Notes when the newest receipt and the newest word of each node came, for people who look.
@@ -356,6 +377,8 @@ impl Driver {
                     self.store.spool.abort(transfer_id(transfer));
                 }
                 Output::KeepReceipt(receipt) => self.appends.push(receipt_append(&receipt)),
+                Output::KeepEpoch { epoch, former } => self.appends.extend(epoch_appends(epoch, &former)),
+                Output::KeepConflicts { epoch, seqs } => self.appends.push(conflicts_append(epoch, &seqs)),
                 Output::Release(ids) => {
                     self.append();
                     self.store.spool.release(ids);
@@ -440,6 +463,19 @@ fn tell(event: &NodeEvent) {
         NodeEvent::NextHops(next_hops) => info!(?next_hops, "the way to the hub changed"),
         NodeEvent::ForgedLsa { from, origin } => error!(%from, %origin, "an LSA is not signed by its origin"),
         NodeEvent::MalformedLsa { from } => error!(%from, "the neighbor sends malformed LSAs"),
+        NodeEvent::SpoolRolledBack { left, captured, begun } => {
+            error!(
+                left = left.get(),
+                captured,
+                begun = begun.get(),
+                "this node's data is an old copy, or its disk was lost: captures go on in a new epoch, and the audit \
+                 names what is unaccounted for"
+            );
+        }
+        NodeEvent::Custody(CustodyEvent::Lost(id)) => {
+            error!(record = %id, "a record cannot be read from this node's disk; it is sought from the neighbors");
+        }
+        NodeEvent::Custody(CustodyEvent::Healed(id)) => warn!(record = %id, "a record that was lost has come again"),
         NodeEvent::Custody(CustodyEvent::Committed(id)) => debug!(record = %id, "committed"),
         NodeEvent::Custody(CustodyEvent::CommittedTwice) => error!("a record was committed twice"),
         NodeEvent::Custody(CustodyEvent::TakenBack { from, records }) => {

@@ -355,7 +355,9 @@ fn describe(whereabouts: &Whereabouts<'_>) -> Option<Value> {
     Some(match whereabouts {
         Whereabouts::Unknown => return None,
         Whereabouts::Receipted { hub } => json!({ "state": "receipted", "hub": hub.as_str() }),
-        Whereabouts::Held(view) => match view.state {
+        Whereabouts::Lost(_) => json!({ "state": "quarantined" }),
+        Whereabouts::Held(view) => match &view.state {
+            RecordState::Waiting { why, .. } if why.is_quarantine() => json!({ "state": "quarantined" }),
             RecordState::Waiting { .. } => json!({ "state": "waiting" }),
             RecordState::Offered { to } => json!({ "state": "offered", "to": to.as_str() }),
             RecordState::Accepted { by } => json!({ "state": "accepted", "by": by.as_str() }),

@@ -1,6 +1,7 @@
 //! `estafet-relay`: the daemon on every office server, the main server included. Its role is configuration.
 
 mod admin;
+mod alarm;
 mod config;
 mod driver;
 mod intake;

@@ -19,7 +19,7 @@ use crate::admin::AdminService;
 use crate::config::Config;
 use crate::driver::Driver;
 use crate::intake::Intake;
-use crate::store::{Opened, Store, StoreError};
+use crate::store::{Opened, Store, StoreError, random_epoch};
 
 /// Transfer ids of intake are below, those of neighbors' payloads from here on; each start has its own, because what
 /// was arriving goes on after it.
@@ -64,6 +64,8 @@ async fn serve(config: Config, opened: Opened) -> Result<(), RelayError> {
             signing_key: config.key.clone(),
             topology: Arc::clone(&config.topology),
             epoch: identity.epoch,
+            spare_epoch: random_epoch(),
+            durable: true,
             first_transfer: FIRST_NEIGHBOR_TRANSFER | (identity.starts << 32),
             first_lsa_sequence: identity.starts << 32,
         },

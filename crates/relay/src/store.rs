@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use estafet_admin::v1::Record;
 use estafet_model::{ByteCount, ChunkHash, Durable, Epoch, NodeId, ReceiptKey, RecordId, UnixMillis};
 use estafet_node::Recovered;
 use estafet_quic::{PayloadSource, ReadRecord, Unreadable};
@@ -44,7 +45,9 @@ pub(crate) enum StoreEvent {
     Stored(Vec<Durable<estafet_spool::StoredRecord>>),
     /// This receipt is durable.
     ReceiptKept(Durable<ReceiptKey>),
-    /// These records are not durable and never will be.
+    /// The epoch is durable.
+    EpochKept,
+    /// The disk fails. These records are not durable and never will be.
     Failed(Vec<RecordId>),
     /// This many of the driver's appends do not wait for the disk any more, the oldest first.
     Settled(usize),
@@ -106,12 +109,16 @@ impl Store {
             warn!(bytes = found.torn_bytes, "cut an unfinished write off the spool; nothing promised was in it");
         }
         let identity = Identity::at_start(&found.puts, random_epoch);
+        let begun = spool.append(identity.appends()).is_ok();
+        // The epoch is told to nobody: the node takes it from here.
         let settled =
-            spool.append(identity.appends()).is_ok() && matches!(events.blocking_recv(), Some(StoreEvent::Settled(_)));
+            begun && std::iter::from_fn(|| events.blocking_recv()).any(|event| matches!(event, StoreEvent::Settled(_)));
         if !settled || spool.usage().poisoned.is_some() {
             return Err(StoreError::NotWritable);
         }
         recovered.receipts = receipts(&found.puts);
+        recovered.former.clone_from(&identity.former);
+        recovered.conflicts.clone_from(&identity.conflicts);
         if let Some(ledger) = &ledger {
             ledger.catch_up(for_ledger);
             (recovered.committed, recovered.committed_twice) = ledger.committed()?;
@@ -124,6 +131,18 @@ impl Store {
     /// How much may still be taken in.
     pub(crate) fn room(&self) -> ByteCount {
         self.spool.free_bytes() - self.reserve
+    }
+
+    /// Adds to a record's description what only the disk knows. Blocks for the disk.
+    pub(crate) fn describe(&self, id: &RecordId, record: Record) -> Record {
+        let Ok(read) = self.spool.read(id) else { return record };
+        let from = read.received_from.map(|neighbor| neighbor.to_string()).unwrap_or_default();
+        Record {
+            blake3: read.header.header().payload_hash.to_string(),
+            stored_unix_ms: Some(read.stored_at.0),
+            received_from: if record.received_from.is_empty() { from } else { record.received_from },
+            ..record
+        }
     }
 
     /// Stores one chunk and waits until it is durable.
@@ -141,7 +160,8 @@ impl Store {
 /// Sorts what the writer thread has done to whom it concerns.
 fn report(outcomes: Vec<Outcome>, waiters: &ChunkWaiters, events: &mpsc::UnboundedSender<StoreEvent>) {
     let mut settled = outcomes.len();
-    let Settled { stored, failed, chunks, receipts, failures } = Settled::from_outcomes(outcomes);
+    let Settled { stored, failed, chunks, receipts, epoch_kept, failures } = Settled::from_outcomes(outcomes);
+    let broken = !failures.is_empty();
     for failure in failures {
         error!(%failure, "the disk of this node fails; it promises nothing more");
     }
@@ -155,7 +175,8 @@ fn report(outcomes: Vec<Outcome>, waiters: &ChunkWaiters, events: &mpsc::Unbound
     }
     let events_in_order = [
         (!stored.is_empty()).then_some(StoreEvent::Stored(stored)),
-        (!failed.is_empty()).then_some(StoreEvent::Failed(failed)),
+        broken.then_some(StoreEvent::Failed(failed)),
+        epoch_kept.then_some(StoreEvent::EpochKept),
     ];
     for event in events_in_order.into_iter().flatten() {
         let _driver_is_gone = events.send(event);
@@ -166,8 +187,8 @@ fn report(outcomes: Vec<Outcome>, waiters: &ChunkWaiters, events: &mpsc::Unbound
     let _driver_is_gone = events.send(StoreEvent::Settled(settled));
 }
 
-/// The epoch of a new spool.
-fn random_epoch() -> Epoch {
+/// An epoch: of a new spool, or to look from for another.
+pub(crate) fn random_epoch() -> Epoch {
     Epoch::new(rand::rng().random_range(1..=Epoch::MAX)).expect("the range is valid")
 }
 

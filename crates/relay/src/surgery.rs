@@ -449,6 +449,8 @@ fn mebibytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use bytes::Bytes;
     use estafet_model::{Class, Kind, MediaType, NodeId, PayloadHash, Seq, SigningKey, UnixMillis, sign_batch};
@@ -488,7 +490,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let disk = Arc::new(RealDisk::open(folder.path()).unwrap());
         let (mut log, _) = Log::open(disk, SpoolOptions::default()).unwrap();
-        let identity = Identity { epoch: Epoch::new(513).unwrap(), starts: 1 };
+        let identity = Identity::at_start(&BTreeMap::new(), || Epoch::new(513).unwrap());
         let key = estafet_model::ReceiptKey {
             hub: "induk".parse().unwrap(),
             origin: "rumbai".parse().unwrap(),

@@ -293,7 +293,7 @@ impl Log {
         self.push_seal();
         self.flush(outcomes)?;
         let full = self.frame.generation();
-        let next = full.checked_add(1).expect("a segment a nanosecond takes 500 years");
+        let next = full.checked_add(1).expect("it began in the lower half, and a segment a nanosecond takes 250 years");
         self.begin_segment(next)?;
         self.segments.seal(full);
         Ok(())

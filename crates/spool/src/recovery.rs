@@ -104,7 +104,7 @@ pub enum OpenError {
         /// Its version.
         version: u32,
     },
-    /// A file has the last possible name.
+    /// A file has one of the last possible names.
     #[error("open the spool: the file names leave no room for another segment")]
     Exhausted,
 }
@@ -130,7 +130,7 @@ pub(crate) type EachRecord<'a> = &'a mut dyn FnMut(Durable<StoredRecord>);
 /// second tells them, so that no list of them is in memory.
 pub(crate) fn recover(shelf: &Shelf, options: &SpoolOptions, each: EachRecord<'_>) -> Result<Restored, OpenError> {
     let folder = Folder::list(shelf.disk())?;
-    let next_generation = folder.highest.checked_add(1).ok_or(OpenError::Exhausted)?;
+    let next_generation = next_generation(folder.highest).ok_or(OpenError::Exhausted)?;
     let mut replay = Replay::new(shelf, folder.segments);
     for spare in folder.spares {
         replay.segments.add_spare(spare);
@@ -164,6 +164,13 @@ pub(crate) fn recover(shelf: &Shelf, options: &SpoolOptions, each: EachRecord<'_
     Ok(Restored { segments, transfers, next_generation, failed, syncs, recovered })
 }
 
+/// The log begins at no higher generation: from here it can count on for ever.
+const GENERATION_MAX: u64 = u64::MAX / 2;
+
+fn next_generation(highest: u64) -> Option<u64> {
+    highest.checked_add(1).filter(|next| *next <= GENERATION_MAX)
+}
+
 struct Folder {
     segments: BTreeMap<u64, u64>,
     spares: Vec<Spare>,
@@ -182,6 +189,8 @@ impl Folder {
                 folder.segments.insert(generation, file.bytes);
             }
         }
+        // No log leaves both. The segment, when it is given back, replaces the spare of its name.
+        folder.spares.retain(|spare| !folder.segments.contains_key(&spare.generation));
         Ok(folder)
     }
 }

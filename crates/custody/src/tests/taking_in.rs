@@ -112,10 +112,10 @@ fn a_full_store_asks_to_wait_and_takes_nothing() {
     custody.set_room(ByteCount(u64::from(KIB)));
     let small = header(1, Class::Normal, 2 * KIB);
     custody.offers(&node("rumbai"), vec![offer_of(&small)], at(1));
-    assert!(matches!(answered(&outputs(&mut custody), "rumbai")[&1], Verdict::Wait(_)));
+    assert!(matches!(answered(&outputs(&mut custody), "rumbai")[&1], Verdict::Full(_)));
     custody.piece(at(2), &node("rumbai"), piece(&small));
     let outputs = outputs(&mut custody);
-    assert!(matches!(answered(&outputs, "rumbai")[&1], Verdict::Wait(_)));
+    assert!(matches!(answered(&outputs, "rumbai")[&1], Verdict::Full(_)));
     assert!(!outputs.iter().any(|output| matches!(output, CustodyOutput::Store(_))));
 }
 
@@ -150,7 +150,7 @@ fn a_record_that_could_not_be_stored_is_not_accepted_and_may_come_again() {
         assert!(matches!(outputs(&mut custody)[..], [CustodyOutput::Store(_)]));
         custody.store_failed(&record(1));
         let after = outputs(&mut custody);
-        assert!(matches!(answered(&after, "rumbai")[&1], Verdict::Wait(_)));
+        assert!(matches!(answered(&after, "rumbai")[&1], Verdict::Full(_)));
         assert_eq!(after.len(), 1, "{after:?}");
     }
 }

@@ -244,3 +244,13 @@ fn noise_opens_as_damage() {
         commit(&mut log, vec![inline(OWN, 1, &payload(1, 10))]);
     }
 }
+
+#[test]
+fn a_name_that_leaves_no_room_for_more_segments_is_refused_at_once() {
+    for generation in [u64::MAX, u64::MAX - 1, u64::MAX / 2] {
+        let disk = MemoryDisk::new();
+        disk.create(&format!("{generation:016x}.segment")).unwrap();
+        let opened = estafet_spool::Log::open(std::sync::Arc::new(disk), crate::support::options());
+        assert!(matches!(opened, Err(OpenError::Exhausted)), "{generation:016x}");
+    }
+}
