@@ -12,7 +12,7 @@ use estafet_wire::{Answer, Frame, NeverReason, Offer, ReceiptVersion, Verdict};
 
 use crate::damaged::Damaged;
 use crate::inbound::{Inbound, Piece, PieceVerdict, RecoveredTransfer};
-use crate::outbound::{HeldRecord, Outbound, RecordView, Released};
+use crate::outbound::{HeldRecord, HeldRecords, Outbound, RecordView, Released};
 use crate::output::{CustodyEvent, CustodyOutput, StorePayload, StoreRecord};
 use crate::receipts::Receipts;
 
@@ -45,8 +45,8 @@ pub struct CustodyConfig {
 /// What was found on the disk at start.
 #[derive(Debug, Default)]
 pub struct Recovered {
-    /// At a relay: the records in the spool, in the order they were stored.
-    pub records: Vec<Durable<HeldRecord>>,
+    /// At a relay: the records in the spool.
+    pub records: HeldRecords,
     /// Own captures whose ids belong to other records, from a life of this spool that was lost.
     pub conflicts: BTreeMap<Epoch, SeqRanges>,
     /// Records that were in the spool and cannot be read any more.
@@ -81,7 +81,7 @@ impl Custody {
         let me = config.me.clone();
         let mut custody = Self {
             origins: config.origins,
-            outbound: Outbound::new(&config.me),
+            outbound: recovered.records.0,
             inbound: Inbound::new(config.first_transfer),
             receipts: Receipts::new(config.me, config.hub_key, config.hubs, config.promises),
             damaged: Damaged::default(),
@@ -90,18 +90,16 @@ impl Custody {
             room: ByteCount(u64::MAX),
             outputs: VecDeque::new(),
         };
+        custody.outbound.begin(&me);
         custody.receipts.recover(recovered.receipts, recovered.committed);
         let mut released = Vec::new();
-        for record in recovered.records {
-            let id = &record.get().id;
-            let conflicts = (id.origin == me).then(|| custody.conflicts.get(&id.epoch)).flatten();
-            if conflicts.is_some_and(|conflicts| conflicts.contains(id.seq)) {
-                custody.outbound.recover_conflict(record);
-            } else if custody.receipts.is_covered(id) {
-                released.push(record.into_inner().id);
-            } else {
-                custody.outbound.recover(record);
-            }
+        for (epoch, seqs) in &custody.conflicts {
+            custody.outbound.recover_conflicts(*epoch, seqs);
+        }
+        for ((origin, epoch), receipted) in custody.receipts.covered() {
+            let conflicts = (*origin == me).then(|| custody.conflicts.get(epoch)).flatten();
+            let ended = conflicts.map_or(receipted.clone(), |conflicts| receipted.minus(conflicts));
+            released.extend(custody.outbound.release(Now::default(), origin, *epoch, &ended).ids);
         }
         if !released.is_empty() {
             custody.outputs.push_back(CustodyOutput::Release(released));

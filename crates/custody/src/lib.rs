@@ -29,5 +29,5 @@ mod tests;
 
 pub use custody::{Custody, CustodyConfig, Recovered};
 pub use inbound::{Piece, RecoveredTransfer};
-pub use outbound::{HeldRecord, RecordState, RecordView, WaitReason};
+pub use outbound::{HeldRecord, HeldRecords, RecordState, RecordView, WaitReason};
 pub use output::{CustodyEvent, CustodyOutput, StorePayload, StoreRecord, TransferId};

@@ -138,6 +138,25 @@ pub struct RecordView {
     pub next_attempt: Option<Now>,
 }
 
+/// The records that are found on a disk, as custody keeps them: few bytes each.
+#[derive(Debug, Default)]
+pub struct HeldRecords(pub(crate) Outbound);
+
+impl HeldRecords {
+    /// One more, in the order they were stored.
+    pub fn add(&mut self, record: Durable<HeldRecord>) {
+        self.0.recover(record);
+    }
+}
+
+impl FromIterator<Durable<HeldRecord>> for HeldRecords {
+    fn from_iter<I: IntoIterator<Item = Durable<HeldRecord>>>(records: I) -> Self {
+        let mut held = Self::default();
+        records.into_iter().for_each(|record| held.add(record));
+        held
+    }
+}
+
 /// What a receipt ends.
 #[derive(Debug, Default)]
 pub(crate) struct Released {
@@ -147,9 +166,10 @@ pub(crate) struct Released {
     pub(crate) conflicts: SeqRanges,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Outbound {
-    me: Name,
+    /// Nothing while the disk is being read.
+    me: Option<Name>,
     names: Names,
     table: Table,
     /// The numbers of all held records, per origin and epoch.
@@ -167,22 +187,16 @@ pub(crate) struct Outbound {
 }
 
 impl Outbound {
-    pub(crate) fn new(me: &NodeId) -> Self {
-        let mut names = Names::default();
-        Self {
-            me: names.number(me),
-            names,
-            table: Table::default(),
-            holdings: BTreeMap::new(),
-            own_count: 0,
-            ready: Default::default(),
-            timers: BTreeSet::new(),
-            refused: BTreeSet::new(),
-            lanes: BTreeMap::new(),
-            next_hops: Vec::new(),
-            next_order: 0,
-            picks: 0,
-        }
+    /// From now on this is the custody of `me`.
+    pub(crate) fn begin(&mut self, me: &NodeId) {
+        let me = self.names.number(me);
+        self.me = Some(me);
+        let own = self.holdings.iter().filter(|((origin, _), _)| *origin == me);
+        self.own_count = own.map(|(_, held)| usize::try_from(held.count()).expect("they are in memory")).sum();
+    }
+
+    fn is_own(&self, origin: Name) -> bool {
+        self.me == Some(origin)
     }
 
     /// Takes custody of a record that has just become durable here.
@@ -201,7 +215,7 @@ impl Outbound {
             return;
         }
         self.holdings.entry((key.origin, key.epoch)).or_default().insert(key.seq);
-        self.own_count += usize::from(key.origin == self.me);
+        self.own_count += usize::from(self.is_own(key.origin));
         let received_from = record.received_from.as_ref().map(|neighbor| self.names.number(neighbor));
         let held = Held {
             digest: record.digest,
@@ -240,19 +254,21 @@ impl Outbound {
     }
 
     fn is_conflict(&self, key: Key) -> bool {
-        key.origin == self.me && self.table.find(key).is_some_and(|held| !held.tried)
+        self.is_own(key.origin) && self.table.find(key).is_some_and(|held| !held.tried)
     }
 
     fn set_conflict(&mut self, now: Now, key: Key) {
-        self.set_state(now, key, State::Resting(Why::Refused(self.me, NeverReason::Conflict)), None);
+        let me = self.me.unwrap_or(key.origin);
+        self.set_state(now, key, State::Resting(Why::Refused(me, NeverReason::Conflict)), None);
     }
 
-    /// Takes back custody of an own capture whose id belongs to another record.
-    pub(crate) fn recover_conflict(&mut self, record: Durable<HeldRecord>) {
-        let id = record.get().id.clone();
-        self.recover(record);
-        if let Some(key) = self.names.find_key(&id) {
-            self.set_conflict(Now::default(), key);
+    /// These own captures have ids of other records: they were found on the disk, and stay in quarantine.
+    pub(crate) fn recover_conflicts(&mut self, epoch: Epoch, seqs: &SeqRanges) {
+        let Some(me) = self.me else { return };
+        for piece in seqs.pieces() {
+            for key in self.table.keys(me, epoch, piece.first..=piece.last) {
+                self.set_conflict(Now::default(), key);
+            }
         }
     }
 
@@ -272,7 +288,7 @@ impl Outbound {
                 self.holdings.remove(&(origin, epoch));
             }
         }
-        if origin == self.me {
+        if self.is_own(origin) {
             self.own_count -= records;
         }
     }
@@ -638,7 +654,7 @@ impl Outbound {
     }
 
     pub(crate) fn own_held(&self, epoch: Epoch) -> Option<&SeqRanges> {
-        self.holdings.get(&(self.me, epoch))
+        self.holdings.get(&(self.me?, epoch))
     }
 
     pub(crate) fn awaits_answer(&self, neighbor: &NodeId) -> bool {

@@ -9,7 +9,7 @@ use estafet_model::{
 };
 
 /// Idempotency keys that are remembered: weeks of an office's records. The oldest is forgotten first.
-const KEYS_MAX: usize = 65_536;
+pub(crate) const KEYS_MAX: usize = 32_768;
 
 /// Names a capture between the counter's request and the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

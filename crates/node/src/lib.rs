@@ -19,7 +19,7 @@ mod pasts;
 pub use audit::{AuditReport, OriginAudit};
 pub use captures::{Capture, CaptureRefused, CaptureToken, Captured};
 pub use io::{Input, NodeEvent, Output, Wakeup};
-pub use node::{Node, NodeConfig, Recovered, StoredRecord, Whereabouts};
+pub use node::{Node, NodeConfig, Recovered, RecoveredRecords, StoredRecord, Whereabouts};
 
 pub use estafet_custody as custody;
 pub use estafet_routing as routing;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use estafet_custody::{
-    Custody, CustodyConfig, CustodyEvent, CustodyOutput, HeldRecord, RecordView, Recovered as CustodyRecovered,
-    RecoveredTransfer, StorePayload,
+    Custody, CustodyConfig, CustodyEvent, CustodyOutput, HeldRecord, HeldRecords, RecordView,
+    Recovered as CustodyRecovered, RecoveredTransfer, StorePayload,
 };
 use estafet_model::{
     Durable, Epoch, NodeId, Now, PublicKey, RecordId, Seq, SeqRanges, SignedReceipt, SigningKey, Slip,
@@ -18,7 +18,7 @@ use estafet_routing::{
 use estafet_topology::{Role, Topology};
 use estafet_wire::Frame;
 
-use crate::captures::{Capture, CaptureRefused, Captured, Captures};
+use crate::captures::{Capture, CaptureRefused, Captured, Captures, KEYS_MAX};
 use crate::io::{Input, NodeEvent, Output, Wakeup};
 use crate::pasts::{Pasts, raise};
 
@@ -52,12 +52,56 @@ pub struct StoredRecord {
     pub idempotency: Option<[u8; 16]>,
 }
 
+/// The records that are found in a store, taken in one by one: of each only what is needed stays.
+#[derive(Debug, Default)]
+pub struct RecoveredRecords {
+    held: HeldRecords,
+    /// The idempotency keys of own captures, oldest first.
+    keys: VecDeque<([u8; 16], Durable<Captured>)>,
+    heads: BTreeMap<(NodeId, Epoch), Seq>,
+    count: u64,
+}
+
+impl RecoveredRecords {
+    /// One more, in the order they were stored.
+    pub fn add(&mut self, stored: StoredRecord) {
+        let StoredRecord { record, idempotency } = stored;
+        self.note(record.get().id.clone(), idempotency, || record.clone().map(Captured::from));
+        self.held.add(record);
+        self.count += 1;
+    }
+
+    /// One that is committed at this hub. It is held by nobody's duty, but its number and its key are known.
+    pub fn add_committed(&mut self, stored: &StoredRecord) {
+        let record = &stored.record;
+        self.note(record.get().id.clone(), stored.idempotency, || record.clone().map(Captured::from));
+        self.count += 1;
+    }
+
+    /// How many were added.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    fn note(&mut self, id: RecordId, key: Option<[u8; 16]>, captured: impl FnOnce() -> Durable<Captured>) {
+        let head = self.heads.entry((id.origin, id.epoch)).or_insert(id.seq);
+        *head = (*head).max(id.seq);
+        if let Some(key) = key {
+            self.keys.push_back((key, captured()));
+            if self.keys.len() > KEYS_MAX {
+                self.keys.pop_front();
+            }
+        }
+    }
+}
+
 /// What was found in the store at start.
 #[derive(Debug, Default)]
 pub struct Recovered {
-    /// The records, in the order they were stored. At a hub: the own ones with idempotency keys, as far as they are
-    /// still known; what is committed stands in `committed`.
-    pub records: Vec<StoredRecord>,
+    /// The records. At a hub: those whose entries were read, to learn their numbers and keys; what is committed stands
+    /// in `committed`.
+    pub records: RecoveredRecords,
     /// Records that were in the store and cannot be read any more.
     pub damaged: Vec<HeldRecord>,
     /// Earlier epochs of this node's spool, each with its known count of captures.
@@ -120,15 +164,12 @@ impl Node {
     pub fn new(config: NodeConfig, recovered: Recovered) -> Self {
         let is_hub = config.topology.node(&config.me).expect("the topology lists this node").role == Role::Hub;
         let mut captures = Captures::new(config.me.clone(), config.epoch, head(&config, &recovered));
-        let mut records = Vec::with_capacity(recovered.records.len());
-        for StoredRecord { record, idempotency } in recovered.records {
-            if let Some(key) = idempotency.filter(|_| record.get().id.origin == config.me) {
-                captures.remember(key, record.clone().map(Captured::from));
-            }
-            if !is_hub {
-                records.push(record);
+        for (key, captured) in recovered.records.keys {
+            if captured.get().id.origin == config.me {
+                captures.remember(key, captured);
             }
         }
+        let records = recovered.records.held;
         let keys = node_keys(&config.topology);
         let hubs = config.topology.hub_ids().filter_map(|hub| Some((hub.clone(), *keys.get(hub)?))).collect();
         let custody_config = CustodyConfig {
@@ -568,12 +609,12 @@ impl Node {
 fn head(config: &NodeConfig, recovered: &Recovered) -> Option<Seq> {
     let mine = |origin: &NodeId, epoch: Epoch| *origin == config.me && epoch == config.epoch;
     let damaged = recovered.damaged.iter().map(|record| &record.id);
-    let stored = recovered.records.iter().map(|found| &found.record.get().id).chain(damaged);
-    let stored = stored.filter(|id| mine(&id.origin, id.epoch)).map(|id| id.seq).max();
+    let damaged = damaged.filter(|id| mine(&id.origin, id.epoch)).map(|id| id.seq).max();
+    let stored = recovered.records.heads.get(&(config.me.clone(), config.epoch)).copied();
     let receipts = recovered.receipts.iter().filter(|receipt| mine(&receipt.key().origin, receipt.key().epoch));
     let receipted = receipts.filter_map(|receipt| receipt.committed().last()).max();
     let committed = recovered.committed.get(&(config.me.clone(), config.epoch)).and_then(SeqRanges::last);
-    stored.max(receipted).max(committed)
+    stored.max(damaged).max(receipted).max(committed)
 }
 
 fn node_keys(topology: &Topology) -> BTreeMap<NodeId, PublicKey> {

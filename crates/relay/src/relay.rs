@@ -57,7 +57,7 @@ pub(crate) fn run(config: Config) -> Result<(), RelayError> {
 async fn serve(config: Config, opened: Opened) -> Result<(), RelayError> {
     let Opened { store, events, recovered, identity } = opened;
     let me = config.node.id.clone();
-    info!(node = %me, records = recovered.records.len(), epoch = identity.epoch.get(), starts = identity.starts, "the store is open");
+    info!(node = %me, records = recovered.records.count(), epoch = identity.epoch.get(), starts = identity.starts, "the store is open");
     let node = Node::new(
         NodeConfig {
             me: me.clone(),

@@ -14,7 +14,7 @@ use estafet_model::{ByteCount, ChunkHash, Durable, Epoch, NodeId, ReceiptKey, Re
 use estafet_node::Recovered;
 use estafet_quic::{PayloadSource, ReadRecord, Unreadable};
 use estafet_spool::{Append, OpenError, Outcome, ReadPayload, Spool, SpoolOptions, TransferId};
-use estafet_store::{Identity, Settled, SettledChunk, receipts, recovered_transfer, stored_record};
+use estafet_store::{Identity, Settled, SettledChunk, lost_record, receipts, recovered_transfer, stored_record};
 use rand::RngExt;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
@@ -97,8 +97,10 @@ impl Store {
         let mut each = |record: Durable<estafet_spool::StoredRecord>| {
             if ledger.is_some() {
                 for_ledger.push(record.get().clone());
+                recovered.records.add_committed(&stored_record(record, None));
+            } else {
+                recovered.records.add(stored_record(record, None));
             }
-            recovered.records.push(stored_record(record, None));
         };
         let report = move |outcomes| report(outcomes, &waiters, &sender);
         let (spool, found) = Spool::open_with(folder, options, &mut each, report)?;
@@ -117,12 +119,13 @@ impl Store {
             return Err(StoreError::NotWritable);
         }
         recovered.receipts = receipts(&found.puts);
-        recovered.former.clone_from(&identity.former);
-        recovered.conflicts.clone_from(&identity.conflicts);
+        recovered.former = identity.former.clone();
+        recovered.conflicts = identity.conflicts.clone();
         if let Some(ledger) = &ledger {
             ledger.catch_up(for_ledger);
             (recovered.committed, recovered.committed_twice) = ledger.committed()?;
         }
+        recovered.damaged = found.broken.into_iter().map(lost_record).collect();
         recovered.transfers = found.transfers.into_iter().map(recovered_transfer).collect();
         let reserve = ByteCount(bytes_max.0 / 16).min(RESERVE_MAX);
         Ok(Opened { store: Self { spool, ledger, chunk_waiters, reserve }, events, recovered, identity })

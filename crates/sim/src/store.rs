@@ -163,7 +163,10 @@ impl Store {
             recovered.committed.entry((id.origin.clone(), id.epoch)).or_default().insert(id.seq);
         }
         recovered.transfers = found.transfers.into_iter().map(recovered_transfer).collect();
-        recovered.records = found.records.into_iter().map(|record| stored_record(record, None)).collect();
+        for record in found.records {
+            let stored = stored_record(record, None);
+            if self.is_hub { recovered.records.add_committed(&stored) } else { recovered.records.add(stored) }
+        }
         self.starts = identity.starts;
         self.kept = records;
         self.log = Some(log);

@@ -1,7 +1,7 @@
 //! Link-state advertisements, as a neighbor floods them.
 
 use estafet_model::{Epoch, LinkCost, Seq, SeqRanges};
-use estafet_routing::{Adjacency, HubLedger, Lsa, NodeState, OriginLedger, SignedLsa};
+use estafet_routing::{Adjacency, Holding, HubLedger, Lsa, NodeState, OriginLedger, SignedLsa};
 
 use super::{Target, with_a_flipped_bit};
 use crate::cast::{HUBS, ME, OFFICE, key, node};
@@ -25,14 +25,22 @@ fn check(input: &[u8]) {
 fn seeds() -> Vec<Vec<u8>> {
     let ranges = |seqs: &[u32]| seqs.iter().copied().filter_map(Seq::new).collect::<SeqRanges>();
     let epoch = Epoch::new(2).expect("an epoch");
-    let ledger =
-        OriginLedger { epoch, captured: 9, held: ranges(&[4, 6]), receipted: ranges(&[1, 2, 3]), transit_held: 2 };
+    let ledger = OriginLedger {
+        epoch,
+        captured: 9,
+        held: ranges(&[4, 6]),
+        receipted: ranges(&[1, 2, 3]),
+        former: vec![(Epoch::FIRST, 12)],
+        holdings: vec![Holding { origin: node(ME), epoch, held: ranges(&[7]) }],
+        transit_held: 2,
+    };
     let adjacency = |name, cost| Adjacency { neighbor: node(name), cost: LinkCost(cost), rtt_micros: 1800 };
     let plain = Lsa {
         origin: node(OFFICE),
         sequence: 7,
         adjacencies: vec![],
         state: NodeState::Serving,
+        durable: true,
         ledger: None,
         hub: None,
     };

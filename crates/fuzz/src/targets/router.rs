@@ -88,7 +88,7 @@ fn lsa(bytes: &mut Unstructured<'_>) -> Result<(&'static str, Lsa)> {
         if bytes.ratio(1, 8)? { u64::MAX - u64::from(bytes.arbitrary::<u8>()?) } else { bytes.int_in_range(0..=8)? };
     let state = if bytes.ratio(1, 4)? { NodeState::Draining } else { NodeState::Serving };
     let hub = bytes.ratio(1, 8)?.then_some(HubLedger { committed: u64::MAX, committed_twice: u64::MAX });
-    Ok((name, Lsa { origin, sequence, adjacencies, state, ledger: None, hub }))
+    Ok((name, Lsa { origin, sequence, adjacencies, state, durable: true, ledger: None, hub }))
 }
 
 fn config() -> RouterConfig {
@@ -100,6 +100,7 @@ fn config() -> RouterConfig {
         hubs: names(&HUBS),
         signing_key: key(ME),
         first_sequence: 1,
+        durable: true,
     }
 }
 

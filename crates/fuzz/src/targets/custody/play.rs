@@ -85,7 +85,7 @@ impl Play {
     /// One input to the machine.
     pub(super) fn step(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
         let from = node(bytes.choose(&NEIGHBORS)?);
-        match bytes.int_in_range(0..=20u8)? {
+        match bytes.int_in_range(0..=21u8)? {
             0 => self.neighbor_up(&from),
             1 => self.neighbor_down(&from),
             2 => {
@@ -122,9 +122,28 @@ impl Play {
                 self.custody.unreadable(self.now, &id);
             }
             19 => self.pass_time(Duration::from_millis(bytes.int_in_range(0..=100_000)?)),
-            _ => self.restart(bytes)?,
+            20 => self.restart(bytes)?,
+            _ => self.send_on(&from, bytes)?,
         }
         self.take_outputs();
+        Ok(())
+    }
+
+    /// A good neighbor offers a record and sends pieces of it in order, as long as the line holds.
+    fn send_on(&mut self, from: &NodeId, bytes: &mut Unstructured<'_>) -> Result<()> {
+        let sample = bytes.choose(samples())?;
+        self.custody.offers(from, vec![offer_of(sample)], self.now);
+        let wanted = |outputs: &[CustodyOutput]| outputs.iter().find_map(|output| first_wanted(output, sample.id()));
+        let outputs: Vec<CustodyOutput> = iter::from_fn(|| self.custody.poll_output()).collect();
+        let first = wanted(&outputs);
+        outputs.into_iter().for_each(|output| self.take_output(output));
+        let Some(first) = first else { return Ok(()) };
+        assert!((first as usize) < sample.hashes.len(), "{} is wanted, and nothing of it", sample.id());
+        let end = bytes.int_in_range(first as usize..=sample.hashes.len())?;
+        // Who goes on has said the beginning once more.
+        for index in iter::once(0).filter(|_| first > 0).chain(first as usize..end) {
+            self.custody.piece(self.now, from, piece_of(sample, index));
+        }
         Ok(())
     }
 
@@ -191,6 +210,10 @@ impl Play {
             received_from: record.received_from.clone(),
             stored_at: UnixMillis(0),
         };
+        // The chunks are the record's from now on.
+        if let StorePayload::Transfer(transfer) = &record.payload {
+            self.transfers.remove(transfer);
+        }
         self.duty.store(held.id.clone());
         self.records.insert(held.id.clone(), held.clone());
         held
@@ -272,6 +295,7 @@ impl Play {
             receipts: self.duty.kept().cloned().collect(),
             committed,
             transfers: kept,
+            ..Recovered::default()
         };
         self.custody = Custody::new(config(&self.me, self.hub, self.next_transfer), recovered);
         self.now = Now::default();
@@ -281,6 +305,12 @@ impl Play {
     /// Does what the machine asks, and looks whether it may.
     fn take_outputs(&mut self) {
         while let Some(output) = self.custody.poll_output() {
+            self.take_output(output);
+        }
+    }
+
+    fn take_output(&mut self, output: CustodyOutput) {
+        {
             match output {
                 CustodyOutput::Send { to, frame } => self.check_frame(&to, frame),
                 CustodyOutput::Carry { to, id, class, chunks, first_chunk: _ } => {
@@ -289,6 +319,7 @@ impl Play {
                     assert_eq!((record.class, chunk_count(record.payload_bytes)), (class, chunks));
                     assert_ne!(to, self.me, "nobody sends to itself");
                 }
+                CustodyOutput::KeepConflicts { .. } => {}
                 CustodyOutput::Store(record) => self.check_store(*record),
                 CustodyOutput::BeginTransfer { transfer, header, chunks } => {
                     let begun = Some((*header, chunks));
@@ -367,7 +398,7 @@ impl Play {
             match &record.payload {
                 StorePayload::Inline(payload) => assert_eq!(PayloadHash::of(payload), header.payload_hash),
                 StorePayload::Transfer(transfer) => {
-                    let chunks = self.transfers.remove(transfer).map(|transfer| transfer.chunks);
+                    let chunks = self.transfers.get(transfer).map(|transfer| transfer.chunks);
                     assert_eq!(chunks, Some(chunk_count(header.payload_bytes)), "no chunk is missing");
                 }
             }
@@ -377,7 +408,7 @@ impl Play {
 
     /// What holds at any time.
     pub(super) fn check(&self) {
-        let held: BTreeSet<RecordId> = self.custody.records().map(|view| view.record.id.clone()).collect();
+        let held: BTreeSet<RecordId> = self.custody.records().map(|view| view.id.clone()).collect();
         let owed = if self.hub { BTreeSet::new() } else { self.duty.held() };
         assert_eq!(held, owed, "what was stored and not receipted is held, and nothing else");
         assert_eq!(self.custody.held_count(), held.len() as u64);
@@ -397,17 +428,17 @@ impl Play {
     }
 
     fn check_windows(&self) {
-        let mut windows: BTreeMap<&NodeId, (usize, u64)> = BTreeMap::new();
+        let mut windows: BTreeMap<NodeId, (usize, u64)> = BTreeMap::new();
         for view in self.custody.records() {
             let RecordState::Offered { to } = view.state else { continue };
             let (records, bytes) = windows.entry(to).or_default();
             *records += 1;
-            *bytes += u64::from(view.record.payload_bytes);
+            *bytes += u64::from(view.payload_bytes);
         }
         for (neighbor, (records, bytes)) in windows {
             let bounded = records <= WINDOW_RECORDS && bytes <= WINDOW_BYTES;
             assert!(records == 1 || bounded, "{neighbor} has been handed {records} records, {bytes} bytes");
-            assert!(self.custody.awaits_answer(neighbor), "{neighbor} owes an answer");
+            assert!(self.custody.awaits_answer(&neighbor), "{neighbor} owes an answer");
         }
     }
 
@@ -449,7 +480,7 @@ impl Play {
             }
         }
         for view in self.custody.records() {
-            assert_eq!(*view.state, RecordState::Accepted { by: hub.clone() }, "{} gets to the hub", view.record.id);
+            assert_eq!(view.state, RecordState::Accepted { by: hub.clone() }, "{} gets to the hub", view.id);
         }
     }
 
@@ -485,6 +516,7 @@ fn config(me: &NodeId, hub: bool, first_transfer: u64) -> CustodyConfig {
         origins: [ME, OFFICE, "senapelan", HUBS[0]].map(public).into(),
         hubs: HUBS.map(public).into(),
         first_transfer,
+        promises: true,
     }
 }
 
@@ -501,41 +533,64 @@ fn any_id(bytes: &mut Unstructured<'_>) -> Result<RecordId> {
 }
 
 fn offer(bytes: &mut Unstructured<'_>) -> Result<Offer> {
-    let sample = bytes.choose(samples())?;
-    let header = sample.signed.header();
-    let (id, digest) = (header.id.clone(), header.digest());
-    let good = Offer { id, class: header.class, payload_bytes: header.payload_bytes, digest };
+    let good = offer_of(bytes.choose(samples())?);
     // What an offer says of the length is believed only as far as the budget goes.
     let payload_bytes = if bytes.ratio(1, 4)? { bytes.int_in_range(0..=16 << 20)? } else { good.payload_bytes };
     Ok(Offer { payload_bytes, ..good })
 }
 
+fn offer_of(sample: &Sample) -> Offer {
+    let header = sample.signed.header();
+    let (id, digest) = (header.id.clone(), header.digest());
+    Offer { id, class: header.class, payload_bytes: header.payload_bytes, digest }
+}
+
+/// The chunk from which on a record is wanted, if this answer says so.
+fn first_wanted(output: &CustodyOutput, id: &RecordId) -> Option<u32> {
+    let CustodyOutput::Send { frame: Frame::Answers(answers), .. } = output else { return None };
+    answers.iter().find_map(|answer| match answer.verdict {
+        Verdict::Want { first_chunk } if answer.id == *id => Some(first_chunk),
+        _ => None,
+    })
+}
+
+/// Piece number `index` of the sample, as it should be.
+fn piece_of(sample: &Sample, index: usize) -> Piece {
+    let chunks = u32::try_from(sample.hashes.len()).expect("few chunks");
+    let head = PieceHead {
+        signed_header: (index == 0).then(|| sample.signed.encode()),
+        id: sample.id().clone(),
+        index: u32::try_from(index).expect("few chunks"),
+        chunks,
+        chunk_hashes: if index == 0 && chunks > 1 { sample.hashes.clone() } else { Vec::new() },
+    };
+    Piece { head, data: sample.chunk(index), hash: sample.hashes[index] }
+}
+
+/// A piece of a record, which may be damaged in any way that the wire lets through.
 fn piece(bytes: &mut Unstructured<'_>) -> Result<Piece> {
-    let sample: &Sample = bytes.choose(samples())?;
-    let index = bytes.choose_index(sample.hashes.len())?;
-    let mut data = sample.chunk(index);
+    let sample = bytes.choose(samples())?;
+    let mut piece = piece_of(sample, bytes.choose_index(sample.hashes.len())?);
+    let head = &mut piece.head;
     if bytes.ratio(1, 16)? {
-        data = data.slice(..data.len() / 2);
+        piece.data = piece.data.slice(..piece.data.len() / 2);
     }
-    let hash = if bytes.ratio(1, 16)? { samples()[0].hashes[0] } else { sample.hashes[index] };
-    let mut id = sample.id().clone();
+    if bytes.ratio(1, 16)? {
+        piece.hash = samples()[0].hashes[0];
+    }
     if bytes.ratio(1, 32)? {
-        id = any_id(bytes)?;
+        head.id = any_id(bytes)?;
     }
-    let first = index == 0;
-    let mut signed_header = first.then(|| sample.signed.encode());
-    if first && bytes.ratio(1, 32)? {
-        signed_header = Some(Bytes::from_static(b"no header"));
+    if head.index == 0 && bytes.ratio(1, 32)? {
+        head.signed_header = Some(Bytes::from_static(b"no header"));
     }
-    let mut chunks = u32::try_from(sample.hashes.len()).expect("few chunks");
-    let mut chunk_hashes = if first && chunks > 1 { sample.hashes.clone() } else { Vec::new() };
     if bytes.ratio(1, 32)? {
-        // Other hashes, and as many as the head says: the wire refuses heads that do not agree with themselves.
-        chunks = bytes.int_in_range(2..=12)?;
-        chunk_hashes = (0..if first { chunks } else { 0 }).map(|_| hash).collect();
+        // Another number and count: the wire sees to it that they agree, and that there is a hash for each.
+        head.chunks = bytes.int_in_range(2..=12)?;
+        head.index = if head.index == 0 { 0 } else { bytes.int_in_range(1..=head.chunks - 1)? };
+        head.chunk_hashes = vec![piece.hash; if head.index == 0 { head.chunks as usize } else { 0 }];
     }
-    let index = u32::try_from(index).expect("few chunks").min(chunks - 1);
-    Ok(Piece { head: PieceHead { signed_header, id, index, chunks, chunk_hashes }, data, hash })
+    Ok(piece)
 }
 
 fn answer(bytes: &mut Unstructured<'_>) -> Result<Answer> {
