@@ -15,7 +15,7 @@ use crate::error::BenchError;
 use crate::note;
 use crate::process::{NodeUsage, Usage};
 
-const ORIGIN: &str = "origin";
+pub(crate) const ORIGIN: &str = "origin";
 const BRANCH: &str = "branch";
 const HUB: &str = "hub";
 
@@ -102,7 +102,7 @@ fn value_of(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
 }
 
-fn plan() -> CityPlan {
+pub(crate) fn plan() -> CityPlan {
     let node = |id: &'static str, code: &str, role| PlannedNode {
         id: node_id(id),
         code: code.parse().expect("a short code"),
@@ -127,7 +127,7 @@ fn plan() -> CityPlan {
     }
 }
 
-fn node_id(id: &'static str) -> NodeId {
+pub(crate) fn node_id(id: &'static str) -> NodeId {
     id.parse().expect("the names in this module are node ids")
 }
 

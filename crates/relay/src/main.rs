@@ -12,6 +12,7 @@ mod problem;
 mod relay;
 mod store;
 mod submit;
+mod surgery;
 mod tail;
 mod upload;
 mod views;
@@ -68,6 +69,11 @@ enum Command {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Looks into this node's store, repairs it, or takes records out of it, while the relay is stopped.
+    Store {
+        #[command(subcommand)]
+        operation: surgery::Operation,
+    },
 }
 
 fn parse_kind(text: &str) -> Result<Kind, estafet_model::TextError> {
@@ -116,6 +122,7 @@ fn dispatch(command: Command) -> miette::Result<()> {
         Command::Submit { config, class, kind, files } => {
             submit::submit(&config, &files, class, &kind, &mut std::io::stdout().lock())?;
         }
+        Command::Store { operation } => surgery::operate(&operation, &mut std::io::stdout().lock())?,
     }
     Ok(())
 }
