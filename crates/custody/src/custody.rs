@@ -320,7 +320,10 @@ impl Custody {
                 let event = if new { CustodyEvent::Committed(id) } else { CustodyEvent::CommittedTwice };
                 self.outputs.push_back(CustodyOutput::Event(event));
             } else if self.receipts.is_covered(&id) {
-                self.receipts.release_late(id, &mut self.outputs);
+                match self.outbound.hold_receipted(now, record) {
+                    Some(id) => self.receipts.release_late(id, &mut self.outputs),
+                    None => self.keep_conflicts(id.epoch, &SeqRanges::of(id.seq)),
+                }
             } else {
                 self.outbound.hold(now, record);
             }
@@ -381,10 +384,7 @@ impl Custody {
                     let Released { ids: mut released, conflicts } =
                         self.outbound.release(now, &key.origin, key.epoch, &new);
                     if !conflicts.is_empty() {
-                        let all = self.conflicts.entry(key.epoch).or_default();
-                        *all = all.union(&conflicts);
-                        let seqs = all.clone();
-                        self.outputs.push_back(CustodyOutput::KeepConflicts { epoch: key.epoch, seqs });
+                        self.keep_conflicts(key.epoch, &conflicts);
                     }
                     let covered =
                         |id: &RecordId| id.origin == key.origin && id.epoch == key.epoch && new.contains(id.seq);
@@ -401,6 +401,13 @@ impl Custody {
         self.open_lane(from);
         self.receipts.spread(now, &mut self.outputs);
         self.dispatch(now);
+    }
+
+    fn keep_conflicts(&mut self, epoch: Epoch, new: &SeqRanges) {
+        let all = self.conflicts.entry(epoch).or_default();
+        *all = all.union(new);
+        let seqs = all.clone();
+        self.outputs.push_back(CustodyOutput::KeepConflicts { epoch, seqs });
     }
 
     fn open_lane(&mut self, neighbor: &NodeId) {

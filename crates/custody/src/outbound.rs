@@ -45,6 +45,9 @@ const SLOWEST_LINE_BYTES_PER_SECOND: u64 = 2 << 10;
 const RECEIPT_PATIENCE: Duration = Duration::from_secs(300);
 const RECEIPT_PATIENCE_MAX: Duration = Duration::from_secs(3600);
 
+/// The longest that a neighbor may have a record wait which it says is coming to it by another way.
+const ASKED_REST_MAX: Duration = Duration::from_secs(60);
+
 /// A record in this node's custody, as the store has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldRecord {
@@ -253,8 +256,10 @@ impl Outbound {
         Released { ids: keys.into_iter().map(|key| self.names.id(key)).collect(), conflicts }
     }
 
+    /// An own capture that nobody was handed. What came from a neighbor is known elsewhere, whoever captured it.
     fn is_conflict(&self, key: Key) -> bool {
-        self.is_own(key.origin) && self.table.find(key).is_some_and(|held| !held.tried)
+        let captured = |held: &Held| held.received_from.is_none() && !held.tried;
+        self.is_own(key.origin) && self.table.find(key).is_some_and(captured)
     }
 
     fn set_conflict(&mut self, now: Now, key: Key) {
@@ -270,6 +275,22 @@ impl Outbound {
                 self.set_conflict(Now::default(), key);
             }
         }
+    }
+
+    /// Takes custody of a record that has just become durable here, whose number a receipt has covered meanwhile. Says
+    /// which record it is if the receipt can be for it: then there is nothing to hold.
+    pub(crate) fn hold_receipted(&mut self, now: Now, record: Durable<HeldRecord>) -> Option<RecordId> {
+        let id = record.get().id.clone();
+        let captured =
+            record.get().received_from.is_none() && self.names.find(&id.origin).is_some_and(|name| self.is_own(name));
+        if !captured {
+            return Some(id);
+        }
+        self.hold(now, record);
+        if let Some(key) = self.names.find_key(&id) {
+            self.set_conflict(now, key);
+        }
+        None
     }
 
     /// Ends custody of a record that cannot be read from this node's disk.
@@ -447,7 +468,7 @@ impl Outbound {
     /// The neighbor asks for time: the record is coming to it by another way.
     pub(crate) fn asked_to_wait(&mut self, now: Now, id: &RecordId, by: &NodeId, delay: Duration) {
         if let Some((key, by)) = self.offered_to(id, by) {
-            self.rest(now, key, Why::AskedToWait(by), delay);
+            self.rest(now, key, Why::AskedToWait(by), delay.min(ASKED_REST_MAX));
         }
     }
 
