@@ -187,7 +187,7 @@ impl City {
     /// What is not at the main server yet, at most.
     pub(crate) fn uncommitted_bytes(&self) -> u64 {
         let running = self.offices.values().filter_map(|office| office.node.as_ref());
-        running.flat_map(|node| node.custody().records()).map(|view| u64::from(view.record.payload_bytes)).sum()
+        running.flat_map(|node| node.custody().records()).map(|view| u64::from(view.payload_bytes)).sum()
     }
 
     /// The main server's archive, as a power cut would leave it, opens and holds all that was ever told to be in it.
