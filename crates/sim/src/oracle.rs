@@ -178,10 +178,6 @@ impl City {
             let what = format!("{id} has a slip and is nowhere");
             self.violated(what);
         }
-        if let Some(id) = self.hub_store().stored_twice() {
-            let what = format!("the main server stored {id} twice");
-            self.violated(what);
-        }
     }
 
     /// What is not at the main server yet, at most.
@@ -248,7 +244,7 @@ impl City {
         }
     }
 
-    /// Every slip's record is on its origin's disk or on the hub's; the hub has none twice.
+    /// Every slip's record is on its origin's disk or on the hub's.
     ///
     /// # Panics
     /// If not, or if a promise was broken before.

@@ -99,8 +99,6 @@ pub struct Store {
     /// Receipts on their way to the disk, in order.
     keeping: VecDeque<SignedReceipt>,
     starts: u64,
-    /// At a hub: the first record that it has stored twice.
-    twice: Option<RecordId>,
 }
 
 impl Store {
@@ -117,7 +115,6 @@ impl Store {
             receipts: BTreeMap::new(),
             keeping: VecDeque::new(),
             starts: 0,
-            twice: None,
         }
     }
 
@@ -281,7 +278,7 @@ impl Store {
             return Err(format!("{} was told to be durable and is not", record.id));
         }
         if self.kept.insert(record.id.clone(), kept(record)).is_some() && self.is_hub {
-            self.twice.get_or_insert_with(|| record.id.clone());
+            return Err(format!("{} is committed twice", record.id));
         }
         Ok(())
     }
@@ -382,10 +379,6 @@ impl Store {
     #[must_use]
     pub fn record_count(&self) -> usize {
         self.kept.len()
-    }
-
-    pub(crate) fn stored_twice(&self) -> Option<&RecordId> {
-        self.twice.as_ref()
     }
 
     /// Reads a record from the running node's log.
