@@ -39,7 +39,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Control frames and session news that may wait for the driver.
 const CONTROL_QUEUE: usize = 1024;
 
-/// Pieces that may wait for the driver: with 32 KiB each, at most 8 MiB. Beyond that QUIC slows the senders.
+/// Pieces that may wait for the driver: with 16 KiB each, at most 4 MiB. Beyond that QUIC slows the senders.
 const PIECE_QUEUE: usize = 256;
 
 /// Codes of connections closed by us (RFC 9000, section 10.2: application errors are the protocol's own).
@@ -238,10 +238,14 @@ fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
 }
 
 fn transport_parameters() -> quinn::TransportConfig {
+    // A session begins anew after each cut: two probes, 1,326 and 1,452 bytes, tell nearly as much as five.
+    let mut mtu = quinn::MtuDiscoveryConfig::default();
+    mtu.minimum_change(100);
     let mut parameters = quinn::TransportConfig::default();
     parameters
         .max_idle_timeout(Some(VarInt::from_u32(IDLE_TIMEOUT_MS).into()))
         .initial_rtt(Duration::from_millis(100))
+        .mtu_discovery_config(Some(mtu))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
         .send_window(u64::from(CONNECTION_WINDOW_BYTES))
