@@ -26,6 +26,7 @@ const NEEDED_ROLES: &[(&str, OperatorRole)] = &[
     ("/estafet.admin.v1.Admin/Audit", OperatorRole::Viewer),
     ("/estafet.admin.v1.Admin/Tail", OperatorRole::Viewer),
     ("/estafet.admin.v1.Admin/Fetch", OperatorRole::Operator),
+    ("/estafet.admin.v1.Admin/RetryQuarantine", OperatorRole::Operator),
     ("/grpc.health.v1.Health/", OperatorRole::Viewer),
     ("/grpc.reflection.v1.ServerReflection/", OperatorRole::Viewer),
     ("/grpc.reflection.v1alpha.ServerReflection/", OperatorRole::Viewer),

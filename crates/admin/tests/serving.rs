@@ -60,6 +60,10 @@ impl Admin for Dummy {
         Ok(Response::new(v1::AuditReport::default()))
     }
 
+    async fn retry_quarantine(&self, _: Request<v1::RetryQuarantineRequest>) -> Reply<v1::RetryQuarantineResponse> {
+        Ok(Response::new(v1::RetryQuarantineResponse::default()))
+    }
+
     async fn fetch(&self, _: Request<v1::FetchRequest>) -> Reply<Self::FetchStream> {
         Ok(Response::new(Box::pin(tokio_stream::empty())))
     }

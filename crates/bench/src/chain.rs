@@ -1,6 +1,7 @@
 //! Three relays in a row, each with a process and a folder of its own.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use estafet_cli::CityFolder;
@@ -14,7 +15,7 @@ use crate::error::BenchError;
 use crate::note;
 use crate::process::{NodeUsage, Usage};
 
-const ORIGIN: &str = "origin";
+pub(crate) const ORIGIN: &str = "origin";
 const BRANCH: &str = "branch";
 const HUB: &str = "hub";
 
@@ -22,6 +23,7 @@ const HUB: &str = "hub";
 pub(crate) struct Chain {
     fleet: Fleet,
     intakes: BTreeMap<String, Intake>,
+    origin: SocketAddr,
     /// Removed at the end.
     _temporary: Option<TempDir>,
 }
@@ -47,17 +49,20 @@ impl Chain {
             wait_until_mapped(&folder, &node_id(seen_from), &mut fleet, |_| ()).await?;
         }
         let intakes = city.nodes.iter().map(|(id, node)| (id.clone(), Intake::new(&node.intake))).collect();
-        Ok(Self { fleet, intakes, _temporary: temporary })
+        let origin = &city.nodes[ORIGIN].intake;
+        let address = origin.strip_prefix("http://").and_then(|address| address.parse().ok());
+        let origin = address.ok_or_else(|| BenchError::Address(origin.clone()))?;
+        Ok(Self { fleet, intakes, origin, _temporary: temporary })
     }
 
     /// Where records go in.
-    pub(crate) fn origin(&self) -> &Intake {
-        &self.intakes[ORIGIN]
+    pub(crate) fn origin(&self) -> SocketAddr {
+        self.origin
     }
 
     /// How many of its records the origin holds receipts for.
     pub(crate) async fn receipted_at_origin(&self) -> Result<u64, BenchError> {
-        metric(self.origin(), "estafet_records_receipted_total").await
+        metric(&self.intakes[ORIGIN], "estafet_records_receipted_total").await
     }
 
     /// Fails if a relay has ended.
@@ -97,7 +102,7 @@ fn value_of(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
 }
 
-fn plan() -> CityPlan {
+pub(crate) fn plan() -> CityPlan {
     let node = |id: &'static str, code: &str, role| PlannedNode {
         id: node_id(id),
         code: code.parse().expect("a short code"),
@@ -122,7 +127,7 @@ fn plan() -> CityPlan {
     }
 }
 
-fn node_id(id: &'static str) -> NodeId {
+pub(crate) fn node_id(id: &'static str) -> NodeId {
     id.parse().expect("the names in this module are node ids")
 }
 

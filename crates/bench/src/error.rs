@@ -22,8 +22,14 @@ pub(crate) enum BenchError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     City(#[from] Failure),
+    #[error("failed to fill the spool: {0}")]
+    Fill(String),
+    #[error("the relay did not answer within {waited_s} s")]
+    NoAnswer { waited_s: u64 },
     #[error("the origin did not take a record: {0}")]
     Submit(NotAccepted),
+    #[error("`{0}` is no address of an intake")]
+    Address(String),
     #[error("a node did not give its metrics: {0}")]
     Metrics(NotAccepted),
     #[error("a node has no metric `{0}`")]

@@ -23,7 +23,8 @@ pub(crate) struct ChainReport {
     /// many connections this is mostly waiting: they share one disk.
     custody_ms: Percentiles,
     /// From a record's submission until the origin's count of receipts was seen to reach the record's number. Receipts
-    /// come in the order of numbers, nearly; the count is looked at every 5 ms, so it is up to that much too long.
+    /// come in the order of numbers, nearly; the count is looked at every 5 ms, so it is up to that much too long. One at a
+    /// time (`--outstanding 1`), until the origin said so when it was asked for this record, again and again.
     receipt_ms: Percentiles,
     processes: Vec<ProcessReport>,
 }
@@ -96,11 +97,11 @@ impl IdleProcess {
     }
 }
 
-fn mib(kib: u64) -> f64 {
+pub(crate) fn mib(kib: u64) -> f64 {
     rounded(kib as f64 / 1_024.0, 10.0)
 }
 
-fn json(report: &impl Serialize) -> String {
+pub(crate) fn json(report: &impl Serialize) -> String {
     serde_json::to_string(report).expect("a report is numbers and plain names")
 }
 

@@ -46,6 +46,26 @@ pub struct Options {
     pub json: bool,
 }
 
+/// What to do about records in quarantine.
+#[derive(Debug, Subcommand)]
+pub enum Quarantine {
+    /// List them with the reason, at --node or at every node that answers. Exit code 1 if there are any.
+    List,
+    /// Try them again now, all or one, at --node or wherever they are. Needs the role operator.
+    Retry {
+        /// A slip or a record id; by default all.
+        record: Option<RecordName>,
+    },
+    /// Write a record's payload to a file, from whichever node holds it, verified. Needs the role operator.
+    Export {
+        /// A slip or a record id.
+        record: RecordName,
+        /// The file to write; it appears only when it is complete.
+        #[arg(short, long, value_name = "FILE")]
+        out: PathBuf,
+    },
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -103,12 +123,15 @@ pub enum Command {
     /// List records: those that --node has, or those of every node that answers.
     Records {
         /// Only those in this state.
-        #[arg(long, value_parser = ["waiting", "offered", "accepted", "receipted", "committed"])]
+        #[arg(long, value_parser = ["waiting", "offered", "accepted", "quarantined", "committed"])]
         state: Option<String>,
         /// At most this many from each node; 0 is all.
         #[arg(long, default_value_t = 0)]
         limit: u32,
     },
+    /// See to records that were set aside: refused for good, or not readable on a node's disk.
+    #[command(subcommand)]
+    Quarantine(Quarantine),
     /// Count what each origin captured against what is receipted and held. Exit code 1 if any record is missing.
     Audit,
     /// Fetch a committed record's payload from a hub, verified against its hash. Needs the role operator.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tonic::Request;
 
-use crate::arguments::{Cli, Command};
+use crate::arguments::{Cli, Command, Quarantine};
 use crate::demo::demo;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
@@ -18,6 +18,7 @@ pub mod fetch;
 pub mod impact;
 pub mod new_city;
 pub mod path;
+pub mod quarantine;
 pub mod records;
 pub mod show;
 pub mod sign;
@@ -41,6 +42,11 @@ pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> 
         Command::Path { from, to } => path::path(&reach()?.preferring(&from), &from, to.as_ref(), output).await,
         Command::Trace { record } => trace::trace(&reach()?, &record, output).await,
         Command::Records { state, limit } => records::records(&reach()?, state.as_deref(), limit, output).await,
+        Command::Quarantine(Quarantine::List) => quarantine::list(&reach()?, output).await,
+        Command::Quarantine(Quarantine::Retry { record }) => {
+            quarantine::retry(&reach()?, record.as_ref(), output).await
+        }
+        Command::Quarantine(Quarantine::Export { record, out }) => fetch::fetch(&reach()?, &record, &out, output).await,
         Command::Audit => audit::audit(&reach()?, output).await,
         Command::Fetch { record, out } => fetch::fetch(&reach()?.hubs()?, &record, &out, output).await,
         Command::Tail { from } => tail::tail(&reach()?.hubs()?, from, until_stopped(), output).await,

@@ -10,13 +10,17 @@ use estafet_model::{
 };
 use estafet_wire::{Answer, Frame, NeverReason, Offer, ReceiptVersion, Verdict};
 
+use crate::damaged::Damaged;
 use crate::inbound::{Inbound, Piece, PieceVerdict, RecoveredTransfer};
-use crate::outbound::{HeldRecord, Outbound, RecordView};
+use crate::outbound::{HeldRecord, HeldRecords, Outbound, RecordView, Released};
 use crate::output::{CustodyEvent, CustodyOutput, StorePayload, StoreRecord};
 use crate::receipts::Receipts;
 
 /// How long a neighbor is asked to wait when the store has no room.
 const NO_ROOM_DELAY: Duration = Duration::from_secs(1);
+
+/// How long a neighbor is asked to wait that wants a promise of a node that can give none.
+const NO_PROMISE_DELAY: Duration = Duration::from_secs(30);
 
 /// How long a neighbor is asked to wait when the record is coming from another one.
 const ARRIVING_DELAY: Duration = Duration::from_millis(200);
@@ -34,13 +38,19 @@ pub struct CustodyConfig {
     pub hubs: BTreeMap<NodeId, PublicKey>,
     /// Transfer ids from here on belong to this machine.
     pub first_transfer: u64,
+    /// The store is durable. Without that nothing is accepted and, at a hub, no receipt is signed (P1).
+    pub promises: bool,
 }
 
 /// What was found on the disk at start.
 #[derive(Debug, Default)]
 pub struct Recovered {
-    /// At a relay: the records in the spool, in the order they were stored.
-    pub records: Vec<Durable<HeldRecord>>,
+    /// At a relay: the records in the spool.
+    pub records: HeldRecords,
+    /// Own captures whose ids belong to other records, from a life of this spool that was lost.
+    pub conflicts: BTreeMap<Epoch, SeqRanges>,
+    /// Records that were in the spool and cannot be read any more.
+    pub damaged: Vec<HeldRecord>,
     /// Payloads that were arriving.
     pub transfers: Vec<RecoveredTransfer>,
     /// The receipts in the spool.
@@ -56,7 +66,11 @@ pub struct Custody {
     outbound: Outbound,
     inbound: Inbound,
     receipts: Receipts,
+    damaged: Damaged,
+    /// Own captures that no receipt may release.
+    conflicts: BTreeMap<Epoch, SeqRanges>,
     room: ByteCount,
+    promises: bool,
     outputs: VecDeque<CustodyOutput>,
 }
 
@@ -64,25 +78,37 @@ impl Custody {
     /// Starts from what the disk holds. Records that a recovered receipt covers are released at once.
     #[must_use]
     pub fn new(config: CustodyConfig, recovered: Recovered) -> Self {
+        let me = config.me.clone();
         let mut custody = Self {
             origins: config.origins,
-            outbound: Outbound::new(config.me.clone()),
+            outbound: recovered.records.0,
             inbound: Inbound::new(config.first_transfer),
-            receipts: Receipts::new(config.me, config.hub_key, config.hubs),
+            receipts: Receipts::new(config.me, config.hub_key, config.hubs, config.promises),
+            damaged: Damaged::default(),
+            conflicts: recovered.conflicts,
+            promises: config.promises,
             room: ByteCount(u64::MAX),
             outputs: VecDeque::new(),
         };
+        custody.outbound.begin(&me);
         custody.receipts.recover(recovered.receipts, recovered.committed);
         let mut released = Vec::new();
-        for record in recovered.records {
-            if custody.receipts.is_covered(&record.get().id) {
-                released.push(record.into_inner().id);
-            } else {
-                custody.outbound.recover(record);
-            }
+        for (epoch, seqs) in &custody.conflicts {
+            custody.outbound.recover_conflicts(*epoch, seqs);
+        }
+        for ((origin, epoch), receipted) in custody.receipts.covered() {
+            let conflicts = (*origin == me).then(|| custody.conflicts.get(epoch)).flatten();
+            let ended = conflicts.map_or(receipted.clone(), |conflicts| receipted.minus(conflicts));
+            released.extend(custody.outbound.release(Now::default(), origin, *epoch, &ended).ids);
         }
         if !released.is_empty() {
             custody.outputs.push_back(CustodyOutput::Release(released));
+        }
+        for record in recovered.damaged {
+            if !custody.receipts.is_covered(&record.id) && custody.outbound.digest(&record.id).is_none() {
+                custody.outputs.push_back(CustodyOutput::Event(CustodyEvent::Lost(record.id.clone())));
+                custody.damaged.recover(record);
+            }
         }
         recovered.transfers.into_iter().for_each(|transfer| custody.recover_transfer(transfer));
         custody
@@ -91,7 +117,7 @@ impl Custody {
     /// A payload that was arriving goes on, unless its record came by another way or is refused by now.
     fn recover_transfer(&mut self, found: RecoveredTransfer) {
         let id = &found.header.header().id;
-        let here = self.outbound.view(id).is_some() || self.receipts.is_covered(id);
+        let here = self.outbound.digest(id).is_some() || self.receipts.is_covered(id);
         if here || !self.origins.contains_key(&id.origin) {
             self.outputs.push_back(CustodyOutput::AbortTransfer(found.transfer));
         } else {
@@ -120,7 +146,7 @@ impl Custody {
 
     /// The neighbors that records may go to, best first.
     pub fn set_next_hops(&mut self, now: Now, next_hops: Vec<NodeId>) {
-        self.outbound.set_next_hops(next_hops);
+        self.outbound.set_next_hops(&next_hops);
         self.dispatch(now);
     }
 
@@ -140,7 +166,7 @@ impl Custody {
             self.inbound.cancel(&offer.id, from, &mut self.outputs);
             let verdict = match self.consider_offer(now, from, &offer) {
                 Known::New if self.inbound.ask(from, offer.clone()) => continue,
-                Known::New => Verdict::Wait(NO_ROOM_DELAY),
+                Known::New => Verdict::Full(NO_ROOM_DELAY),
                 Known::Answer(verdict) => verdict,
                 Known::AnswerLater => continue,
             };
@@ -155,7 +181,7 @@ impl Custody {
             (Known::New, Some(sender)) if sender == from => Known::AnswerLater,
             (Known::New, Some(_)) => Known::Answer(Verdict::Wait(ARRIVING_DELAY)),
             (Known::New, None) if u64::from(offer.payload_bytes) > self.room.0 => {
-                Known::Answer(Verdict::Wait(NO_ROOM_DELAY))
+                Known::Answer(Verdict::Full(NO_ROOM_DELAY))
             }
             (known, _) => known,
         }
@@ -165,7 +191,7 @@ impl Custody {
     pub fn piece(&mut self, now: Now, from: &NodeId, piece: Piece) {
         let id = piece.head.id.clone();
         let digest = match &piece.head.signed_header {
-            Some(header) => SignedHeader::decode(header).ok().map(|signed| signed.header().digest()),
+            Some(header) => SignedHeader::decode(header).ok().map(|signed| signed.digest()),
             None => self.inbound.arriving_digest(&id, from),
         };
         let known = match digest {
@@ -180,7 +206,7 @@ impl Custody {
             Known::AnswerLater => self.inbound.forget(&id, from, &mut self.outputs),
             Known::New if piece.data.len() as u64 > self.room.0 => {
                 self.inbound.cancel(&id, from, &mut self.outputs);
-                self.answer(from, vec![Answer { id, verdict: Verdict::Wait(NO_ROOM_DELAY) }]);
+                self.answer(from, vec![Answer { id, verdict: Verdict::Full(NO_ROOM_DELAY) }]);
             }
             Known::New => self.take_piece(from, id, piece),
         }
@@ -212,12 +238,13 @@ impl Custody {
         if !self.origins.contains_key(&id.origin) {
             return Known::Answer(Verdict::Never(NeverReason::UnknownOrigin));
         }
-        if let Some(held) = self.outbound.view(id) {
-            if held.record.digest != digest {
-                return Known::Answer(Verdict::Never(NeverReason::Conflict));
-            }
+        let here = self.outbound.digest(id);
+        if here.or_else(|| self.damaged.digest(id)).is_some_and(|known| known != digest) {
+            return Known::Answer(Verdict::Never(NeverReason::Conflict));
+        }
+        if here.is_some() {
             self.outbound.offered_back(now, id, from);
-            return Known::Answer(Verdict::Have);
+            return Known::Answer(if self.promises { Verdict::Have } else { Verdict::Wait(NO_PROMISE_DELAY) });
         }
         if let Some(storing) = self.inbound.storing_digest(id) {
             if storing != digest {
@@ -271,7 +298,7 @@ impl Custody {
 
     /// An own capture, signed, is to be stored.
     pub fn capture(&mut self, header: SignedHeader, idempotency: Option<[u8; 16]>, payload: StorePayload) {
-        self.inbound.store_own(header.header().id.clone(), header.header().digest());
+        self.inbound.store_own(header.header().id.clone(), header.digest());
         let record = StoreRecord { header, received_from: None, idempotency, payload };
         self.outputs.push_back(CustodyOutput::Store(Box::new(record)));
     }
@@ -282,15 +309,21 @@ impl Custody {
         let mut accepted: BTreeMap<NodeId, Vec<RecordId>> = BTreeMap::new();
         for record in records {
             let id = record.get().id.clone();
-            for neighbor in self.inbound.end_storing(&id) {
+            for neighbor in self.inbound.end_storing(&id).into_iter().filter(|_| self.promises) {
                 accepted.entry(neighbor).or_default().push(id.clone());
+            }
+            if self.damaged.remove(&id).is_some() {
+                self.outputs.push_back(CustodyOutput::Event(CustodyEvent::Healed(id.clone())));
             }
             if self.receipts.is_hub() {
                 let new = self.receipts.commit(now, record.map(|record| record.id));
                 let event = if new { CustodyEvent::Committed(id) } else { CustodyEvent::CommittedTwice };
                 self.outputs.push_back(CustodyOutput::Event(event));
             } else if self.receipts.is_covered(&id) {
-                self.receipts.release_late(id, &mut self.outputs);
+                match self.outbound.hold_receipted(now, record) {
+                    Some(id) => self.receipts.release_late(id, &mut self.outputs),
+                    None => self.keep_conflicts(id.epoch, &SeqRanges::of(id.seq)),
+                }
             } else {
                 self.outbound.hold(now, record);
             }
@@ -305,7 +338,7 @@ impl Custody {
     /// The store could not make the record durable: nothing is promised.
     pub fn store_failed(&mut self, id: &RecordId) {
         for neighbor in self.inbound.end_storing(id) {
-            self.answer(&neighbor, vec![Answer { id: id.clone(), verdict: Verdict::Wait(NO_ROOM_DELAY) }]);
+            self.answer(&neighbor, vec![Answer { id: id.clone(), verdict: Verdict::Full(NO_ROOM_DELAY) }]);
         }
     }
 
@@ -313,9 +346,10 @@ impl Custody {
     pub fn answers(&mut self, now: Now, from: &NodeId, answers: Vec<Answer>) {
         for Answer { id, verdict } in answers {
             match verdict {
-                Verdict::Want { first_chunk } => self.outbound.wanted(&id, from, first_chunk, &mut self.outputs),
+                Verdict::Want { first_chunk } => self.outbound.wanted(now, &id, from, first_chunk, &mut self.outputs),
                 Verdict::Have => self.outbound.accepted(now, &id, from),
                 Verdict::Wait(delay) => self.outbound.asked_to_wait(now, &id, from, delay),
+                Verdict::Full(delay) => self.outbound.neighbor_full(now, &id, from, delay),
                 Verdict::Never(reason) => {
                     let event = self.outbound.refused(now, &id, from, reason);
                     self.outputs.extend(event.map(CustodyOutput::Event));
@@ -347,7 +381,14 @@ impl Custody {
                 Ok(None) => {}
                 Ok(Some((receipt, new))) => {
                     let key = receipt.key().clone();
-                    let released = self.outbound.release(&key.origin, key.epoch, &new);
+                    let Released { ids: mut released, conflicts } =
+                        self.outbound.release(now, &key.origin, key.epoch, &new);
+                    if !conflicts.is_empty() {
+                        self.keep_conflicts(key.epoch, &conflicts);
+                    }
+                    let covered =
+                        |id: &RecordId| id.origin == key.origin && id.epoch == key.epoch && new.contains(id.seq);
+                    released.extend(self.damaged.remove_if(covered));
                     self.inbound.cancel_receipted(&key.origin, key.epoch, &new, &mut self.outputs);
                     self.receipts.keep(receipt, released, &mut self.outputs);
                 }
@@ -357,9 +398,23 @@ impl Custody {
                 }
             }
         }
-        self.outbound.open_lane(from);
+        self.open_lane(from);
         self.receipts.spread(now, &mut self.outputs);
         self.dispatch(now);
+    }
+
+    fn keep_conflicts(&mut self, epoch: Epoch, new: &SeqRanges) {
+        let all = self.conflicts.entry(epoch).or_default();
+        *all = all.union(new);
+        let seqs = all.clone();
+        self.outputs.push_back(CustodyOutput::KeepConflicts { epoch, seqs });
+    }
+
+    fn open_lane(&mut self, neighbor: &NodeId) {
+        let ids = self.damaged.ids();
+        if self.outbound.open_lane(neighbor) && !ids.is_empty() {
+            self.outputs.push_back(CustodyOutput::Send { to: neighbor.clone(), frame: Frame::Seek(ids) });
+        }
     }
 
     /// A receipt is durable here, in the order they were to be kept: what it covers may go.
@@ -367,14 +422,47 @@ impl Custody {
         self.receipts.kept(key, &mut self.outputs);
     }
 
-    /// The driver could not read a record it was to carry.
+    /// The driver could not read a record it was to carry. It is held no longer, but sought from the neighbors.
     pub fn unreadable(&mut self, now: Now, id: &RecordId) {
-        self.outbound.unreadable(now, id);
+        if let Some(view) = self.outbound.lose(id) {
+            self.outputs.push_back(CustodyOutput::Event(CustodyEvent::Lost(id.clone())));
+            self.damaged.insert(now, view);
+            self.seek(now);
+        }
+    }
+
+    /// A neighbor has lost these records.
+    pub fn sought(&mut self, now: Now, from: &NodeId, ids: &[RecordId]) {
+        let offers: Vec<Offer> = ids.iter().filter_map(|id| self.outbound.sought(now, id, from)).collect();
+        if !offers.is_empty() {
+            self.outputs.push_back(CustodyOutput::Send { to: from.clone(), frame: Frame::Offers(offers) });
+        }
+    }
+
+    fn seek(&mut self, now: Now) {
+        let ids = self.damaged.due(now);
+        if ids.is_empty() {
+            return;
+        }
+        for to in self.outbound.open_lanes() {
+            self.outputs.push_back(CustodyOutput::Send { to, frame: Frame::Seek(ids.clone()) });
+        }
+    }
+
+    /// Tries records in quarantine again, all of them or one; says how many there were.
+    pub fn retry(&mut self, now: Now, only: Option<&RecordId>) -> usize {
+        let refused = self.outbound.retry(now, only);
+        let damaged = if only.is_none_or(|id| self.damaged.digest(id).is_some()) { self.damaged.len() } else { 0 };
+        self.damaged.ask_now(now);
+        self.seek(now);
+        self.dispatch(now);
+        refused + only.map_or(damaged, |_| damaged.min(1))
     }
 
     /// Time has come.
     pub fn handle_timeout(&mut self, now: Now) {
         self.outbound.handle_timeout(now);
+        self.seek(now);
         self.receipts.spread(now, &mut self.outputs);
         self.dispatch(now);
     }
@@ -383,8 +471,8 @@ impl Custody {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Now, &'static str)> {
         let spread = self.receipts.poll_timeout().map(|at| (at, "receipts to spread"));
-        let rested = self.outbound.poll_timeout().map(|at| (at, "a record has rested"));
-        spread.into_iter().chain(rested).min()
+        let seek = self.damaged.poll_timeout().map(|at| (at, "lost records to ask for"));
+        spread.into_iter().chain(seek).chain(self.outbound.poll_timeout()).min()
     }
 
     /// The next thing to do.
@@ -398,18 +486,29 @@ impl Custody {
 
     /// A held record, if it is held here.
     #[must_use]
-    pub fn record(&self, id: &RecordId) -> Option<RecordView<'_>> {
+    pub fn record(&self, id: &RecordId) -> Option<RecordView> {
         self.outbound.view(id)
     }
 
-    /// Every held record, by id.
-    pub fn records(&self) -> impl Iterator<Item = RecordView<'_>> {
+    /// Every held record, in the order in which they are listed.
+    pub fn records(&self) -> impl Iterator<Item = RecordView> {
         self.outbound.views_after(None)
     }
 
-    /// Every held record behind `after`, by id: the next page of a listing.
-    pub fn records_after(&self, after: Option<&RecordId>) -> impl Iterator<Item = RecordView<'_>> {
+    /// Every held record behind `after`: the next page of a listing.
+    pub fn records_after(&self, after: Option<&RecordId>) -> impl Iterator<Item = RecordView> {
         self.outbound.views_after(after)
+    }
+
+    /// A record that was held here and cannot be read any more.
+    #[must_use]
+    pub fn lost(&self, id: &RecordId) -> Option<RecordView> {
+        self.damaged.view(id)
+    }
+
+    /// The records in quarantine: those that neighbors refuse, which are held here, and those that this node has lost.
+    pub fn quarantine(&self) -> impl Iterator<Item = RecordView> {
+        self.outbound.refused_views().chain(self.damaged.views())
     }
 
     /// True if the neighbor was handed records that it has not answered.
@@ -433,7 +532,12 @@ impl Custody {
     /// The own captures of `epoch` that are held without a receipt.
     #[must_use]
     pub fn own_held(&self, epoch: Epoch) -> SeqRanges {
-        self.outbound.own_held(epoch)
+        self.outbound.own_held(epoch).cloned().unwrap_or_default()
+    }
+
+    /// Per origin and epoch, the numbers of all that is held here without a receipt.
+    pub fn holdings(&self) -> impl Iterator<Item = (&NodeId, Epoch, &SeqRanges)> {
+        self.outbound.holdings()
     }
 
     /// Per origin and epoch, what is known to be committed at a hub.

@@ -168,7 +168,7 @@ impl Inbound {
                     self.cancel(&id, &other, outputs);
                 }
                 let waiting = BTreeSet::from([from.clone()]);
-                self.storing.insert(id, Storing { digest: record.header.header().digest(), waiting });
+                self.storing.insert(id, Storing { digest: record.header.digest(), waiting });
             }
         }
         verdict
@@ -224,18 +224,20 @@ impl Inbound {
         }
         let Some(body) = self.bodies.find_mut(&id) else { return PieceVerdict::OutOfOrder };
         match index.cmp(&body.arrived) {
-            // It was on its way when the neighbor was told where to go on.
-            Ordering::Less => return PieceVerdict::Nothing,
+            // It was on its way when the neighbor was told where to go on; or all chunks had arrived before this node
+            // ended, and the last one comes again because something has to.
+            Ordering::Less => {}
             Ordering::Greater => return PieceVerdict::OutOfOrder,
-            Ordering::Equal => {}
+            Ordering::Equal => {
+                let length = chunk_length(body.header.header().payload_bytes, index);
+                if body.chunks.get(index as usize) != Some(&piece.hash) || piece.data.len() != length {
+                    return PieceVerdict::Reject(NeverReason::WrongPayload);
+                }
+                body.arrived += 1;
+                let (transfer, hash) = (body.transfer, piece.hash);
+                outputs.push_back(CustodyOutput::StoreChunk { transfer, index, data: piece.data, hash });
+            }
         }
-        let expected = body.chunks[index as usize];
-        if piece.hash != expected || piece.data.len() != chunk_length(body.header.header().payload_bytes, index) {
-            return PieceVerdict::Reject(NeverReason::WrongPayload);
-        }
-        body.arrived += 1;
-        let transfer = body.transfer;
-        outputs.push_back(CustodyOutput::StoreChunk { transfer, index, data: piece.data, hash: piece.hash });
         if !body.is_whole() {
             return PieceVerdict::Nothing;
         }
@@ -243,7 +245,7 @@ impl Inbound {
             header: body.header.clone(),
             received_from: Some(from.clone()),
             idempotency: None,
-            payload: StorePayload::Transfer(transfer),
+            payload: StorePayload::Transfer(body.transfer),
         }))
     }
 

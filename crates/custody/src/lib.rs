@@ -17,7 +17,10 @@
 
 mod bodies;
 mod custody;
+mod damaged;
+mod held;
 mod inbound;
+mod lane;
 mod outbound;
 mod output;
 mod receipts;
@@ -26,5 +29,5 @@ mod tests;
 
 pub use custody::{Custody, CustodyConfig, Recovered};
 pub use inbound::{Piece, RecoveredTransfer};
-pub use outbound::{HeldRecord, RecordState, RecordView, WaitReason};
+pub use outbound::{HeldRecord, HeldRecords, RecordState, RecordView, WaitReason};
 pub use output::{CustodyEvent, CustodyOutput, StorePayload, StoreRecord, TransferId};

@@ -1,27 +1,25 @@
 //! The records this node holds, and handing them on.
 //!
-//! Each held record is in exactly one state. Nothing about sending is kept on disk: after a restart every record
-//! waits, is offered again, and the neighbor says what it has.
+//! Each held record is in exactly one state, and each state has one end: its turn, an answer, or its timer. Nothing
+//! about sending is kept on disk: after a restart every record waits, is offered again, and the neighbor says what it
+//! has.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::Bound;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use estafet_model::{
-    Class, Durable, HeaderDigest, NodeId, Now, PayloadHash, RecordId, Seq, SeqRanges, UnixMillis, chunk_count,
+    Class, Durable, Epoch, HeaderDigest, NodeId, Now, PayloadHash, RecordId, SeqRanges, UnixMillis, chunk_count,
 };
 use estafet_wire::{Frame, NeverReason, Offer};
 
+use crate::held::{Held, Key, Micros, Name, Names, State, Table, Why};
+use crate::lane::Lane;
 use crate::output::{CustodyEvent, CustodyOutput};
 
 /// Payloads up to this size travel without being offered first: the offer's round trip would cost more than a
 /// duplicate does.
 const UNOFFERED_BYTES_MAX: u32 = 16 << 10;
-
-/// What a neighbor may have been handed without having answered. The bytes cover 100 Mbit/s over 1.3 s of sync and
-/// round trip; the count bounds the bookkeeping of small records.
-const WINDOW_RECORDS: usize = 4096;
-const WINDOW_BYTES: u64 = 16 << 20;
 
 /// One pick in so many goes to the lowest class that waits, so that none starves.
 const LOW_CLASS_EVERY: u64 = 8;
@@ -29,20 +27,28 @@ const LOW_CLASS_EVERY: u64 = 8;
 /// How many records at the head of a class are looked at for one that can go somewhere.
 const SCAN_MAX: usize = 32;
 
-/// A neighbor that asks for less time than this will soon take the record, or have it from elsewhere: another way would
-/// carry the payload twice. Whoever asks for more is full, and the record goes another way if there is one.
-const WORTH_WAITING: Duration = Duration::from_millis(500);
-
-/// How long a record rests that a neighbor refuses for good: a person has to act, or another neighbor appears.
+/// How long a record rests that a neighbor refuses for good, at first and at most: a person has to act, or another
+/// neighbor appears.
 const REFUSED_REST: Duration = Duration::from_secs(60);
+const REFUSED_REST_MAX: Duration = Duration::from_secs(3600);
 
 /// How long a record rests that came back by the way it went, while routes settle.
 const RETURNED_REST: Duration = Duration::from_millis(50);
 
-/// How long a record rests that could not be read from this node's own disk.
-const UNREADABLE_REST: Duration = Duration::from_secs(10);
+/// How long a neighbor that lives may take for an answer. It may have thousands of offers before this one, and a line
+/// as slow as the second constant; nothing but a fault or malice reaches this.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(600);
+const SLOWEST_LINE_BYTES_PER_SECOND: u64 = 2 << 10;
 
-/// A record in this node's custody: what is kept in memory of it.
+/// How long after an acceptance a receipt may stay out until the record is offered again, at first and at most. A
+/// custodian that still has it says so, for the price of an offer; one that lost it gets it again.
+const RECEIPT_PATIENCE: Duration = Duration::from_secs(300);
+const RECEIPT_PATIENCE_MAX: Duration = Duration::from_secs(3600);
+
+/// The longest that a neighbor may have a record wait which it says is coming to it by another way.
+const ASKED_REST_MAX: Duration = Duration::from_secs(60);
+
+/// A record in this node's custody, as the store has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldRecord {
     /// Which record.
@@ -70,12 +76,26 @@ pub enum WaitReason {
     NeighborLost(NodeId),
     /// The neighbor asked for time.
     AskedToWait(NodeId),
-    /// The neighbor refuses it for good.
+    /// The neighbor has no room.
+    Full(NodeId),
+    /// The neighbor lives but has not answered.
+    Unanswered(NodeId),
+    /// The neighbor accepted it long ago, and no receipt has come.
+    Unreceipted(NodeId),
+    /// The neighbor refuses it for good: it is in quarantine.
     Refused(NodeId, NeverReason),
     /// A neighbor offered it after it had gone on from here.
     Returned(NodeId),
-    /// This node could not read it from its own disk.
+    /// This node cannot read it from its own disk, and asks its neighbors for it: it is in quarantine.
     Unreadable,
+}
+
+impl WaitReason {
+    /// True if the record is set aside until somebody acts: it delays no other, and is tried again now and then.
+    #[must_use]
+    pub fn is_quarantine(&self) -> bool {
+        matches!(self, WaitReason::Refused(..) | WaitReason::Unreadable)
+    }
 }
 
 /// Where a held record stands. There is no other state, and none of them is on disk.
@@ -101,248 +121,368 @@ pub enum RecordState {
 }
 
 /// A held record as others may see it.
-#[derive(Debug, Clone)]
-pub struct RecordView<'a> {
-    /// What is known of the record.
-    pub record: &'a HeldRecord,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordView {
+    /// Which record.
+    pub id: RecordId,
+    /// How urgent.
+    pub class: Class,
+    /// How long its payload is.
+    pub payload_bytes: u32,
+    /// Its header's hash.
+    pub digest: HeaderDigest,
+    /// The neighbor it came from, as far as this start knows.
+    pub received_from: Option<NodeId>,
     /// Where it stands.
-    pub state: &'a RecordState,
+    pub state: RecordState,
     /// Since when.
     pub since: Now,
+    /// When it is tried again by itself; without a time, as soon as a next hop can take it.
+    pub next_attempt: Option<Now>,
 }
 
-#[derive(Debug)]
-struct Held {
-    record: HeldRecord,
-    order: u64,
-    state: RecordState,
-    since: Now,
-    /// It went to some neighbor before: offer it, because the neighbor may have it.
-    tried: bool,
-    /// While it was on its way to one neighbor, another offered it.
-    offered_meanwhile: bool,
-    /// The neighbors that asked for time since it last rested: others come first.
-    asked_for_time: Vec<NodeId>,
-}
-
-/// What one neighbor has been handed.
+/// The records that are found on a disk, as custody keeps them: few bytes each.
 #[derive(Debug, Default)]
-struct Lane {
-    /// Offered to it or accepted by it.
-    handed: BTreeSet<RecordId>,
-    unanswered_records: usize,
-    unanswered_bytes: u64,
+pub struct HeldRecords(pub(crate) Outbound);
+
+impl HeldRecords {
+    /// One more, in the order they were stored.
+    pub fn add(&mut self, record: Durable<HeldRecord>) {
+        self.0.recover(record);
+    }
 }
 
-impl Lane {
-    fn has_room(&self, bytes: u32) -> bool {
-        let fits = self.unanswered_bytes + u64::from(bytes) <= WINDOW_BYTES;
-        self.unanswered_records == 0 || (fits && self.unanswered_records < WINDOW_RECORDS)
+impl FromIterator<Durable<HeldRecord>> for HeldRecords {
+    fn from_iter<I: IntoIterator<Item = Durable<HeldRecord>>>(records: I) -> Self {
+        let mut held = Self::default();
+        records.into_iter().for_each(|record| held.add(record));
+        held
     }
+}
+
+/// What a receipt ends.
+#[derive(Debug, Default)]
+pub(crate) struct Released {
+    /// These records.
+    pub(crate) ids: Vec<RecordId>,
+    /// And not these own captures, whose numbers were given to other records before.
+    pub(crate) conflicts: SeqRanges,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Outbound {
-    me: Option<NodeId>,
-    records: BTreeMap<RecordId, Held>,
-    own_held: BTreeMap<u16, SeqRanges>,
+    /// Nothing while the disk is being read.
+    me: Option<Name>,
+    names: Names,
+    table: Table,
+    /// The numbers of all held records, per origin and epoch.
+    holdings: BTreeMap<(Name, Epoch), SeqRanges>,
     own_count: usize,
     /// Records that may go now, per class, oldest first.
-    ready: [BTreeMap<u64, RecordId>; 3],
-    resting: BTreeSet<(Now, RecordId)>,
-    lanes: BTreeMap<NodeId, Lane>,
-    next_hops: Vec<NodeId>,
+    ready: [BTreeMap<u64, Key>; 3],
+    /// When states end by themselves.
+    timers: BTreeSet<(Micros, Key)>,
+    refused: BTreeSet<Key>,
+    lanes: BTreeMap<Name, Lane>,
+    next_hops: Vec<Name>,
     next_order: u64,
     picks: u64,
 }
 
 impl Outbound {
-    pub(crate) fn new(me: NodeId) -> Self {
-        Self { me: Some(me), ..Self::default() }
+    /// From now on this is the custody of `me`.
+    pub(crate) fn begin(&mut self, me: &NodeId) {
+        let me = self.names.number(me);
+        self.me = Some(me);
+        let own = self.holdings.iter().filter(|((origin, _), _)| *origin == me);
+        self.own_count = own.map(|(_, held)| usize::try_from(held.count()).expect("they are in memory")).sum();
+    }
+
+    fn is_own(&self, origin: Name) -> bool {
+        self.me == Some(origin)
     }
 
     /// Takes custody of a record that has just become durable here.
     pub(crate) fn hold(&mut self, now: Now, record: Durable<HeldRecord>) {
-        self.keep(now, record.into_inner(), false);
+        self.keep(now, &record.into_inner(), false);
     }
 
     /// Takes back custody of a record that was found on the disk. Some neighbor may have it from an earlier life.
     pub(crate) fn recover(&mut self, record: Durable<HeldRecord>) {
-        self.keep(Now::default(), record.into_inner(), true);
+        self.keep(Now::default(), &record.into_inner(), true);
     }
 
-    fn keep(&mut self, now: Now, record: HeldRecord, tried: bool) {
-        if self.records.contains_key(&record.id) {
+    fn keep(&mut self, now: Now, record: &HeldRecord, tried: bool) {
+        let key = self.names.key(&record.id);
+        if self.table.find(key).is_some() {
             return;
         }
-        let order = self.next_order;
+        self.holdings.entry((key.origin, key.epoch)).or_default().insert(key.seq);
+        self.own_count += usize::from(self.is_own(key.origin));
+        let received_from = record.received_from.as_ref().map(|neighbor| self.names.number(neighbor));
+        let held = Held {
+            digest: record.digest,
+            order: self.next_order,
+            since: now.into(),
+            due: None,
+            payload_bytes: record.payload_bytes,
+            state: State::Ready(Why::Turn),
+            received_from,
+            class: record.class,
+            failures: 0,
+            tried,
+            offered_meanwhile: false,
+        };
         self.next_order += 1;
-        if Some(&record.id.origin) == self.me.as_ref() {
-            self.own_held.entry(record.id.epoch.get()).or_default().insert(record.id.seq);
-            self.own_count += 1;
-        }
-        self.ready[record.class as usize].insert(order, record.id.clone());
-        let state = RecordState::Waiting { why: WaitReason::Turn, until: None };
-        let (offered_meanwhile, asked_for_time) = (false, Vec::new());
-        self.records.insert(
-            record.id.clone(),
-            Held { record, order, state, since: now, tried, offered_meanwhile, asked_for_time },
-        );
+        self.enter_state(key, &held);
+        self.table.insert(key, held);
     }
 
     /// Ends custody of the records of one origin's epoch whose numbers are in `receipted`; returns which.
-    pub(crate) fn release(
-        &mut self,
-        origin: &NodeId,
-        epoch: estafet_model::Epoch,
-        receipted: &SeqRanges,
-    ) -> Vec<RecordId> {
-        let mut released = Vec::new();
-        for piece in receipted.pieces() {
-            let at = |seq: u32| RecordId { origin: origin.clone(), epoch, seq: Seq::new(seq).unwrap_or(Seq::MAX) };
-            released.extend(self.records.range(at(piece.first)..=at(piece.last)).map(|(id, _)| id.clone()));
-        }
-        for id in &released {
-            self.forget(id);
-        }
-        if self.me.as_ref() == Some(origin) {
-            let held = self.own_held.entry(epoch.get()).or_default();
-            *held = held.minus(receipted);
-            self.own_count -= released.len();
-        }
-        released
+    ///
+    /// An own capture that nobody was ever handed cannot have been committed: the receipt is for another record with
+    /// this id, from a life of this spool that was lost. It stays, in quarantine, and nothing but a person ends that.
+    pub(crate) fn release(&mut self, now: Now, origin: &NodeId, epoch: Epoch, receipted: &SeqRanges) -> Released {
+        let Some(origin) = self.names.find(origin) else { return Released::default() };
+        let pieces = receipted.pieces().iter();
+        let keys: Vec<Key> =
+            pieces.flat_map(|piece| self.table.keys(origin, epoch, piece.first..=piece.last)).collect();
+        let (conflicts, keys): (Vec<Key>, Vec<Key>) = keys.into_iter().partition(|key| self.is_conflict(*key));
+        conflicts.iter().for_each(|key| self.set_conflict(now, *key));
+        let conflicts: SeqRanges = conflicts.iter().map(|key| key.seq).collect();
+        let receipted = &receipted.minus(&conflicts);
+        keys.iter().for_each(|key| drop(self.forget(*key)));
+        self.hold_no_more(origin, epoch, receipted, keys.len());
+        Released { ids: keys.into_iter().map(|key| self.names.id(key)).collect(), conflicts }
     }
 
-    fn forget(&mut self, id: &RecordId) {
-        if let Some(held) = self.records.remove(id) {
-            self.leave_state(&held.record, held.order, &held.state);
-        }
+    /// An own capture that nobody was handed. What came from a neighbor is known elsewhere, whoever captured it.
+    fn is_conflict(&self, key: Key) -> bool {
+        let captured = |held: &Held| held.received_from.is_none() && !held.tried;
+        self.is_own(key.origin) && self.table.find(key).is_some_and(captured)
     }
 
-    /// Takes a record out of the queue or lane that its state has it in.
-    fn leave_state(&mut self, record: &HeldRecord, order: u64, state: &RecordState) {
-        match state {
-            RecordState::Waiting { until: Some(until), .. } => {
-                self.resting.remove(&(*until, record.id.clone()));
-            }
-            RecordState::Waiting { until: None, .. } => {
-                self.ready[record.class as usize].remove(&order);
-            }
-            RecordState::Offered { to } => Self::leave_lane(&mut self.lanes, to, record, true),
-            RecordState::Accepted { by } => Self::leave_lane(&mut self.lanes, by, record, false),
-        }
+    fn set_conflict(&mut self, now: Now, key: Key) {
+        let me = self.me.unwrap_or(key.origin);
+        self.set_state(now, key, State::Resting(Why::Refused(me, NeverReason::Conflict)), None);
     }
 
-    /// Puts a record into the queue or lane that its state wants it in.
-    fn enter_state(&mut self, record: &HeldRecord, order: u64, state: &RecordState) {
-        let id = record.id.clone();
-        match state {
-            RecordState::Waiting { until: Some(until), .. } => {
-                self.resting.insert((*until, id));
-            }
-            RecordState::Waiting { until: None, .. } => {
-                self.ready[record.class as usize].insert(order, id);
-            }
-            RecordState::Offered { to } => {
-                let lane = self.lanes.entry(to.clone()).or_default();
-                lane.handed.insert(id);
-                lane.unanswered_records += 1;
-                lane.unanswered_bytes += u64::from(record.payload_bytes);
-            }
-            RecordState::Accepted { by } => {
-                self.lanes.entry(by.clone()).or_default().handed.insert(id);
+    /// These own captures have ids of other records: they were found on the disk, and stay in quarantine.
+    pub(crate) fn recover_conflicts(&mut self, epoch: Epoch, seqs: &SeqRanges) {
+        let Some(me) = self.me else { return };
+        for piece in seqs.pieces() {
+            for key in self.table.keys(me, epoch, piece.first..=piece.last) {
+                self.set_conflict(Now::default(), key);
             }
         }
     }
 
-    fn leave_lane(lanes: &mut BTreeMap<NodeId, Lane>, neighbor: &NodeId, record: &HeldRecord, unanswered: bool) {
-        let Some(lane) = lanes.get_mut(neighbor) else { return };
-        lane.handed.remove(&record.id);
-        if unanswered {
-            lane.unanswered_records -= 1;
-            lane.unanswered_bytes -= u64::from(record.payload_bytes);
+    /// Takes custody of a record that has just become durable here, whose number a receipt has covered meanwhile. Says
+    /// which record it is if the receipt can be for it: then there is nothing to hold.
+    pub(crate) fn hold_receipted(&mut self, now: Now, record: Durable<HeldRecord>) -> Option<RecordId> {
+        let id = record.get().id.clone();
+        let captured =
+            record.get().received_from.is_none() && self.names.find(&id.origin).is_some_and(|name| self.is_own(name));
+        if !captured {
+            return Some(id);
+        }
+        self.hold(now, record);
+        if let Some(key) = self.names.find_key(&id) {
+            self.set_conflict(now, key);
+        }
+        None
+    }
+
+    /// Ends custody of a record that cannot be read from this node's disk.
+    pub(crate) fn lose(&mut self, id: &RecordId) -> Option<RecordView> {
+        let view = self.view(id)?;
+        let key = self.names.find_key(id)?;
+        self.forget(key)?;
+        self.hold_no_more(key.origin, key.epoch, &SeqRanges::of(key.seq), 1);
+        Some(view)
+    }
+
+    fn hold_no_more(&mut self, origin: Name, epoch: Epoch, seqs: &SeqRanges, records: usize) {
+        if let Some(held) = self.holdings.get_mut(&(origin, epoch)) {
+            *held = held.minus(seqs);
+            if held.is_empty() {
+                self.holdings.remove(&(origin, epoch));
+            }
+        }
+        if self.is_own(origin) {
+            self.own_count -= records;
         }
     }
 
-    /// The neighbor can be handed records.
-    pub(crate) fn open_lane(&mut self, neighbor: &NodeId) {
-        self.lanes.entry(neighbor.clone()).or_default();
+    fn forget(&mut self, key: Key) -> Option<Held> {
+        let held = self.table.remove(key)?;
+        self.leave_state(key, &held);
+        Some(held)
+    }
+
+    /// Takes a record out of the queue, lane and timer that its state has it in.
+    fn leave_state(&mut self, key: Key, held: &Held) {
+        if let Some(due) = held.due() {
+            self.timers.remove(&(due, key));
+        }
+        match held.state {
+            State::Ready(_) => {
+                self.ready[held.class as usize].remove(&held.order);
+            }
+            State::Resting(Why::Refused(..)) => {
+                self.refused.remove(&key);
+            }
+            State::Resting(_) => {}
+            State::Offered(to) => {
+                if let Some(lane) = self.lanes.get_mut(&to) {
+                    lane.answered(key, held.payload_bytes);
+                    lane.handed.remove(&key);
+                }
+            }
+            State::Accepted(by) => {
+                if let Some(lane) = self.lanes.get_mut(&by) {
+                    lane.handed.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// Puts a record into the queue, lane and timer that its state wants it in.
+    fn enter_state(&mut self, key: Key, held: &Held) {
+        if let Some(due) = held.due() {
+            self.timers.insert((due, key));
+        }
+        match held.state {
+            State::Ready(_) => {
+                self.ready[held.class as usize].insert(held.order, key);
+            }
+            State::Resting(Why::Refused(..)) => {
+                self.refused.insert(key);
+            }
+            State::Resting(_) => {}
+            State::Offered(to) => self.lanes.entry(to).or_default().offer(key, held.payload_bytes),
+            State::Accepted(by) => {
+                self.lanes.entry(by).or_default().handed.insert(key);
+            }
+        }
+    }
+
+    /// The only way from one state to the next.
+    fn set_state(&mut self, now: Now, key: Key, state: State, lasts: Option<Duration>) {
+        let Some(before) = self.table.find(key).cloned() else { return };
+        self.leave_state(key, &before);
+        let due = lasts.map(|lasts| Micros::from(now + lasts));
+        let after = Held {
+            state,
+            since: now.into(),
+            // Time zero is as good as the first microsecond.
+            due: due.map(|due| NonZeroU64::new(due.0).unwrap_or(NonZeroU64::MIN)),
+            offered_meanwhile: false,
+            ..before
+        };
+        self.enter_state(key, &after);
+        self.table.insert(key, after);
+    }
+
+    fn rest(&mut self, now: Now, key: Key, why: Why, rest: Duration) {
+        self.set_state(now, key, State::Resting(why), Some(rest));
+    }
+
+    fn ready(&mut self, now: Now, key: Key, why: Why) {
+        self.set_state(now, key, State::Ready(why), None);
+    }
+
+    /// Counts another failure of this record, and says how often that makes it, from 0.
+    fn fail(&mut self, key: Key) -> u32 {
+        self.table.find_mut(key).map_or(0, |held| {
+            let before = held.failures;
+            held.failures = before.saturating_add(1);
+            before.into()
+        })
+    }
+
+    /// The neighbor can be handed records; false if it could before.
+    pub(crate) fn open_lane(&mut self, neighbor: &NodeId) -> bool {
+        let name = self.names.number(neighbor);
+        !std::mem::replace(&mut self.lanes.entry(name).or_default().open, true)
+    }
+
+    /// The neighbors that can be handed records.
+    pub(crate) fn open_lanes(&self) -> Vec<NodeId> {
+        let open = self.lanes.iter().filter(|(_, lane)| lane.open);
+        open.map(|(name, _)| self.names.name(*name).clone()).collect()
     }
 
     /// The neighbor is gone: what it had been handed, accepted or not, waits again (P5).
     pub(crate) fn close_lane(&mut self, now: Now, neighbor: &NodeId) -> usize {
-        let Some(lane) = self.lanes.remove(neighbor) else { return 0 };
-        for id in &lane.handed {
-            self.set_waiting(now, id, WaitReason::NeighborLost(neighbor.clone()), None);
+        let Some(name) = self.names.find(neighbor) else { return 0 };
+        let Some(lane) = self.lanes.remove(&name) else { return 0 };
+        for key in &lane.handed {
+            self.ready(now, *key, Why::NeighborLost(name));
         }
         lane.handed.len()
     }
 
-    pub(crate) fn set_next_hops(&mut self, next_hops: Vec<NodeId>) {
-        self.next_hops = next_hops;
+    pub(crate) fn set_next_hops(&mut self, next_hops: &[NodeId]) {
+        self.next_hops = next_hops.iter().map(|hop| self.names.number(hop)).collect();
     }
 
-    fn set_state(&mut self, now: Now, id: &RecordId, state: &RecordState) {
-        let Some(held) = self.records.get_mut(id) else { return };
-        let before = std::mem::replace(&mut held.state, state.clone());
-        held.since = now;
-        held.offered_meanwhile = false;
-        let (record, order) = (held.record.clone(), held.order);
-        self.leave_state(&record, order, &before);
-        self.enter_state(&record, order, state);
-    }
-
-    fn set_waiting(&mut self, now: Now, id: &RecordId, why: WaitReason, rest: Option<Duration>) {
-        self.set_state(now, id, &RecordState::Waiting { why, until: rest.map(|rest| now + rest) });
-    }
-
-    /// True if `neighbor` is who was offered this record.
-    fn is_offered_to(&self, id: &RecordId, neighbor: &NodeId) -> bool {
-        matches!(self.records.get(id), Some(Held { state: RecordState::Offered { to }, .. }) if to == neighbor)
+    /// The held record, if `neighbor` is who was offered it.
+    fn offered_to(&self, id: &RecordId, neighbor: &NodeId) -> Option<(Key, Name)> {
+        let (key, name) = (self.names.find_key(id)?, self.names.find(neighbor)?);
+        (self.table.find(key)?.state == State::Offered(name)).then_some((key, name))
     }
 
     /// The neighbor says that the record is durable with it. If the duty came here from elsewhere meanwhile, its word
     /// may be older than that and is asked for once more.
     pub(crate) fn accepted(&mut self, now: Now, id: &RecordId, by: &NodeId) {
-        if !self.is_offered_to(id, by) {
-            return;
+        let Some((key, by)) = self.offered_to(id, by) else { return };
+        if self.table.find(key).is_some_and(|held| held.offered_meanwhile) {
+            return self.rest(now, key, Why::Returned(by), RETURNED_REST);
         }
-        if self.records[id].offered_meanwhile {
-            self.set_waiting(now, id, WaitReason::Returned(by.clone()), Some(RETURNED_REST));
-        } else {
-            if let Some(held) = self.records.get_mut(id) {
-                held.asked_for_time.clear();
-            }
-            self.set_state(now, id, &RecordState::Accepted { by: by.clone() });
-        }
+        let failures = self.table.find(key).map_or(0, |held| u32::from(held.failures));
+        self.set_state(
+            now,
+            key,
+            State::Accepted(by),
+            Some(backed_off(RECEIPT_PATIENCE, RECEIPT_PATIENCE_MAX, failures)),
+        );
     }
 
-    /// The neighbor wants an offered record.
+    /// The neighbor wants an offered record, from this chunk on.
     pub(crate) fn wanted(
         &mut self,
+        now: Now,
         id: &RecordId,
         by: &NodeId,
         first_chunk: u32,
         outputs: &mut VecDeque<CustodyOutput>,
     ) {
-        if self.is_offered_to(id, by) {
-            outputs.push_back(carry(&self.records[id].record, by.clone(), first_chunk));
-        }
+        let Some((key, name)) = self.offered_to(id, by) else { return };
+        let Some(held) = self.table.find(key) else { return };
+        let (class, bytes) = (held.class, held.payload_bytes);
+        self.set_state(now, key, State::Offered(name), Some(patience(bytes)));
+        outputs.push_back(carry(id.clone(), class, bytes, by.clone(), first_chunk));
     }
 
-    /// The neighbor asks for time. The record goes to the next best at once, and rests when all have asked.
+    /// The neighbor asks for time: the record is coming to it by another way.
     pub(crate) fn asked_to_wait(&mut self, now: Now, id: &RecordId, by: &NodeId, delay: Duration) {
-        if !self.is_offered_to(id, by) {
-            return;
+        if let Some((key, by)) = self.offered_to(id, by) {
+            self.rest(now, key, Why::AskedToWait(by), delay.min(ASKED_REST_MAX));
         }
-        if let Some(held) = self.records.get_mut(id) {
-            held.asked_for_time.push(by.clone());
-        }
-        let another_way = delay >= WORTH_WAITING && self.willing_next_hop(&self.records[id]).is_some();
-        self.set_waiting(now, id, WaitReason::AskedToWait(by.clone()), (!another_way).then_some(delay));
     }
 
-    /// The neighbor refuses the record for good. It stays here, and is offered again now and then.
+    /// The neighbor has no room: nothing more is handed to it for a while, and what can go by another, does.
+    pub(crate) fn neighbor_full(&mut self, now: Now, id: &RecordId, by: &NodeId, delay: Duration) {
+        let Some((key, by)) = self.offered_to(id, by) else { return };
+        self.ready(now, key, Why::Full(by));
+        if let Some(lane) = self.lanes.get_mut(&by) {
+            lane.full_until = lane.full_until.max(Some((now + delay).into()));
+        }
+    }
+
+    /// The neighbor refuses the record for good. It stays here in quarantine, and is offered again now and then, to
+    /// another if there is one.
     pub(crate) fn refused(
         &mut self,
         now: Now,
@@ -350,10 +490,9 @@ impl Outbound {
         by: &NodeId,
         reason: NeverReason,
     ) -> Option<CustodyEvent> {
-        if !self.is_offered_to(id, by) {
-            return None;
-        }
-        self.set_waiting(now, id, WaitReason::Refused(by.clone(), reason), Some(REFUSED_REST));
+        let (key, name) = self.offered_to(id, by)?;
+        let failures = self.fail(key);
+        self.rest(now, key, Why::Refused(name, reason), backed_off(REFUSED_REST, REFUSED_REST_MAX, failures));
         Some(CustodyEvent::Refused { by: by.clone(), id: id.clone(), reason })
     }
 
@@ -361,66 +500,97 @@ impl Outbound {
     /// whoever accepted it before. Without this, nodes in a ring could each believe that the next one has it, while
     /// the map changed between one hop and another. To a neighbor that has it already this costs an offer.
     pub(crate) fn offered_back(&mut self, now: Now, id: &RecordId, by: &NodeId) {
-        let Some(held) = self.records.get_mut(id) else { return };
-        match &held.state {
-            RecordState::Waiting { .. } => {}
-            RecordState::Offered { to } if to != by => held.offered_meanwhile = true,
-            RecordState::Offered { .. } | RecordState::Accepted { .. } => {
-                self.set_waiting(now, id, WaitReason::Returned(by.clone()), Some(RETURNED_REST));
-            }
+        let Some(key) = self.names.find_key(id) else { return };
+        let by = self.names.number(by);
+        let Some(held) = self.table.find_mut(key) else { return };
+        match held.state {
+            State::Ready(_) | State::Resting(_) => {}
+            State::Offered(to) if to != by => held.offered_meanwhile = true,
+            State::Offered(_) | State::Accepted(_) => self.rest(now, key, Why::Returned(by), RETURNED_REST),
         }
     }
 
-    /// The driver could not read the record from this node's disk.
-    pub(crate) fn unreadable(&mut self, now: Now, id: &RecordId) {
-        self.set_waiting(now, id, WaitReason::Unreadable, Some(UNREADABLE_REST));
+    /// A neighbor has lost its copy of a record: if it is held here it is offered to that neighbor, wherever the way
+    /// to the hub leads.
+    pub(crate) fn sought(&mut self, now: Now, id: &RecordId, by: &NodeId) -> Option<Offer> {
+        let (key, name) = (self.names.find_key(id)?, self.names.find(by)?);
+        let held = self.table.find(key)?;
+        if matches!(held.state, State::Offered(_)) || !self.lanes.get(&name)?.open {
+            return None;
+        }
+        let offer = offer(id.clone(), held);
+        self.set_state(now, key, State::Offered(name), Some(patience(offer.payload_bytes)));
+        Some(offer)
+    }
+
+    /// Takes records out of quarantine, all of them or one; says how many.
+    pub(crate) fn retry(&mut self, now: Now, only: Option<&RecordId>) -> usize {
+        let only = only.map(|id| self.names.find_key(id));
+        let chosen = self.refused.iter().filter(|key| only.is_none_or(|only| only == Some(**key)));
+        // An own capture under an id of another record can never arrive as what it is.
+        let chosen = chosen.filter(|key| self.table.find(**key).is_some_and(|held| held.due().is_some()));
+        let chosen: Vec<Key> = chosen.copied().collect();
+        for key in &chosen {
+            if let Some(held) = self.table.find_mut(*key) {
+                held.failures = 0;
+            }
+            self.ready(now, *key, Why::Turn);
+        }
+        chosen.len()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Now) {
-        while let Some((until, id)) = self.resting.first().cloned() {
-            if until > now {
-                break;
-            }
-            let Some(held) = self.records.get_mut(&id) else { break };
-            held.asked_for_time.clear();
-            if let RecordState::Waiting { why, .. } = held.state.clone() {
-                self.set_waiting(now, &id, why, None);
-            }
+        let now_micros = Micros::from(now);
+        while let Some((due, key)) = self.timers.first().copied().filter(|(due, _)| *due <= now_micros) {
+            let Some(held) = self.table.find(key) else {
+                self.timers.remove(&(due, key));
+                continue;
+            };
+            let why = match held.state {
+                State::Ready(why) | State::Resting(why) => why,
+                State::Offered(to) => Why::Unanswered(to),
+                State::Accepted(by) => {
+                    self.fail(key);
+                    Why::Unreceipted(by)
+                }
+            };
+            self.ready(now, key, why);
         }
     }
 
-    pub(crate) fn poll_timeout(&self) -> Option<Now> {
-        self.resting.first().map(|(until, _)| *until)
+    /// When time changes something: a state ends, or a full neighbor may have room again.
+    pub(crate) fn poll_timeout(&self) -> Option<(Now, &'static str)> {
+        let timer = self.timers.first().map(|(due, _)| (Now::from(*due), "a record is due"));
+        let waits = self.ready.iter().any(|ready| !ready.is_empty());
+        let full = self.lanes.values().filter_map(|lane| lane.full_until).min().filter(|_| waits);
+        timer.into_iter().chain(full.map(|until| (Now::from(until), "a full neighbor is asked again"))).min()
     }
 
     /// Hands on as many waiting records as the windows of the next hops allow.
     pub(crate) fn dispatch(&mut self, now: Now, outputs: &mut VecDeque<CustodyOutput>) {
-        let mut offers: BTreeMap<NodeId, Vec<Offer>> = BTreeMap::new();
-        while let Some((id, to)) = self.pick() {
-            let held = &self.records[&id];
-            let (record, tried) = (held.record.clone(), held.tried);
-            self.set_state(now, &id, &RecordState::Offered { to: to.clone() });
-            if let Some(held) = self.records.get_mut(&id) {
-                held.tried = true;
-            }
-            if tried || record.payload_bytes > UNOFFERED_BYTES_MAX {
-                offers.entry(to).or_default().push(Offer {
-                    id,
-                    class: record.class,
-                    payload_bytes: record.payload_bytes,
-                    digest: record.digest,
-                });
+        for lane in self.lanes.values_mut() {
+            lane.full_until = lane.full_until.filter(|until| *until > now.into());
+        }
+        let mut offers: BTreeMap<Name, Vec<Offer>> = BTreeMap::new();
+        while let Some((key, to)) = self.pick() {
+            let Some(held) = self.table.find_mut(key) else { continue };
+            let tried = std::mem::replace(&mut held.tried, true);
+            let (id, class, bytes) = (self.names.id(key), held.class, held.payload_bytes);
+            if tried || bytes > UNOFFERED_BYTES_MAX {
+                offers.entry(to).or_default().push(offer(id, held));
             } else {
-                outputs.push_back(carry(&record, to, 0));
+                outputs.push_back(carry(id, class, bytes, self.names.name(to).clone(), 0));
             }
+            self.set_state(now, key, State::Offered(to), Some(patience(bytes)));
         }
         for (to, offers) in offers {
+            let to = self.names.name(to).clone();
             outputs.push_back(CustodyOutput::Send { to, frame: Frame::Offers(offers) });
         }
     }
 
     /// The next record to hand on, and to whom.
-    fn pick(&mut self) -> Option<(RecordId, NodeId)> {
+    fn pick(&mut self) -> Option<(Key, Name)> {
         if !self.next_hops.iter().any(|hop| self.lanes.get(hop).is_some_and(|lane| lane.has_room(0))) {
             return None;
         }
@@ -428,62 +598,115 @@ impl Outbound {
         let low_first = self.picks.is_multiple_of(LOW_CLASS_EVERY);
         let order = if low_first { [2, 1, 0] } else { [0, 1, 2] };
         order.into_iter().find_map(|class| {
-            self.ready[class].values().take(SCAN_MAX).find_map(|id| Some((id.clone(), self.next_hop_for(id)?)))
+            self.ready[class].values().take(SCAN_MAX).find_map(|key| Some((*key, self.next_hop_for(*key)?)))
         })
     }
 
-    /// The best next hop that this record may take. Who asked for time comes after the others, and where the record
-    /// came from is the last resort.
-    fn next_hop_for(&self, id: &RecordId) -> Option<NodeId> {
-        let held = &self.records[id];
-        let best = self.willing_next_hop(held);
-        let best = best.or_else(|| self.open_next_hops().find(|hop| !came_from(&held.record, hop)));
-        let best = best.or_else(|| self.open_next_hops().next())?;
-        self.lanes[best].has_room(held.record.payload_bytes).then(|| best.clone())
+    /// The best next hop that this record may take: not one that is full or has refused it, if there is another.
+    /// Where it came from is the last resort.
+    fn next_hop_for(&self, key: Key) -> Option<Name> {
+        let held = self.table.find(key)?;
+        let open =
+            || self.next_hops.iter().filter_map(|hop| Some((*hop, self.lanes.get(hop).filter(|lane| lane.open)?)));
+        let onward = || open().filter(|(hop, _)| held.received_from != Some(*hop));
+        let refused = |hop: Name| matches!(held.state, State::Ready(Why::Refused(by, _)) if by == hop);
+        let best = onward().find(|(hop, lane)| lane.full_until.is_none() && !refused(*hop));
+        let (hop, lane) = best.or_else(|| onward().next()).or_else(|| open().next())?;
+        lane.has_room(held.payload_bytes).then_some(hop)
     }
 
-    /// The best next hop that has not asked for time.
-    fn willing_next_hop(&self, held: &Held) -> Option<&NodeId> {
-        self.open_next_hops().find(|hop| !came_from(&held.record, hop) && !held.asked_for_time.contains(hop))
+    pub(crate) fn digest(&self, id: &RecordId) -> Option<HeaderDigest> {
+        Some(self.table.find(self.names.find_key(id)?)?.digest)
     }
 
-    fn open_next_hops(&self) -> impl Iterator<Item = &NodeId> {
-        self.next_hops.iter().filter(|hop| self.lanes.contains_key(*hop))
+    pub(crate) fn view(&self, id: &RecordId) -> Option<RecordView> {
+        let key = self.names.find_key(id)?;
+        Some(self.view_of(key, self.table.find(key)?))
     }
 
-    pub(crate) fn view(&self, id: &RecordId) -> Option<RecordView<'_>> {
-        self.records.get(id).map(|held| RecordView { record: &held.record, state: &held.state, since: held.since })
+    fn view_of(&self, key: Key, held: &Held) -> RecordView {
+        let name = |name: Name| self.names.name(name).clone();
+        let next_attempt = held.due().map(Now::from);
+        let state = match held.state {
+            State::Ready(why) => RecordState::Waiting { why: self.reason(why), until: None },
+            State::Resting(why) => RecordState::Waiting { why: self.reason(why), until: next_attempt },
+            State::Offered(to) => RecordState::Offered { to: name(to) },
+            State::Accepted(by) => RecordState::Accepted { by: name(by) },
+        };
+        RecordView {
+            id: self.names.id(key),
+            class: held.class,
+            payload_bytes: held.payload_bytes,
+            digest: held.digest,
+            received_from: held.received_from.map(name),
+            state,
+            since: held.since.into(),
+            next_attempt,
+        }
     }
 
-    pub(crate) fn views_after(&self, after: Option<&RecordId>) -> impl Iterator<Item = RecordView<'_>> {
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let records = self.records.range::<RecordId, _>((start, Bound::Unbounded));
-        records.map(|(_, held)| RecordView { record: &held.record, state: &held.state, since: held.since })
+    fn reason(&self, why: Why) -> WaitReason {
+        let name = |name: Name| self.names.name(name).clone();
+        match why {
+            Why::Turn => WaitReason::Turn,
+            Why::NeighborLost(neighbor) => WaitReason::NeighborLost(name(neighbor)),
+            Why::AskedToWait(neighbor) => WaitReason::AskedToWait(name(neighbor)),
+            Why::Full(neighbor) => WaitReason::Full(name(neighbor)),
+            Why::Unanswered(neighbor) => WaitReason::Unanswered(name(neighbor)),
+            Why::Unreceipted(neighbor) => WaitReason::Unreceipted(name(neighbor)),
+            Why::Refused(neighbor, reason) => WaitReason::Refused(name(neighbor), reason),
+            Why::Returned(neighbor) => WaitReason::Returned(name(neighbor)),
+        }
     }
 
-    pub(crate) fn own_held(&self, epoch: estafet_model::Epoch) -> SeqRanges {
-        self.own_held.get(&epoch.get()).cloned().unwrap_or_default()
+    pub(crate) fn views_after(&self, after: Option<&RecordId>) -> impl Iterator<Item = RecordView> {
+        let after = after.and_then(|id| self.names.find_key(id));
+        self.table.iter_after(after).map(|(key, held)| self.view_of(key, held))
+    }
+
+    /// The records that neighbors refuse.
+    pub(crate) fn refused_views(&self) -> impl Iterator<Item = RecordView> {
+        self.refused.iter().filter_map(|key| Some(self.view_of(*key, self.table.find(*key)?)))
+    }
+
+    /// Per origin and epoch, the numbers of all that is held here.
+    pub(crate) fn holdings(&self) -> impl Iterator<Item = (&NodeId, Epoch, &SeqRanges)> {
+        self.holdings.iter().map(|((origin, epoch), held)| (self.names.name(*origin), *epoch, held))
+    }
+
+    pub(crate) fn own_held(&self, epoch: Epoch) -> Option<&SeqRanges> {
+        self.holdings.get(&(self.me?, epoch))
     }
 
     pub(crate) fn awaits_answer(&self, neighbor: &NodeId) -> bool {
-        self.lanes.get(neighbor).is_some_and(|lane| lane.unanswered_records > 0)
+        let lane = self.names.find(neighbor).and_then(|name| self.lanes.get(&name));
+        lane.is_some_and(Lane::awaits_answer)
     }
 
     pub(crate) fn transit_count(&self) -> u64 {
-        (self.records.len() - self.own_count) as u64
+        (self.table.len() - self.own_count) as u64
     }
 
     pub(crate) fn held_count(&self) -> u64 {
-        self.records.len() as u64
+        self.table.len() as u64
     }
 }
 
-fn came_from(record: &HeldRecord, hop: &NodeId) -> bool {
-    record.received_from.as_ref() == Some(hop)
+/// The next rest after so many failures: twice the last, up to a bound.
+fn backed_off(first: Duration, longest: Duration, failures: u32) -> Duration {
+    first.saturating_mul(1 << failures.min(16)).min(longest)
 }
 
-fn carry(record: &HeldRecord, to: NodeId, first_chunk: u32) -> CustodyOutput {
-    let chunks = chunk_count(record.payload_bytes);
-    let first_chunk = first_chunk.min(chunks - 1);
-    CustodyOutput::Carry { to, id: record.id.clone(), class: record.class, chunks, first_chunk }
+/// How long an answer about so many bytes may take.
+fn patience(bytes: u32) -> Duration {
+    ANSWER_PATIENCE + Duration::from_secs(u64::from(bytes) / SLOWEST_LINE_BYTES_PER_SECOND)
+}
+
+fn offer(id: RecordId, held: &Held) -> Offer {
+    Offer { id, class: held.class, payload_bytes: held.payload_bytes, digest: held.digest }
+}
+
+fn carry(id: RecordId, class: Class, payload_bytes: u32, to: NodeId, first_chunk: u32) -> CustodyOutput {
+    let chunks = chunk_count(payload_bytes);
+    CustodyOutput::Carry { to, id, class, chunks, first_chunk: first_chunk.min(chunks - 1) }
 }

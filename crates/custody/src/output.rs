@@ -1,7 +1,7 @@
 //! What custody asks its driver to do.
 
 use bytes::Bytes;
-use estafet_model::{ChunkHash, Class, HeaderDigest, NodeId, RecordId, SignedHeader, SignedReceipt};
+use estafet_model::{ChunkHash, Class, Epoch, HeaderDigest, NodeId, RecordId, SeqRanges, SignedHeader, SignedReceipt};
 use estafet_wire::{Frame, NeverReason};
 
 /// Names the chunks of one payload while they arrive. Unique for the life of a store.
@@ -57,6 +57,14 @@ pub enum CustodyOutput {
     AbortTransfer(TransferId),
     /// Make a receipt durable, and say `receipt_kept`, in the order asked.
     KeepReceipt(SignedReceipt),
+    /// A receipt covers own captures that were never handed to anybody: their numbers were given before, in a life of
+    /// this spool that was lost. Remember that no receipt may release them; this replaces what was kept of the epoch.
+    KeepConflicts {
+        /// Of which epoch.
+        epoch: Epoch,
+        /// Their numbers.
+        seqs: SeqRanges,
+    },
     /// The payloads of these records may go: a durable receipt covers them.
     Release(Vec<RecordId>),
     /// Compare a committed record's header with this digest, and say `compared`.
@@ -126,6 +134,10 @@ pub enum CustodyEvent {
         /// Why.
         reason: NeverReason,
     },
+    /// A record cannot be read from this node's disk: it is in quarantine, and sought from the neighbors.
+    Lost(RecordId),
+    /// A record that was lost has come again.
+    Healed(RecordId),
     /// A receipt was not what it should be and released nothing.
     BadReceipt {
         /// Who sent it.

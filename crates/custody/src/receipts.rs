@@ -23,6 +23,8 @@ pub(crate) struct Receipts {
     me: NodeId,
     /// This hub's key, at a hub.
     signing_key: Option<SigningKey>,
+    /// Without a durable store no receipt is signed.
+    promises: bool,
     hub_keys: BTreeMap<NodeId, PublicKey>,
     receipts: BTreeMap<ReceiptKey, SignedReceipt>,
     /// Per origin and epoch: in some hub's receipt, or committed here.
@@ -41,10 +43,16 @@ pub(crate) struct Receipts {
 }
 
 impl Receipts {
-    pub(crate) fn new(me: NodeId, signing_key: Option<SigningKey>, hub_keys: BTreeMap<NodeId, PublicKey>) -> Self {
+    pub(crate) fn new(
+        me: NodeId,
+        signing_key: Option<SigningKey>,
+        hub_keys: BTreeMap<NodeId, PublicKey>,
+        promises: bool,
+    ) -> Self {
         Self {
             me,
             signing_key,
+            promises,
             hub_keys,
             receipts: BTreeMap::new(),
             covered: BTreeMap::new(),
@@ -234,7 +242,7 @@ impl Receipts {
 
     /// At a hub: one signature for all that was committed of an origin since the last time.
     fn sign(&mut self) {
-        let Some(signing_key) = &self.signing_key else { return };
+        let Some(signing_key) = self.signing_key.as_ref().filter(|_| self.promises) else { return };
         for (origin, epoch) in std::mem::take(&mut self.unsigned) {
             let key = ReceiptKey { hub: self.me.clone(), origin: origin.clone(), epoch };
             let receipt = SignedReceipt::sign(key.clone(), self.committed[&(origin, epoch)].clone(), signing_key);

@@ -21,7 +21,8 @@ impl Writer {
     /// An empty buffer.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        // A record's header fits, mostly, and is written some times at every hop.
+        Self { buffer: Vec::with_capacity(256) }
     }
 
     /// One byte.
@@ -128,6 +129,12 @@ impl<'a> Reader<'a> {
     /// Text that parses as `T`.
     pub fn parse<T: std::str::FromStr>(&mut self, what: &'static str) -> Result<T, Malformed> {
         self.text(what)?.parse().map_err(|_| Malformed { what })
+    }
+
+    /// True if nothing is left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rest.is_empty()
     }
 
     /// Nothing may be left: trailing bytes would make a second form of the same value.

@@ -36,6 +36,12 @@ impl SeqRanges {
         Self::default()
     }
 
+    /// One number.
+    #[must_use]
+    pub fn of(seq: Seq) -> Self {
+        Self { ranges: vec![Range { first: seq.get(), last: seq.get() }] }
+    }
+
     /// All numbers from 1 to `last`.
     #[must_use]
     pub fn up_to(last: Option<Seq>) -> Self {

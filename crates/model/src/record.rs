@@ -15,6 +15,8 @@ use crate::units::UnixMillis;
 pub struct Epoch(NonZeroU16);
 
 impl Epoch {
+    /// The smallest epoch.
+    pub const FIRST: Epoch = Epoch(NonZeroU16::MIN);
     /// The largest epoch: it has ten bits in a slip.
     pub const MAX: u16 = 1023;
 

@@ -30,14 +30,19 @@ pub struct OriginProof {
 }
 
 impl OriginProof {
-    fn root(&self, leaf: HeaderDigest) -> [u8; 32] {
+    /// The batch's root, if the leaf is where the proof says. A hash that pads its level stands on the right, so whoever
+    /// claims to be the copy is not in the batch: each leaf has one index.
+    fn root(&self, leaf: HeaderDigest) -> Option<[u8; 32]> {
         let mut index = self.index;
         let mut hash = leaf_hash(leaf);
         for sibling in &self.siblings {
+            if index & 1 == 1 && *sibling == hash {
+                return None;
+            }
             hash = if index & 1 == 0 { inner_hash(&hash, sibling) } else { inner_hash(sibling, &hash) };
             index >>= 1;
         }
-        hash
+        Some(hash)
     }
 }
 
@@ -45,6 +50,8 @@ impl OriginProof {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedHeader {
     header: RecordHeader,
+    /// Of the header; computed once.
+    digest: HeaderDigest,
     proof: OriginProof,
 }
 
@@ -55,11 +62,18 @@ impl SignedHeader {
         &self.header
     }
 
+    /// The header's hash.
+    #[must_use]
+    pub fn digest(&self) -> HeaderDigest {
+        self.digest
+    }
+
     /// Checks that `key`, the origin's key by the topology, signed this header.
     ///
     /// `verified_root` remembers the last root that was found good, so that a batch costs one signature check.
     pub fn verify(&self, key: &PublicKey, verified_root: &mut Option<VerifiedRoot>) -> Result<(), ForgedHeader> {
-        let root = VerifiedRoot { key: *key, root: self.proof.root(self.header.digest()) };
+        let root = self.proof.root(self.digest).ok_or(ForgedHeader)?;
+        let root = VerifiedRoot { key: *key, root, signature: self.proof.signature };
         if verified_root.as_ref() == Some(&root) {
             return Ok(());
         }
@@ -93,17 +107,23 @@ impl SignedHeader {
         if count > SIBLINGS_MAX {
             return Err(Malformed { what: "sibling count" });
         }
+        // Higher bits would not change the path: the same proof could be written in many ways.
+        if index >> count != 0 {
+            return Err(Malformed { what: "leaf index" });
+        }
         let siblings = (0..count).map(|_| reader.array("sibling")).collect::<Result<_, _>>()?;
         reader.end("signed header")?;
-        Ok(Self { header, proof: OriginProof { signature, index, siblings } })
+        Ok(Self { digest: header.digest(), header, proof: OriginProof { signature, index, siblings } })
     }
 }
 
-/// A batch root whose signature was found good.
+/// A batch root and the signature that was found good for it. Another signature beside the same root is not: whoever
+/// takes the record next would refuse it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedRoot {
     key: PublicKey,
     root: [u8; 32],
+    signature: Signature,
 }
 
 /// Signs headers of one origin, many with one signature.
@@ -113,20 +133,21 @@ pub fn sign_batch(headers: Vec<RecordHeader>, key: &SigningKey) -> Vec<SignedHea
     let mut signed = Vec::with_capacity(headers.len());
     while headers.peek().is_some() {
         let batch: Vec<RecordHeader> = headers.by_ref().take(BATCH_MAX).collect();
-        let levels = merkle_levels(&batch);
+        let digests: Vec<HeaderDigest> = batch.iter().map(RecordHeader::digest).collect();
+        let levels = merkle_levels(&digests);
         let signature = key.sign(PURPOSE, &levels[levels.len() - 1][0]);
-        signed.extend(batch.into_iter().enumerate().map(|(index, header)| {
+        signed.extend(batch.into_iter().zip(digests).enumerate().map(|(index, (header, digest))| {
             let siblings = siblings_of(&levels, index);
             let index = u32::try_from(index).expect("a batch is small");
-            SignedHeader { header, proof: OriginProof { signature, index, siblings } }
+            SignedHeader { header, digest, proof: OriginProof { signature, index, siblings } }
         }));
     }
     signed
 }
 
 /// The tree from leaves to root, each level padded to an even count by repeating its last hash.
-fn merkle_levels(batch: &[RecordHeader]) -> Vec<Vec<[u8; 32]>> {
-    let mut levels = vec![batch.iter().map(|header| leaf_hash(header.digest())).collect::<Vec<_>>()];
+fn merkle_levels(digests: &[HeaderDigest]) -> Vec<Vec<[u8; 32]>> {
+    let mut levels = vec![digests.iter().map(|digest| leaf_hash(*digest)).collect::<Vec<_>>()];
     loop {
         let level = levels.last().expect("there is a first level");
         if level.len() == 1 {
@@ -193,7 +214,35 @@ mod tests {
         let mut remembered = None;
         batch[0].verify(&key.public(), &mut remembered).unwrap();
         batch[1].header.class = Class::Urgent;
+        let batch: Vec<_> = batch.iter().map(|signed| SignedHeader::decode(&signed.encode()).unwrap()).collect();
         assert_eq!(batch[1].verify(&key.public(), &mut remembered), Err(ForgedHeader));
         assert_eq!(batch[2].verify(&key.public(), &mut remembered), Ok(()));
+    }
+
+    #[test]
+    fn a_remembered_root_vouches_for_no_other_signature() {
+        let key = SigningKey::from_seed([1; 32]);
+        let signed = sign_batch(vec![header(1)], &key).remove(0);
+        let mut remembered = None;
+        signed.verify(&key.public(), &mut remembered).unwrap();
+        let forged = sign_batch(vec![header(1)], &SigningKey::from_seed([2; 32])).remove(0);
+        assert_eq!(forged.verify(&key.public(), &mut remembered), Err(ForgedHeader));
+        assert_eq!(signed.verify(&key.public(), &mut remembered), Ok(()));
+    }
+
+    #[test]
+    fn a_leaf_has_one_index() {
+        let key = SigningKey::from_seed([1; 32]);
+        for size in [1, 2, 3, 5, 8, 13] {
+            for signed in sign_batch((1..=size).map(header).collect(), &key) {
+                for bit in 0..32 {
+                    let mut moved = signed.clone();
+                    moved.proof.index ^= 1 << bit;
+                    let read = SignedHeader::decode(&moved.encode());
+                    let verified = read.is_ok_and(|moved| moved.verify(&key.public(), &mut None).is_ok());
+                    assert!(!verified, "leaf {} of {size} is also found at {}", signed.proof.index, moved.proof.index);
+                }
+            }
+        }
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! Any node can draw it from what has been flooded to it: each origin's own count (in its LSA) and the hubs' receipts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use estafet_model::{Epoch, NodeId, RecordId, Seq, SeqRanges};
+use estafet_routing::OriginLedger;
 
 use crate::node::Node;
 
@@ -26,50 +27,92 @@ pub struct OriginAudit {
     pub captured: u64,
     /// How many of them have a receipt.
     pub receipted: u64,
-    /// How many the origin holds without one.
+    /// How many somebody holds without one.
     pub held: u64,
+    /// Who holds how many of them. A record can have several holders.
+    pub held_by: BTreeMap<NodeId, u64>,
     /// The rest. A difference is an alarm.
     pub missing: Vec<RecordId>,
+    /// Its epochs, the present one last. More than one: its spool was lost, or was an old copy.
+    pub epochs: Vec<Epoch>,
 }
+
+/// Who holds which numbers of one origin's epoch.
+type Holders = BTreeMap<NodeId, SeqRanges>;
 
 impl Node {
     /// Draws the ledger of the area.
     #[must_use]
     pub fn audit(&self) -> AuditReport {
-        let origins = self.topology().nodes.keys().map(|node| self.audit_origin(node)).collect();
+        let mut words: BTreeMap<&NodeId, OriginLedger> = self
+            .router()
+            .lsdb()
+            .iter()
+            .filter_map(|signed| Some((&signed.lsa().origin, signed.lsa().ledger.clone()?)))
+            .collect();
+        words.insert(self.id(), self.ledger());
+        let origins = self.topology().nodes.keys().map(|node| self.audit_origin(node, &words)).collect();
         let hubs = self.topology().hub_ids().filter(|hub| *hub != self.id());
         let elsewhere: u64 =
             hubs.filter_map(|hub| self.router().lsdb().get(hub)?.lsa().hub).map(|ledger| ledger.committed_twice).sum();
         AuditReport { origins, committed_twice: elsewhere + self.committed_twice() }
     }
 
-    fn audit_origin(&self, node: &NodeId) -> OriginAudit {
-        let own_word = if node == self.id() {
-            Some(self.ledger())
-        } else {
-            self.router().lsdb().get(node).and_then(|signed| signed.lsa().ledger.clone())
-        };
+    fn audit_origin(&self, node: &NodeId, words: &BTreeMap<&NodeId, OriginLedger>) -> OriginAudit {
+        let own_word = words.get(node);
         let receipted = self.custody().receipted();
-        let mut epochs: BTreeSet<Epoch> =
-            receipted.keys().filter(|(origin, _)| origin == node).map(|(_, epoch)| *epoch).collect();
-        epochs.extend(own_word.as_ref().map(|ledger| ledger.epoch));
-        let mut audit = OriginAudit { node: node.clone(), captured: 0, receipted: 0, held: 0, missing: Vec::new() };
+        let counted = self.known_captures(node);
+        let mut epochs: BTreeSet<Epoch> = counted.keys().copied().collect();
+        epochs.extend(receipted.keys().filter(|(origin, _)| origin == node).map(|(_, epoch)| *epoch));
+        let current = own_word.map(|ledger| ledger.epoch);
+        epochs.extend(current);
+        let mut audit = OriginAudit {
+            node: node.clone(),
+            captured: 0,
+            receipted: 0,
+            held: 0,
+            held_by: BTreeMap::new(),
+            missing: Vec::new(),
+            epochs: epochs.iter().copied().filter(|epoch| Some(*epoch) != current).chain(current).collect(),
+        };
         for epoch in epochs {
             let known = receipted.get(&(node.clone(), epoch)).cloned().unwrap_or_default();
-            let own_word = own_word.as_ref().filter(|ledger| ledger.epoch == epoch);
+            let own_word = own_word.filter(|ledger| ledger.epoch == epoch);
             // The origin counts a receipt that has not come here yet: it is on its way, not missing.
             let known = own_word.map_or(known.clone(), |ledger| known.union(&ledger.receipted));
             // Beyond its last word the origin may hold what nobody was told of yet: only what is receipted counts.
-            let told = own_word.map_or(known.last(), |ledger| Seq::new(ledger.captured));
-            let captured = SeqRanges::up_to(told).union(&known);
-            let held = own_word.map(|ledger| ledger.held.minus(&known)).unwrap_or_default();
+            let told = own_word.map_or(0, |ledger| ledger.captured);
+            let told = told.max(counted.get(&epoch).copied().unwrap_or_default());
+            let captured = SeqRanges::up_to(Seq::new(told).max(known.last().filter(|_| own_word.is_none())));
+            let captured = captured.union(&known);
+            let holders = holders(node, epoch, words, &known);
+            let held = holders.values().fold(SeqRanges::new(), |all, held| all.union(held));
+            // A neighbor may hold what the origin has not told of yet.
+            let captured = captured.union(&held);
             let missing = captured.minus(&known).minus(&held);
             audit.captured += captured.count();
             audit.receipted += known.count();
             audit.held += held.count();
+            for (holder, held) in holders {
+                *audit.held_by.entry(holder).or_default() += held.count();
+            }
             let id = |seq| RecordId { origin: node.clone(), epoch, seq };
             audit.missing.extend(missing.iter().map(id));
         }
         audit
     }
+}
+
+fn holders(origin: &NodeId, epoch: Epoch, words: &BTreeMap<&NodeId, OriginLedger>, receipted: &SeqRanges) -> Holders {
+    let mut holders = Holders::new();
+    for (node, ledger) in words {
+        let own = (*node == origin && ledger.epoch == epoch).then_some(&ledger.held);
+        let others = ledger.holdings.iter().filter(|holding| holding.origin == *origin && holding.epoch == epoch);
+        let held = own.into_iter().chain(others.map(|holding| &holding.held));
+        let held = held.fold(SeqRanges::new(), |all, held| all.union(held)).minus(receipted);
+        if !held.is_empty() {
+            holders.insert((*node).clone(), held);
+        }
+    }
+    holders
 }

@@ -9,7 +9,7 @@ use estafet_model::{
 };
 
 /// Idempotency keys that are remembered: weeks of an office's records. The oldest is forgotten first.
-const KEYS_MAX: usize = 65_536;
+pub(crate) const KEYS_MAX: usize = 32_768;
 
 /// Names a capture between the counter's request and the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,6 +92,8 @@ pub(crate) struct Captures {
     keys: BTreeMap<[u8; 16], Durability>,
     keys_in_order: VecDeque<[u8; 16]>,
     waiting: BTreeMap<RecordId, Vec<CaptureToken>>,
+    /// A new epoch is on its way to the disk: captures wait for it. Intake bounds how many.
+    beginning: Option<(Epoch, Vec<Capture>)>,
 }
 
 impl Captures {
@@ -105,7 +107,36 @@ impl Captures {
             keys: BTreeMap::new(),
             keys_in_order: VecDeque::new(),
             waiting: BTreeMap::new(),
+            beginning: None,
         }
+    }
+
+    /// The newest number that was given, durable or not.
+    pub(crate) fn given(&self) -> u32 {
+        self.next.map_or(Seq::MAX.get(), |next| next.get() - 1)
+    }
+
+    /// Numbers are to begin again in this epoch, as soon as it is durable. False if another is on its way.
+    pub(crate) fn begin_epoch(&mut self, epoch: Epoch) -> bool {
+        if self.beginning.is_some() {
+            return false;
+        }
+        self.beginning = Some((epoch, Vec::new()));
+        true
+    }
+
+    /// An epoch is durable. If it is the new one: returns the captures that waited for it.
+    pub(crate) fn epoch_kept(&mut self, kept: Epoch) -> Vec<Capture> {
+        let Some((epoch, waiting)) = self.beginning.take_if(|(epoch, _)| *epoch == kept) else { return Vec::new() };
+        self.epoch = epoch;
+        self.next = Some(Seq::FIRST);
+        self.head = None;
+        waiting
+    }
+
+    /// The store fails: captures that waited for a new epoch are refused.
+    pub(crate) fn store_failed(&mut self) -> Vec<Capture> {
+        self.beginning.as_mut().map(|(_, waiting)| std::mem::take(waiting)).unwrap_or_default()
     }
 
     pub(crate) fn epoch(&self) -> Epoch {
@@ -135,6 +166,10 @@ impl Captures {
     /// Numbers and signs what is new.
     pub(crate) fn admit(&mut self, captures: Vec<Capture>, signing_key: &SigningKey) -> Admitted {
         let mut admitted = Admitted::default();
+        if let Some((_, waiting)) = &mut self.beginning {
+            waiting.extend(captures);
+            return admitted;
+        }
         let mut headers = Vec::with_capacity(captures.len());
         let mut bodies = Vec::with_capacity(captures.len());
         for capture in captures {

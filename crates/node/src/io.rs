@@ -1,16 +1,18 @@
 //! What goes into a node and what comes out.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use estafet_custody::{CustodyEvent, Piece, StoreRecord, TransferId};
 use estafet_model::{
-    ByteCount, ChunkHash, Class, Durable, HeaderDigest, NodeId, ReceiptKey, RecordId, SignedHeader, SignedReceipt,
+    ByteCount, ChunkHash, Class, Durable, Epoch, HeaderDigest, NodeId, ReceiptKey, RecordId, SeqRanges, SignedHeader,
+    SignedReceipt,
 };
-use estafet_routing::{DownReason, TimerReason};
+use estafet_routing::{Captured, DownReason, TimerReason};
 use estafet_wire::Frame;
 
-use crate::captures::{Capture, CaptureRefused, CaptureToken, Captured};
+use crate::captures::{Capture, CaptureRefused, CaptureToken, Captured as CapturedRecord};
 use crate::node::StoredRecord;
 
 /// Something that happened.
@@ -56,6 +58,10 @@ pub enum Input {
     StoreFailed(Vec<RecordId>),
     /// A receipt is durable, in the order of [`Output::KeepReceipt`].
     ReceiptKept(Durable<ReceiptKey>),
+    /// The epoch of [`Output::KeepEpoch`] is durable.
+    EpochKept,
+    /// A person takes records out of quarantine: all of them, or one.
+    Retry(Option<RecordId>),
     /// The answer to [`Output::Compare`].
     Compared {
         /// Which record.
@@ -122,6 +128,20 @@ pub enum Output {
     AbortTransfer(TransferId),
     /// Make a receipt durable; answer with `ReceiptKept`.
     KeepReceipt(SignedReceipt),
+    /// Make this node's epoch durable, and with it the counts of its earlier ones; answer with `EpochKept`.
+    KeepEpoch {
+        /// The epoch in which captures are numbered from now on.
+        epoch: Epoch,
+        /// Earlier epochs, each with its known count of captures.
+        former: BTreeMap<Epoch, Captured>,
+    },
+    /// Remember that no receipt may release these own captures. Replaces what was kept of the same epoch.
+    KeepConflicts {
+        /// Of which epoch.
+        epoch: Epoch,
+        /// Their numbers.
+        seqs: SeqRanges,
+    },
     /// The payloads of these records may go.
     Release(Vec<RecordId>),
     /// Compare a committed record's header with this digest; answer with `Compared`.
@@ -138,7 +158,7 @@ pub enum Output {
         /// Which capture.
         token: CaptureToken,
         /// What to tell the counter.
-        captured: Durable<Captured>,
+        captured: Durable<CapturedRecord>,
     },
     /// A capture is not taken.
     CaptureRefused {
@@ -185,6 +205,15 @@ pub enum NodeEvent {
     MalformedLsa {
         /// The neighbor.
         from: NodeId,
+    },
+    /// This node's spool is not the newest that it had: it was lost, or is an old copy. Captures get a new epoch.
+    SpoolRolledBack {
+        /// The epoch that is left.
+        left: Epoch,
+        /// How many captures it is known to have had.
+        captured: Captured,
+        /// The epoch that begins.
+        begun: Epoch,
     },
     /// What happened to records.
     Custody(CustodyEvent),

@@ -14,15 +14,12 @@ mod audit;
 mod captures;
 mod io;
 mod node;
-#[cfg(test)]
-mod tests;
-#[cfg(test)]
-mod virtual_city;
+mod pasts;
 
 pub use audit::{AuditReport, OriginAudit};
 pub use captures::{Capture, CaptureRefused, CaptureToken, Captured};
 pub use io::{Input, NodeEvent, Output, Wakeup};
-pub use node::{Node, NodeConfig, Recovered, StoredRecord, Whereabouts};
+pub use node::{Node, NodeConfig, Recovered, RecoveredRecords, StoredRecord, Whereabouts};
 
 pub use estafet_custody as custody;
 pub use estafet_routing as routing;

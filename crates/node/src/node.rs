@@ -1,22 +1,26 @@
 //! The node: one place where inputs branch to routing and custody, and where their outputs meet.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use estafet_custody::{
-    Custody, CustodyConfig, CustodyEvent, CustodyOutput, HeldRecord, RecordView, Recovered as CustodyRecovered,
-    RecoveredTransfer, StorePayload,
+    Custody, CustodyConfig, CustodyEvent, CustodyOutput, HeldRecord, HeldRecords, RecordView,
+    Recovered as CustodyRecovered, RecoveredTransfer, StorePayload,
 };
 use estafet_model::{
     Durable, Epoch, NodeId, Now, PublicKey, RecordId, Seq, SeqRanges, SignedReceipt, SigningKey, Slip,
 };
-use estafet_routing::{DownReason, HubLedger, LinkRisks, OriginLedger, Router, RouterConfig, RouterOutput, SignedLsa};
+use estafet_routing::{
+    Captured as Count, DownReason, Holding, HubLedger, LEDGER_PIECES_MAX, LinkRisks, OriginLedger, Router,
+    RouterConfig, RouterOutput, SignedLsa,
+};
 use estafet_topology::{Role, Topology};
 use estafet_wire::Frame;
 
-use crate::captures::{Capture, CaptureRefused, Captured, Captures};
+use crate::captures::{Capture, CaptureRefused, Captured, Captures, KEYS_MAX};
 use crate::io::{Input, NodeEvent, Output, Wakeup};
+use crate::pasts::{Pasts, raise};
 
 /// Who this node is.
 #[derive(Debug)]
@@ -29,6 +33,10 @@ pub struct NodeConfig {
     pub topology: Arc<Topology>,
     /// The incarnation of its spool.
     pub epoch: Epoch,
+    /// A random epoch, to look from for a new one when the spool turns out to be an old copy.
+    pub spare_epoch: Epoch,
+    /// Its store keeps what is synced. A node whose store does not gives no promises (P1).
+    pub durable: bool,
     /// Transfer ids from here on are the node's; those below, the driver's own. No start may use an earlier one's.
     pub first_transfer: u64,
     /// See [`RouterConfig::first_sequence`].
@@ -44,12 +52,62 @@ pub struct StoredRecord {
     pub idempotency: Option<[u8; 16]>,
 }
 
+/// The records that are found in a store, taken in one by one: of each only what is needed stays.
+#[derive(Debug, Default)]
+pub struct RecoveredRecords {
+    held: HeldRecords,
+    /// The idempotency keys of own captures, oldest first.
+    keys: VecDeque<([u8; 16], Durable<Captured>)>,
+    heads: BTreeMap<(NodeId, Epoch), Seq>,
+    count: u64,
+}
+
+impl RecoveredRecords {
+    /// One more, in the order they were stored.
+    pub fn add(&mut self, stored: StoredRecord) {
+        let StoredRecord { record, idempotency } = stored;
+        self.note(record.get().id.clone(), idempotency, || record.clone().map(Captured::from));
+        self.held.add(record);
+        self.count += 1;
+    }
+
+    /// One that is committed at this hub. It is held by nobody's duty, but its number and its key are known.
+    pub fn add_committed(&mut self, stored: &StoredRecord) {
+        let record = &stored.record;
+        self.note(record.get().id.clone(), stored.idempotency, || record.clone().map(Captured::from));
+        self.count += 1;
+    }
+
+    /// How many were added.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    fn note(&mut self, id: RecordId, key: Option<[u8; 16]>, captured: impl FnOnce() -> Durable<Captured>) {
+        let head = self.heads.entry((id.origin, id.epoch)).or_insert(id.seq);
+        *head = (*head).max(id.seq);
+        if let Some(key) = key {
+            self.keys.push_back((key, captured()));
+            if self.keys.len() > KEYS_MAX {
+                self.keys.pop_front();
+            }
+        }
+    }
+}
+
 /// What was found in the store at start.
 #[derive(Debug, Default)]
 pub struct Recovered {
-    /// The records, in the order they were stored. At a hub: the own ones with idempotency keys, as far as they are
-    /// still known; what is committed stands in `committed`.
-    pub records: Vec<StoredRecord>,
+    /// The records. At a hub: those whose entries were read, to learn their numbers and keys; what is committed stands
+    /// in `committed`.
+    pub records: RecoveredRecords,
+    /// Records that were in the store and cannot be read any more.
+    pub damaged: Vec<HeldRecord>,
+    /// Earlier epochs of this node's spool, each with its known count of captures.
+    pub former: BTreeMap<Epoch, Count>,
+    /// Own captures that no receipt may release: [`Output::KeepConflicts`].
+    pub conflicts: BTreeMap<Epoch, SeqRanges>,
     /// Payloads that were arriving.
     pub transfers: Vec<RecoveredTransfer>,
     /// The receipts that were kept.
@@ -64,7 +122,9 @@ pub struct Recovered {
 #[derive(Debug)]
 pub enum Whereabouts<'a> {
     /// Held here without a receipt.
-    Held(RecordView<'a>),
+    Held(RecordView),
+    /// Once held here, and not readable any more: sought from the neighbors.
+    Lost(RecordView),
     /// Committed at this hub.
     Receipted {
         /// Which hub.
@@ -83,6 +143,12 @@ pub struct Node {
     router: Router,
     custody: Custody,
     captures: Captures,
+    /// This node's earlier epochs, each with its known count of captures.
+    former: BTreeMap<Epoch, Count>,
+    spare_epoch: Epoch,
+    /// Epochs on their way to the disk, in order.
+    keeping_epochs: VecDeque<Epoch>,
+    pasts: Pasts,
     committed_twice: u64,
     next_hops: Vec<NodeId>,
     ledger_changed: bool,
@@ -98,15 +164,12 @@ impl Node {
     pub fn new(config: NodeConfig, recovered: Recovered) -> Self {
         let is_hub = config.topology.node(&config.me).expect("the topology lists this node").role == Role::Hub;
         let mut captures = Captures::new(config.me.clone(), config.epoch, head(&config, &recovered));
-        let mut records = Vec::with_capacity(recovered.records.len());
-        for StoredRecord { record, idempotency } in recovered.records {
-            if let Some(key) = idempotency.filter(|_| record.get().id.origin == config.me) {
-                captures.remember(key, record.clone().map(Captured::from));
-            }
-            if !is_hub {
-                records.push(record);
+        for (key, captured) in recovered.records.keys {
+            if captured.get().id.origin == config.me {
+                captures.remember(key, captured);
             }
         }
+        let records = recovered.records.held;
         let keys = node_keys(&config.topology);
         let hubs = config.topology.hub_ids().filter_map(|hub| Some((hub.clone(), *keys.get(hub)?))).collect();
         let custody_config = CustodyConfig {
@@ -115,9 +178,12 @@ impl Node {
             origins: keys.clone(),
             hubs,
             first_transfer: config.first_transfer,
+            promises: config.durable,
         };
         let stored = CustodyRecovered {
             records,
+            conflicts: recovered.conflicts,
+            damaged: recovered.damaged,
             transfers: recovered.transfers,
             receipts: recovered.receipts,
             committed: recovered.committed,
@@ -129,6 +195,10 @@ impl Node {
             signing_key: config.signing_key,
             topology: config.topology,
             captures,
+            former: recovered.former,
+            spare_epoch: config.spare_epoch,
+            keeping_epochs: VecDeque::new(),
+            pasts: Pasts::default(),
             committed_twice: recovered.committed_twice,
             next_hops: Vec::new(),
             ledger_changed: true,
@@ -156,7 +226,22 @@ impl Node {
             Input::RoundTrip { neighbor, rtt } => self.router.set_rtt(&neighbor, rtt),
             Input::Captures(captures) => self.capture(captures),
             Input::Stored(records) => self.stored(now, records),
-            Input::StoreFailed(ids) => ids.iter().for_each(|id| self.store_failed(id)),
+            Input::StoreFailed(ids) => {
+                ids.iter().for_each(|id| self.store_failed(id));
+                for capture in self.captures.store_failed() {
+                    self.outputs
+                        .push_back(Output::CaptureRefused { token: capture.token, why: CaptureRefused::StoreFailed });
+                }
+            }
+            Input::EpochKept => {
+                let kept = self.keeping_epochs.pop_front();
+                let waited = kept.map(|epoch| self.captures.epoch_kept(epoch)).unwrap_or_default();
+                self.capture(waited);
+                self.ledger_changed = true;
+            }
+            Input::Retry(only) => {
+                self.custody.retry(now, only.as_ref());
+            }
             Input::ReceiptKept(key) => self.custody.receipt_kept(&key),
             Input::Compared { id, from, same } => self.custody.compared(id, &from, same),
             Input::Unreadable(id) => self.custody.unreadable(now, &id),
@@ -176,19 +261,80 @@ impl Node {
             Frame::ReceiptSummary(versions) => self.custody.receipt_summary(from, versions),
             Frame::Receipts(receipts) => {
                 self.custody.receipts(now, from, &receipts);
+                let mine = (self.me.clone(), self.captures.epoch());
+                let receipted = self.custody.receipted().get(&mine).and_then(SeqRanges::last);
+                self.heard_of_own(mine.1, receipted.map_or(0, Seq::get));
                 self.ledger_changed = true;
             }
             Frame::Offers(offers) => self.custody.offers(from, offers, now),
             Frame::Answers(answers) => self.custody.answers(now, from, answers),
             Frame::Acceptances(ids) => self.custody.acceptances(now, from, &ids),
+            Frame::Seek(ids) => self.custody.sought(now, from, &ids),
         }
     }
 
     fn lsa(&mut self, now: Now, from: &NodeId, encoded: &Bytes) {
-        match SignedLsa::decode(encoded) {
-            Ok(lsa) => self.router.lsa_received(now, from, lsa),
-            Err(_) => self.event(NodeEvent::MalformedLsa { from: from.clone() }),
+        let Ok(signed) = SignedLsa::decode(encoded) else {
+            return self.event(NodeEvent::MalformedLsa { from: from.clone() });
+        };
+        let origin = signed.lsa().origin.clone();
+        if origin == self.me && signed.verify(&self.signing_key.public()).is_ok() {
+            self.own_past(&signed);
         }
+        self.router.lsa_received(now, from, signed);
+        if origin != self.me
+            && let Some(verified) = self.router.lsdb().get(&origin)
+        {
+            self.pasts.hear(verified);
+        }
+    }
+
+    /// A neighbor returns what this node once said.
+    fn own_past(&mut self, signed: &SignedLsa) {
+        let Some(ledger) = &signed.lsa().ledger else { return };
+        for (epoch, captured) in ledger.former.iter().copied().chain([(ledger.epoch, ledger.captured)]) {
+            self.heard_of_own(epoch, captured);
+        }
+    }
+
+    /// So many captures of this node are known in this epoch. If that is more than it has given numbers, its spool is
+    /// not the newest that it had, and those numbers must not be given again.
+    fn heard_of_own(&mut self, epoch: Epoch, captured: Count) {
+        let current = self.captures.epoch();
+        if epoch != current {
+            if captured > self.former.get(&epoch).copied().unwrap_or_default() {
+                self.former.insert(epoch, captured);
+                self.keep_epoch(current);
+            }
+        } else if captured > self.captures.given() {
+            self.leave_epoch(captured);
+        }
+    }
+
+    fn leave_epoch(&mut self, captured: Count) {
+        let left = self.captures.epoch();
+        let Some(begun) = self.unused_epoch() else { return };
+        if !self.captures.begin_epoch(begun) {
+            return;
+        }
+        raise(&mut self.former, left, captured);
+        self.event(NodeEvent::SpoolRolledBack { left, captured, begun });
+        self.keep_epoch(begun);
+    }
+
+    fn keep_epoch(&mut self, epoch: Epoch) {
+        self.keeping_epochs.push_back(epoch);
+        self.outputs.push_back(Output::KeepEpoch { epoch, former: self.former.clone() });
+    }
+
+    /// An epoch that nobody has heard of yet.
+    fn unused_epoch(&self) -> Option<Epoch> {
+        let receipted = self.custody.receipted().keys().filter(|(origin, _)| *origin == self.me);
+        let mut used: BTreeSet<Epoch> = receipted.map(|(_, epoch)| *epoch).collect();
+        used.extend(self.former.keys().copied());
+        used.insert(self.captures.epoch());
+        let from = self.spare_epoch.get();
+        (from..=Epoch::MAX).chain(1..from).filter_map(Epoch::new).find(|epoch| !used.contains(epoch))
     }
 
     fn capture(&mut self, captures: Vec<Capture>) {
@@ -264,6 +410,11 @@ impl Node {
                 }
             }
             RouterOutput::AdjacencyUp(neighbor) => {
+                // Before anything of its records is spoken of.
+                let past: Vec<Bytes> = self.pasts.of(&neighbor).map(SignedLsa::encode).collect();
+                if !past.is_empty() {
+                    self.send(&neighbor, Frame::Lsas(past));
+                }
                 self.custody.neighbor_up(&neighbor);
                 self.event(NodeEvent::AdjacencyUp(neighbor));
                 self.routes_changed(now);
@@ -318,6 +469,11 @@ impl Node {
             }
             CustodyOutput::AbortTransfer(transfer) => Output::AbortTransfer(transfer),
             CustodyOutput::KeepReceipt(receipt) => Output::KeepReceipt(receipt),
+            CustodyOutput::KeepConflicts { epoch, seqs } => {
+                // The numbers up to there were given in another life.
+                self.leave_epoch(self.captures.given());
+                Output::KeepConflicts { epoch, seqs }
+            }
             CustodyOutput::Release(ids) => Output::Release(ids),
             CustodyOutput::Compare { id, digest, from } => Output::Compare { id, digest, from },
         };
@@ -334,16 +490,36 @@ impl Node {
         }
     }
 
-    /// What this node says of its own captures.
+    /// What this node says of its own captures, and of what else it holds.
     pub(crate) fn ledger(&self) -> OriginLedger {
         let epoch = self.captures.epoch();
+        let others = self.custody.holdings().filter(|(origin, of, _)| **origin != self.me || *of != epoch);
+        let mut pieces = 0;
+        // What is too much to tell is told as a count.
+        let told = others.take_while(|(_, _, held)| {
+            pieces += 1 + held.pieces().len();
+            pieces <= LEDGER_PIECES_MAX
+        });
         OriginLedger {
             epoch,
             captured: self.captures.head().map_or(0, Seq::get),
             held: self.custody.own_held(epoch),
             receipted: self.custody.receipted().get(&(self.me.clone(), epoch)).cloned().unwrap_or_default(),
+            former: self.former.iter().map(|(epoch, captured)| (*epoch, *captured)).collect(),
+            holdings: told
+                .map(|(origin, epoch, held)| Holding { origin: origin.clone(), epoch, held: held.clone() })
+                .collect(),
             transit_held: self.custody.transit_count(),
         }
+    }
+
+    /// How much an origin is known to have captured, per epoch.
+    pub(crate) fn known_captures(&self, origin: &NodeId) -> BTreeMap<Epoch, Count> {
+        let mut captured = self.pasts.captured(origin);
+        if *origin == self.me {
+            self.former.iter().for_each(|(epoch, count)| raise(&mut captured, *epoch, *count));
+        }
+        captured
     }
 
     fn send(&mut self, to: &NodeId, frame: Frame) {
@@ -422,6 +598,9 @@ impl Node {
         if let Some(view) = self.custody.record(id) {
             return Whereabouts::Held(view);
         }
+        if let Some(view) = self.custody.lost(id) {
+            return Whereabouts::Lost(view);
+        }
         self.custody.receipt_hub(id).map_or(Whereabouts::Unknown, |hub| Whereabouts::Receipted { hub })
     }
 }
@@ -429,12 +608,13 @@ impl Node {
 /// The newest number that was ever given in this epoch: of what is in the store, or what a receipt covers.
 fn head(config: &NodeConfig, recovered: &Recovered) -> Option<Seq> {
     let mine = |origin: &NodeId, epoch: Epoch| *origin == config.me && epoch == config.epoch;
-    let stored = recovered.records.iter().map(|found| &found.record.get().id);
-    let stored = stored.filter(|id| mine(&id.origin, id.epoch)).map(|id| id.seq).max();
+    let damaged = recovered.damaged.iter().map(|record| &record.id);
+    let damaged = damaged.filter(|id| mine(&id.origin, id.epoch)).map(|id| id.seq).max();
+    let stored = recovered.records.heads.get(&(config.me.clone(), config.epoch)).copied();
     let receipts = recovered.receipts.iter().filter(|receipt| mine(&receipt.key().origin, receipt.key().epoch));
     let receipted = receipts.filter_map(|receipt| receipt.committed().last()).max();
     let committed = recovered.committed.get(&(config.me.clone(), config.epoch)).and_then(SeqRanges::last);
-    stored.max(receipted).max(committed)
+    stored.max(damaged).max(receipted).max(committed)
 }
 
 fn node_keys(topology: &Topology) -> BTreeMap<NodeId, PublicKey> {
@@ -454,5 +634,6 @@ fn router_config(config: &NodeConfig, keys: BTreeMap<NodeId, PublicKey>) -> Rout
         hubs: config.topology.hub_ids().cloned().collect(),
         signing_key: config.signing_key.clone(),
         first_sequence: config.first_lsa_sequence,
+        durable: config.durable,
     }
 }

@@ -6,17 +6,18 @@ use std::sync::Arc;
 use estafet_admin::v1::admin_server::Admin;
 use estafet_admin::v1::{
     self, AuditReport, AuditRequest, FetchPiece, FetchRequest, GetNetworkRequest, GetPathRequest, GetRecordRequest,
-    ListNodesRequest, ListNodesResponse, ListRecordsRequest, Network, Path, Record, RecordStatus, TailRequest,
+    ListNodesRequest, ListNodesResponse, ListRecordsRequest, Network, Path, Record, RecordStatus,
+    RetryQuarantineRequest, RetryQuarantineResponse, TailRequest,
 };
 use estafet_model::{NodeId, RecordId, Slip};
-use estafet_spool::ReadPayload;
+use estafet_spool::{Extent, ReadPayload};
 use estafet_topology::Topology;
 use futures_util::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::driver::{Commands, View};
-use crate::ledger::{Commit, Ledger};
+use crate::ledger::Ledger;
 use crate::listing::{Listing, Names};
 use crate::store::Store;
 use crate::tail::Tail;
@@ -86,14 +87,35 @@ impl Admin for AdminService {
     async fn get_record(&self, request: Request<GetRecordRequest>) -> Result<Response<RecordStatus>, Status> {
         let id = self.record_id(request.into_inner().record).await?;
         let wanted = id.clone();
-        let (record, receipt_hub) = self.ask(move |view| record_status(view, &wanted)).await?;
+        let asked = id.clone();
+        let (record, receipt_hub) = self.ask(move |view| record_status(view, &asked)).await?;
         if let Some(ledger) = &self.store.ledger
             && let Some(commit) = ledger.find(id).await.map_err(|error| Status::internal(error.to_string()))?
         {
             let record = Some(self.names.committed(&commit));
             return Ok(Response::new(RecordStatus { record, receipt_hub }));
         }
+        let store = self.store.clone();
+        let describe = move || store.describe(&wanted, record);
+        let record =
+            tokio::task::spawn_blocking(describe).await.map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(RecordStatus { record: Some(record), receipt_hub }))
+    }
+
+    async fn retry_quarantine(
+        &self,
+        request: Request<RetryQuarantineRequest>,
+    ) -> Result<Response<RetryQuarantineResponse>, Status> {
+        let text = request.into_inner().record;
+        let only = if text.is_empty() { None } else { Some(self.record_id(text).await?) };
+        let chosen = only.clone();
+        let retried = self.ask(move |view| {
+            let chosen = |id: &RecordId| chosen.as_ref().is_none_or(|chosen| chosen == id);
+            view.node.custody().quarantine().filter(|found| chosen(&found.id)).count() as u64
+        });
+        let retried = retried.await?;
+        self.commands.retry(only).await.map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(Response::new(RetryQuarantineResponse { retried }))
     }
 
     type ListRecordsStream = Answers<Record>;
@@ -106,7 +128,7 @@ impl Admin for AdminService {
         let (sender, records) = tokio::sync::mpsc::channel(256);
         let listing = Listing {
             commands: self.commands.clone(),
-            ledger: self.store.ledger.clone(),
+            store: self.store.clone(),
             names: Arc::clone(&self.names),
             state,
             left: if limit == 0 { u64::MAX } else { limit.into() },
@@ -123,18 +145,29 @@ impl Admin for AdminService {
     type FetchStream = Answers<FetchPiece>;
 
     async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
-        let ledger = self.ledger()?.clone();
         let id = self.record_id(request.into_inner().record).await?;
-        let commit = ledger.find(id.clone()).await.map_err(|error| Status::internal(error.to_string()))?;
-        let commit = commit.ok_or_else(|| Status::not_found(format!("{id} is not committed at this hub")))?;
-        let record = self.names.committed(&commit);
+        let commit = match &self.store.ledger {
+            Some(ledger) => ledger.find(id.clone()).await.map_err(|error| Status::internal(error.to_string()))?,
+            None => None,
+        };
+        let (record, place) = match commit {
+            Some(commit) => (self.names.committed(&commit), Place::Archive(commit.extent)),
+            None => {
+                let wanted = id.clone();
+                let (record, _) = self.ask(move |view| record_status(view, &wanted)).await?;
+                if matches!(record.state.as_str(), "unknown" | "receipted") {
+                    let held = if self.store.ledger.is_some() { "committed" } else { "held" };
+                    return Err(Status::not_found(format!("{id} is not {held} at this node")));
+                }
+                (record, Place::Spool(id))
+            }
+        };
         let store = self.store.clone();
         let (sender, pieces) = tokio::sync::mpsc::channel(2);
         tokio::task::spawn_blocking(move || {
             let mut read = |piece: Result<FetchPiece, Status>| sender.blocking_send(piece).is_ok();
-            let outcome = read_committed(&store, &commit, &record, &mut read);
-            if let Err(error) = outcome {
-                read(Err(Status::data_loss(format!("the archive cannot be read: {error}"))));
+            if let Err(error) = read_payload(&store, &place, record, &mut read) {
+                read(Err(Status::data_loss(format!("the disk of this node cannot read it: {error}"))));
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(pieces))))
@@ -151,28 +184,40 @@ impl Admin for AdminService {
     }
 }
 
-fn read_committed(
+/// Where a record is on this node's disk.
+enum Place {
+    /// Committed.
+    Archive(Extent),
+    /// Held.
+    Spool(RecordId),
+}
+
+fn read_payload(
     store: &Store,
-    commit: &Commit,
-    record: &Record,
+    place: &Place,
+    record: Record,
     send: &mut impl FnMut(Result<FetchPiece, Status>) -> bool,
 ) -> Result<(), estafet_spool::ReadError> {
-    let read = store.spool.read_extent(commit.extent)?;
+    let (read, record) = match place {
+        Place::Archive(extent) => (store.spool.read_extent(*extent)?, record),
+        Place::Spool(id) => (store.spool.read(id)?, store.describe(id, record)),
+    };
+    let chunk = |index: u32| match place {
+        Place::Archive(extent) => store.spool.read_chunk_of(*extent, index),
+        Place::Spool(id) => store.spool.read_chunk(id, index),
+    };
     let header = read.header.header();
     let (media_type, kind) = (header.media_type.as_str().to_owned(), header.kind.as_str().to_owned());
-    let first = |data: Vec<u8>| FetchPiece { record: Some(record.clone()), media_type, kind, data };
+    let first = |data: Vec<u8>| FetchPiece { record: Some(record), media_type, kind, data };
     match read.payload {
         ReadPayload::Inline(bytes) => drop(send(Ok(first(bytes.to_vec())))),
         ReadPayload::Chunks(hashes) => {
-            let count = u32::try_from(hashes.len()).unwrap_or(0);
-            let bytes = store.spool.read_chunk_of(commit.extent, 0)?;
-            let mut wanted = send(Ok(first(bytes.to_vec())));
-            for index in 1..count {
+            let mut wanted = send(Ok(first(chunk(0)?.to_vec())));
+            for (index, _) in (0u32..).zip(&hashes).skip(1) {
                 if !wanted {
                     break;
                 }
-                let data = store.spool.read_chunk_of(commit.extent, index)?.to_vec();
-                wanted = send(Ok(FetchPiece { data, ..FetchPiece::default() }));
+                wanted = send(Ok(FetchPiece { data: chunk(index)?.to_vec(), ..FetchPiece::default() }));
             }
         }
     }

@@ -8,17 +8,21 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use estafet_model::{ByteCount, Durable, NodeId, Now, RecordId};
+use estafet_model::{Durable, NodeId, Now, RecordId, UnixMillis};
 use estafet_node::custody::{CustodyEvent, Piece};
 use estafet_node::{Capture, CaptureRefused, CaptureToken, Captured, Input, Node, NodeEvent, Output};
-use estafet_quic::{Carry, DownReason, ReceivedPiece, Session, SessionEvent, SessionEvents};
+use estafet_quic::{Carry, DownReason, ReceivedPiece, ReceivedPieces, Session, SessionEvent, SessionEvents};
 use estafet_spool::{Append, NewRecord, Payload};
-use estafet_store::{begin_append, chunk_append, receipt_append, record_append, stored_record, transfer_id};
+use estafet_store::{
+    begin_append, chunk_append, conflicts_append, epoch_appends, receipt_append, record_append, stored_record,
+    transfer_id,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, error, info, warn};
 
-use crate::store::{Store, StoreEvent, wall_clock};
+use crate::alarm::Alarm;
+use crate::store::{Health, Store, StoreEvent, wall_clock};
 
 /// Commands that may wait. Intake beyond that waits in its own requests.
 const COMMAND_QUEUE: usize = 1024;
@@ -26,8 +30,16 @@ const COMMAND_QUEUE: usize = 1024;
 /// Captures that share a signature and an entry into the store's queue.
 const CAPTURES_PER_BATCH: usize = 256;
 
+/// While own captures are on their way to the disk, others are gathered up to this many: they would wait for the next
+/// sync anyway, and each batch costs a signature here and a verification at every node on the way. With this many the
+/// share of each is small.
+const GATHERED_ENOUGH: usize = 64;
+
 /// Events of one kind that are handled before the others get their turn.
 const EVENTS_PER_TURN: usize = 256;
+
+/// Runs of pieces from neighbors that are handled before the others get their turn: 4 MiB at most.
+const RUNS_PER_TURN: usize = 16;
 
 /// Appends that may wait for the disk before pieces from neighbors are left to QUIC's flow control. Together with
 /// custody's grants this bounds the memory that payload can take.
@@ -45,9 +57,11 @@ pub(crate) struct View<'a> {
     pub(crate) node: &'a Node,
     pub(crate) now: Now,
     /// When the newest receipt for each origin came.
-    pub(crate) last_receipts: &'a BTreeMap<NodeId, estafet_model::UnixMillis>,
+    pub(crate) last_receipts: &'a BTreeMap<NodeId, UnixMillis>,
     /// When the newest LSA of each node came.
     pub(crate) last_news: &'a BTreeMap<NodeId, Now>,
+    /// Since when records of an origin are missing from the ledger.
+    pub(crate) missing_since: &'a BTreeMap<NodeId, UnixMillis>,
 }
 
 /// The answer to a capture.
@@ -57,13 +71,14 @@ enum Command {
     Capture(Box<Capture>, oneshot::Sender<CaptureAnswer>),
     Ask(Question),
     Compared { id: RecordId, from: NodeId, same: bool },
+    Retry(Option<RecordId>),
 }
 
 /// How the rest of the process talks to the driver. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Commands {
     sender: mpsc::Sender<Command>,
-    room: watch::Receiver<ByteCount>,
+    health: watch::Receiver<Health>,
 }
 
 /// The driver has ended: the process is shutting down.
@@ -90,9 +105,14 @@ impl Commands {
         answer.await.map_err(|_| ShuttingDown)
     }
 
-    /// How much the store can still take.
-    pub(crate) fn room(&self) -> ByteCount {
-        *self.room.borrow()
+    /// Takes records out of quarantine, all of them or one.
+    pub(crate) async fn retry(&self, only: Option<RecordId>) -> Result<(), ShuttingDown> {
+        self.sender.send(Command::Retry(only)).await.map_err(|_| ShuttingDown)
+    }
+
+    /// How the store fares, as of half a second ago at most.
+    pub(crate) fn health(&self) -> Health {
+        *self.health.borrow()
     }
 }
 
@@ -103,26 +123,31 @@ pub(crate) struct Driver {
     sessions: BTreeMap<NodeId, Session>,
     commands: mpsc::Receiver<Command>,
     commands_sender: mpsc::Sender<Command>,
-    room: watch::Sender<ByteCount>,
+    health: watch::Sender<Health>,
     waiting: HashMap<CaptureToken, oneshot::Sender<CaptureAnswer>>,
     next_token: u64,
+    /// Captures that wait for company.
+    gathered: Vec<Capture>,
+    /// Own captures on their way to the disk.
+    storing_own: usize,
     /// From whom the records came that are being stored.
     senders: HashMap<RecordId, NodeId>,
     appends: Vec<Append>,
     /// The payload bytes of each append that waits for the disk, in order.
     queued: VecDeque<u64>,
     queued_bytes: u64,
-    last_receipts: BTreeMap<NodeId, estafet_model::UnixMillis>,
+    last_receipts: BTreeMap<NodeId, UnixMillis>,
     receipted_counts: BTreeMap<NodeId, u64>,
     last_news: BTreeMap<NodeId, Now>,
     news_sequences: BTreeMap<NodeId, u64>,
+    alarm: Alarm,
 }
 
 impl Driver {
     pub(crate) fn new(node: Node, store: Store) -> (Self, Commands) {
         let (commands_sender, commands) = mpsc::channel(COMMAND_QUEUE);
-        let (room, room_out) = watch::channel(store.room());
-        let handle = Commands { sender: commands_sender.clone(), room: room_out };
+        let (health, health_out) = watch::channel(store.health());
+        let handle = Commands { sender: commands_sender.clone(), health: health_out };
         let driver = Self {
             node,
             store,
@@ -130,9 +155,11 @@ impl Driver {
             sessions: BTreeMap::new(),
             commands,
             commands_sender,
-            room,
+            health,
             waiting: HashMap::new(),
             next_token: 0,
+            gathered: Vec::new(),
+            storing_own: 0,
             senders: HashMap::new(),
             appends: Vec::new(),
             queued: VecDeque::new(),
@@ -141,6 +168,7 @@ impl Driver {
             receipted_counts: BTreeMap::new(),
             last_news: BTreeMap::new(),
             news_sequences: BTreeMap::new(),
+            alarm: Alarm::default(),
         };
         (driver, handle)
     }
@@ -182,11 +210,11 @@ impl Driver {
                     }
                 }
                 Some(command) = self.commands.recv() => self.run_commands(command),
-                Some(piece) = sessions.pieces.recv(), if disk_keeps_up => {
-                    self.piece(piece);
-                    for _ in 0..EVENTS_PER_TURN {
-                        let Ok(piece) = sessions.pieces.try_recv() else { break };
-                        self.piece(piece);
+                Some(pieces) = sessions.pieces.recv(), if disk_keeps_up => {
+                    self.pieces(pieces);
+                    for _ in 1..RUNS_PER_TURN {
+                        let Ok(pieces) = sessions.pieces.try_recv() else { break };
+                        self.pieces(pieces);
                     }
                 }
                 () = sleep_until(wake.into()) => self.feed(Input::Timeout),
@@ -234,10 +262,12 @@ impl Driver {
         self.sessions.get(neighbor).is_some_and(|current| current.id() == session)
     }
 
-    fn piece(&mut self, piece: ReceivedPiece) {
-        if self.is_current(&piece.neighbor, piece.session) {
-            let ReceivedPiece { neighbor, head, data, hash, .. } = piece;
-            self.feed(Input::Piece { from: neighbor, piece: Piece { head, data, hash } });
+    fn pieces(&mut self, received: ReceivedPieces) {
+        let ReceivedPieces { neighbor, session, pieces } = received;
+        if self.is_current(&neighbor, session) {
+            for ReceivedPiece { head, data, hash } in pieces {
+                self.feed(Input::Piece { from: neighbor.clone(), piece: Piece { head, data, hash } });
+            }
         }
     }
 
@@ -248,17 +278,20 @@ impl Driver {
                     ledger.feed(records.iter().map(|record| record.get().clone()).collect());
                 }
                 let records = records.into_iter().map(|record| {
-                    let from = self.senders.remove(&record.get().id);
+                    let from = self.end_storing(&record.get().id);
                     stored_record(record, from)
                 });
                 let records = records.collect();
                 self.feed(Input::Stored(records));
+                self.admit_captures();
             }
+            StoreEvent::EpochKept => self.feed(Input::EpochKept),
             StoreEvent::ReceiptKept(key) => self.feed(Input::ReceiptKept(key)),
             StoreEvent::Failed(ids) => {
-                ids.iter().for_each(|id| drop(self.senders.remove(id)));
-                self.feed(Input::Room(ByteCount(0)));
+                ids.iter().for_each(|id| drop(self.end_storing(id)));
+                self.look_at_store();
                 self.feed(Input::StoreFailed(ids));
+                self.admit_captures();
             }
             StoreEvent::Settled(appends) => {
                 let settled = self.queued.drain(..appends.min(self.queued.len()));
@@ -267,9 +300,17 @@ impl Driver {
         }
     }
 
+    /// The store has spoken on a record. Says from whom it came; nobody if it was captured here.
+    fn end_storing(&mut self, id: &RecordId) -> Option<NodeId> {
+        let from = self.senders.remove(id);
+        if from.is_none() {
+            self.storing_own = self.storing_own.saturating_sub(1);
+        }
+        from
+    }
+
     /// Runs what waits; captures that wait together share a batch.
     fn run_commands(&mut self, first: Command) {
-        let mut captures = Vec::new();
         let mut next = Some(first);
         while let Some(command) = next {
             match command {
@@ -277,32 +318,49 @@ impl Driver {
                     capture.token = CaptureToken(self.next_token);
                     self.next_token += 1;
                     self.waiting.insert(capture.token, answer);
-                    captures.push(*capture);
+                    self.gathered.push(*capture);
                 }
                 Command::Ask(question) => question(&View {
                     node: &self.node,
                     now: self.now(),
                     last_receipts: &self.last_receipts,
                     last_news: &self.last_news,
+                    missing_since: self.alarm.missing_since(),
                 }),
                 Command::Compared { id, from, same } => self.feed(Input::Compared { id, from, same }),
+                Command::Retry(only) => self.feed(Input::Retry(only)),
             }
-            next = if captures.len() < CAPTURES_PER_BATCH { self.commands.try_recv().ok() } else { None };
+            next = if self.gathered.len() < CAPTURES_PER_BATCH { self.commands.try_recv().ok() } else { None };
         }
-        if !captures.is_empty() {
+        self.admit_captures();
+    }
+
+    /// Hands the gathered captures to the node, if it is time.
+    fn admit_captures(&mut self) {
+        let is_time = self.storing_own == 0 || self.gathered.len() >= GATHERED_ENOUGH;
+        if is_time && !self.gathered.is_empty() {
+            let captures = std::mem::take(&mut self.gathered);
             self.feed(Input::Captures(captures));
         }
     }
 
     fn housekeeping(&mut self) {
-        let room = self.store.room();
-        self.room.send_replace(room);
-        self.feed(Input::Room(room));
+        self.look_at_store();
         let round_trips: Vec<_> = self.sessions.iter().map(|(id, session)| (id.clone(), session.rtt())).collect();
         for (neighbor, rtt) in round_trips {
             self.feed(Input::RoundTrip { neighbor, rtt });
         }
         self.notice_news();
+        let now = self.now();
+        if self.alarm.is_due(now) {
+            self.alarm.look(now, wall_clock(), &self.node.audit());
+        }
+    }
+
+    fn look_at_store(&mut self) {
+        let health = self.store.health();
+        self.health.send_replace(health);
+        self.feed(Input::Room(health.room));
     }
 
     /// Notes when the newest receipt and the newest word of each node came, for people who look.
@@ -343,8 +401,9 @@ impl Driver {
                     }
                 }
                 Output::Store(record) => {
-                    if let Some(from) = record.received_from.clone() {
-                        self.senders.insert(record.header.header().id.clone(), from);
+                    match record.received_from.clone() {
+                        Some(from) => drop(self.senders.insert(record.header.header().id.clone(), from)),
+                        None => self.storing_own += 1,
                     }
                     self.appends.push(record_append(*record, wall_clock()));
                 }
@@ -356,6 +415,8 @@ impl Driver {
                     self.store.spool.abort(transfer_id(transfer));
                 }
                 Output::KeepReceipt(receipt) => self.appends.push(receipt_append(&receipt)),
+                Output::KeepEpoch { epoch, former } => self.appends.extend(epoch_appends(epoch, &former)),
+                Output::KeepConflicts { epoch, seqs } => self.appends.push(conflicts_append(epoch, &seqs)),
                 Output::Release(ids) => {
                     self.append();
                     self.store.spool.release(ids);
@@ -379,7 +440,8 @@ impl Driver {
         self.queued_bytes += batch.iter().map(payload_bytes).sum::<u64>();
         if let Err(poisoned) = self.store.spool.append(batch) {
             error!(%poisoned, "nothing can be stored; somebody must see to the disk of this node");
-            self.feed(Input::Room(ByteCount(0)));
+            records.iter().for_each(|id| drop(self.end_storing(id)));
+            self.look_at_store();
             self.feed(Input::StoreFailed(records));
         }
     }
@@ -440,6 +502,19 @@ fn tell(event: &NodeEvent) {
         NodeEvent::NextHops(next_hops) => info!(?next_hops, "the way to the hub changed"),
         NodeEvent::ForgedLsa { from, origin } => error!(%from, %origin, "an LSA is not signed by its origin"),
         NodeEvent::MalformedLsa { from } => error!(%from, "the neighbor sends malformed LSAs"),
+        NodeEvent::SpoolRolledBack { left, captured, begun } => {
+            error!(
+                left = left.get(),
+                captured,
+                begun = begun.get(),
+                "this node's data is an old copy, or its disk was lost: captures go on in a new epoch, and the audit \
+                 names what is unaccounted for"
+            );
+        }
+        NodeEvent::Custody(CustodyEvent::Lost(id)) => {
+            error!(record = %id, "a record cannot be read from this node's disk; it is sought from the neighbors");
+        }
+        NodeEvent::Custody(CustodyEvent::Healed(id)) => warn!(record = %id, "a record that was lost has come again"),
         NodeEvent::Custody(CustodyEvent::Committed(id)) => debug!(record = %id, "committed"),
         NodeEvent::Custody(CustodyEvent::CommittedTwice) => error!("a record was committed twice"),
         NodeEvent::Custody(CustodyEvent::TakenBack { from, records }) => {

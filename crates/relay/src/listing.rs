@@ -9,7 +9,8 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use crate::driver::Commands;
-use crate::ledger::{Commit, Ledger};
+use crate::ledger::Commit;
+use crate::store::Store;
 use crate::views::held_record;
 
 /// Records that are asked for at a time: a millisecond of the driver.
@@ -45,7 +46,7 @@ impl Names {
 /// One listing: the records in custody, then, at a hub, what is committed.
 pub(crate) struct Listing {
     pub(crate) commands: Commands,
-    pub(crate) ledger: Option<Ledger>,
+    pub(crate) store: Store,
     pub(crate) names: Arc<Names>,
     /// Empty: every state.
     pub(crate) state: String,
@@ -59,7 +60,7 @@ struct Ended;
 
 impl Listing {
     pub(crate) async fn run(mut self) {
-        if self.held().await.is_ok() {
+        if self.held().await.is_ok() && self.lost().await.is_ok() {
             // Ended or not, there is nothing behind it.
             let _ = self.committed().await;
         }
@@ -71,21 +72,37 @@ impl Listing {
             let from = after.take();
             let page = self.commands.ask(move |view| {
                 let records = view.node.custody().records_after(from.as_ref()).take(PAGE as usize);
-                records.map(|held| (held.record.id.clone(), held_record(view, &held))).collect::<Vec<_>>()
+                records.map(|held| (held.id.clone(), held_record(view, &held))).collect::<Vec<_>>()
             });
             let page = page.await.map_err(|_| Ended)?;
             let Some((last, _)) = page.last() else { return Ok(()) };
             after = Some(last.clone());
-            for (_, record) in page {
-                if self.state.is_empty() || record.state == self.state {
-                    self.list(Ok(record)).await?;
-                }
-            }
+            self.list_held(page).await?;
         }
     }
 
+    /// What is lost is not held, but in quarantine it is listed beside what is.
+    async fn lost(&mut self) -> Result<(), Ended> {
+        let lost = self.commands.ask(|view| {
+            let lost = view.node.custody().quarantine().filter(|found| view.node.custody().lost(&found.id).is_some());
+            lost.map(|found| (found.id.clone(), held_record(view, &found))).collect::<Vec<_>>()
+        });
+        self.list_held(lost.await.map_err(|_| Ended)?).await
+    }
+
+    async fn list_held(&mut self, records: Vec<(RecordId, Record)>) -> Result<(), Ended> {
+        let wanted = |record: &Record| self.state.is_empty() || record.state == self.state;
+        let wanted: Vec<_> = records.into_iter().filter(|(_, record)| wanted(record)).collect();
+        let store = self.store.clone();
+        let describe = move || wanted.into_iter().map(|(id, record)| store.describe(&id, record)).collect::<Vec<_>>();
+        for record in tokio::task::spawn_blocking(describe).await.map_err(|_| Ended)? {
+            self.list(Ok(record)).await?;
+        }
+        Ok(())
+    }
+
     async fn committed(&mut self) -> Result<(), Ended> {
-        let Some(ledger) = self.ledger.take() else { return Ok(()) };
+        let Some(ledger) = self.store.ledger.clone() else { return Ok(()) };
         if !self.state.is_empty() && self.state != "committed" {
             return Ok(());
         }

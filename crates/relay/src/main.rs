@@ -1,15 +1,20 @@
 //! `estafet-relay`: the daemon on every office server, the main server included. Its role is configuration.
 
 mod admin;
+mod alarm;
 mod config;
+mod door;
 mod driver;
 mod intake;
 mod ledger;
 mod listing;
+mod problem;
 mod relay;
 mod store;
 mod submit;
+mod surgery;
 mod tail;
+mod upload;
 mod views;
 
 use std::io::IsTerminal;
@@ -64,6 +69,11 @@ enum Command {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Looks into this node's store, repairs it, or takes records out of it, while the relay is stopped.
+    Store {
+        #[command(subcommand)]
+        operation: surgery::Operation,
+    },
 }
 
 fn parse_kind(text: &str) -> Result<Kind, estafet_model::TextError> {
@@ -112,6 +122,7 @@ fn dispatch(command: Command) -> miette::Result<()> {
         Command::Submit { config, class, kind, files } => {
             submit::submit(&config, &files, class, &kind, &mut std::io::stdout().lock())?;
         }
+        Command::Store { operation } => surgery::operate(&operation, &mut std::io::stdout().lock())?,
     }
     Ok(())
 }

@@ -3,25 +3,28 @@
 //! A relay's spool gives room back when receipts have come. A hub's is an archive: the same log, but nothing is ever
 //! given back, and what is durable in it is committed. The ledger (SQLite) is fed from the archive, never ahead of it.
 
-use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use estafet_admin::v1::Record;
 use estafet_model::{ByteCount, ChunkHash, Durable, Epoch, NodeId, ReceiptKey, RecordId, UnixMillis};
 use estafet_node::Recovered;
 use estafet_quic::{PayloadSource, ReadRecord, Unreadable};
-use estafet_spool::{Append, OpenError, Outcome, ReadPayload, Spool, SpoolOptions, TransferId};
-use estafet_store::{Identity, Settled, SettledChunk, receipts, recovered_transfer, stored_record};
+use estafet_spool::{OpenError, Outcome, ReadPayload, Spool, SpoolOptions};
+use estafet_store::{Identity, Settled, lost_record, receipts, recovered_transfer, stored_record};
 use rand::RngExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tracing::{error, warn};
 
 use crate::ledger::{Ledger, LedgerError};
 
 /// What is left free of a full store, so that receipts can still be kept and what is arriving can end.
 const RESERVE_MAX: ByteCount = ByteCount::mebibytes(256);
+
+/// Transfer ids of intake are below, those of neighbors' payloads from here on; each start has its own, because what
+/// was arriving goes on after it.
+pub(crate) const FIRST_NEIGHBOR_TRANSFER: u64 = 1 << 62;
 
 /// The store could not be opened.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -44,21 +47,28 @@ pub(crate) enum StoreEvent {
     Stored(Vec<Durable<estafet_spool::StoredRecord>>),
     /// This receipt is durable.
     ReceiptKept(Durable<ReceiptKey>),
-    /// These records are not durable and never will be.
+    /// The epoch is durable.
+    EpochKept,
+    /// The disk fails. These records are not durable and never will be.
     Failed(Vec<RecordId>),
     /// This many of the driver's appends do not wait for the disk any more, the oldest first.
     Settled(usize),
 }
 
-/// Whoever waits for a chunk that intake stored itself.
-type ChunkWaiters = Arc<Mutex<HashMap<(TransferId, u32), oneshot::Sender<bool>>>>;
+/// How the store fares, as intake needs to know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Health {
+    /// How much may still be taken in.
+    pub(crate) room: ByteCount,
+    /// The disk failed: nothing is taken in until the process is started anew.
+    pub(crate) poisoned: bool,
+}
 
 /// The store of one node. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Store {
     pub(crate) spool: Spool,
     pub(crate) ledger: Option<Ledger>,
-    chunk_waiters: ChunkWaiters,
     reserve: ByteCount,
 }
 
@@ -87,9 +97,18 @@ impl Store {
             ..SpoolOptions::default()
         };
         let (sender, mut events) = mpsc::unbounded_channel();
-        let chunk_waiters = ChunkWaiters::default();
-        let waiters = Arc::clone(&chunk_waiters);
-        let (spool, found) = Spool::open(folder, options, move |outcomes| report(outcomes, &waiters, &sender))?;
+        let mut recovered = Recovered::default();
+        let mut for_ledger = Vec::new();
+        let mut each = |record: Durable<estafet_spool::StoredRecord>| {
+            if ledger.is_some() {
+                for_ledger.push(record.get().clone());
+                recovered.records.add_committed(&stored_record(record, None));
+            } else {
+                recovered.records.add(stored_record(record, None));
+            }
+        };
+        let report = move |outcomes| report(outcomes, &sender);
+        let (spool, found) = Spool::open_with(folder, options, &mut each, report)?;
         for damage in &found.damaged {
             error!(?damage, "a part of the spool is damaged; everything else is served");
         }
@@ -97,57 +116,59 @@ impl Store {
             warn!(bytes = found.torn_bytes, "cut an unfinished write off the spool; nothing promised was in it");
         }
         let identity = Identity::at_start(&found.puts, random_epoch);
+        let begun = spool.append(identity.appends()).is_ok();
+        // The epoch is told to nobody: the node takes it from here.
         let settled =
-            spool.append(identity.appends()).is_ok() && matches!(events.blocking_recv(), Some(StoreEvent::Settled(_)));
+            begun && std::iter::from_fn(|| events.blocking_recv()).any(|event| matches!(event, StoreEvent::Settled(_)));
         if !settled || spool.usage().poisoned.is_some() {
             return Err(StoreError::NotWritable);
         }
-        let mut recovered = Recovered { receipts: receipts(&found.puts), ..Recovered::default() };
+        recovered.receipts = receipts(&found.puts);
+        recovered.former = identity.former.clone();
+        recovered.conflicts = identity.conflicts.clone();
         if let Some(ledger) = &ledger {
-            ledger.catch_up(found.records.iter().map(|record| record.get().clone()).collect());
+            ledger.catch_up(for_ledger);
             (recovered.committed, recovered.committed_twice) = ledger.committed()?;
         }
-        recovered.records = found.records.into_iter().map(|record| stored_record(record, None)).collect();
+        recovered.damaged = found.broken.into_iter().map(lost_record).collect();
         recovered.transfers = found.transfers.into_iter().map(recovered_transfer).collect();
         let reserve = ByteCount(bytes_max.0 / 16).min(RESERVE_MAX);
-        Ok(Opened { store: Self { spool, ledger, chunk_waiters, reserve }, events, recovered, identity })
+        Ok(Opened { store: Self { spool, ledger, reserve }, events, recovered, identity })
     }
 
-    /// How much may still be taken in.
-    pub(crate) fn room(&self) -> ByteCount {
-        self.spool.free_bytes() - self.reserve
-    }
-
-    /// Stores one chunk and waits until it is durable.
-    pub(crate) async fn store_chunk(&self, transfer: TransferId, index: u32, data: Bytes, hash: ChunkHash) -> bool {
-        let (sender, durable) = oneshot::channel();
-        self.chunk_waiters.lock().unwrap_or_else(PoisonError::into_inner).insert((transfer, index), sender);
-        let queued = self.spool.append(vec![Append::Chunk { transfer, index, data, hash }]).is_ok();
-        if !queued {
-            self.chunk_waiters.lock().unwrap_or_else(PoisonError::into_inner).remove(&(transfer, index));
+    /// Adds to a record's description what only the disk knows. Blocks for the disk.
+    pub(crate) fn describe(&self, id: &RecordId, record: Record) -> Record {
+        let Ok(read) = self.spool.read(id) else { return record };
+        let from = read.received_from.map(|neighbor| neighbor.to_string()).unwrap_or_default();
+        Record {
+            blake3: read.header.header().payload_hash.to_string(),
+            stored_unix_ms: Some(read.stored_at.0),
+            received_from: if record.received_from.is_empty() { from } else { record.received_from },
+            ..record
         }
-        queued && durable.await.unwrap_or(false)
+    }
+
+    /// How the store fares. Asks the file system what it has left.
+    pub(crate) fn health(&self) -> Health {
+        let usage = self.spool.usage();
+        Health { room: usage.free_bytes - self.reserve, poisoned: usage.poisoned.is_some() }
     }
 }
 
 /// Sorts what the writer thread has done to whom it concerns.
-fn report(outcomes: Vec<Outcome>, waiters: &ChunkWaiters, events: &mpsc::UnboundedSender<StoreEvent>) {
-    let mut settled = outcomes.len();
-    let Settled { stored, failed, chunks, receipts, failures } = Settled::from_outcomes(outcomes);
+fn report(outcomes: Vec<Outcome>, events: &mpsc::UnboundedSender<StoreEvent>) {
+    let appends = outcomes.len();
+    let Settled { stored, failed, chunks, receipts, epoch_kept, failures } = Settled::from_outcomes(outcomes);
+    let broken = !failures.is_empty();
     for failure in failures {
         error!(%failure, "the disk of this node fails; it promises nothing more");
     }
-    for SettledChunk { transfer, index, durable } in chunks {
-        // Chunks of neighbors have no waiter: their record fails if they did.
-        let waiter = waiters.lock().unwrap_or_else(PoisonError::into_inner).remove(&(transfer, index));
-        if let Some(waiter) = waiter {
-            settled -= 1;
-            let _counter_hung_up = waiter.send(durable);
-        }
-    }
+    // Nobody waits for a chunk: the record behind it fails if it did.
+    let of_intake = chunks.iter().filter(|chunk| chunk.transfer.0 < FIRST_NEIGHBOR_TRANSFER).count();
     let events_in_order = [
         (!stored.is_empty()).then_some(StoreEvent::Stored(stored)),
-        (!failed.is_empty()).then_some(StoreEvent::Failed(failed)),
+        broken.then_some(StoreEvent::Failed(failed)),
+        epoch_kept.then_some(StoreEvent::EpochKept),
     ];
     for event in events_in_order.into_iter().flatten() {
         let _driver_is_gone = events.send(event);
@@ -155,11 +176,11 @@ fn report(outcomes: Vec<Outcome>, waiters: &ChunkWaiters, events: &mpsc::Unbound
     for key in receipts {
         let _driver_is_gone = events.send(StoreEvent::ReceiptKept(key));
     }
-    let _driver_is_gone = events.send(StoreEvent::Settled(settled));
+    let _driver_is_gone = events.send(StoreEvent::Settled(appends - of_intake));
 }
 
-/// The epoch of a new spool.
-fn random_epoch() -> Epoch {
+/// An epoch: of a new spool, or to look from for another.
+pub(crate) fn random_epoch() -> Epoch {
     Epoch::new(rand::rng().random_range(1..=Epoch::MAX)).expect("the range is valid")
 }
 

@@ -48,6 +48,7 @@ pub(crate) fn nodes(view: &View<'_>) -> Vec<v1::Node> {
                 last_receipt_unix_ms: view.last_receipts.get(id).map(|at| at.0),
                 news_age_ms: news_age(view, id),
                 cost: to_hub.cost(id).filter(|_| state != "offline").map(|cost| cost.0),
+                not_durable: lsa.is_some_and(|lsa| !lsa.durable),
             }
         })
         .collect()
@@ -163,6 +164,7 @@ pub(crate) fn record_status(view: &View<'_>, id: &RecordId) -> (Record, String) 
     let hub = view.node.custody().receipt_hub(id).map(ToString::to_string).unwrap_or_default();
     let record = match view.node.whereabouts(id) {
         Whereabouts::Held(held) => held_record(view, &held),
+        Whereabouts::Lost(lost) => held_record(view, &lost),
         Whereabouts::Receipted { .. } => bare_record(view.node, id, "receipted"),
         Whereabouts::Unknown => bare_record(view.node, id, "unknown"),
     };
@@ -180,23 +182,25 @@ fn bare_record(node: &Node, id: &RecordId, state: &str) -> Record {
     }
 }
 
-pub(crate) fn held_record(view: &View<'_>, held: &RecordView<'_>) -> Record {
-    let record = held.record;
-    let (state, handed_to, reason) = match held.state {
-        RecordState::Waiting { why, .. } => ("waiting", String::new(), wait_reason(view, why)),
-        RecordState::Offered { to } => ("offered", to.to_string(), String::new()),
-        RecordState::Accepted { by } => ("accepted", by.to_string(), String::new()),
+/// What the node keeps in memory of a record; [`Store::describe`](crate::store::Store::describe) adds what is on disk.
+pub(crate) fn held_record(view: &View<'_>, held: &RecordView) -> Record {
+    let (state, handed_to, reason) = match &held.state {
+        RecordState::Waiting { why, .. } => {
+            let state = if why.is_quarantine() { "quarantined" } else { "waiting" };
+            (state, String::new(), wait_reason(view, why))
+        }
+        RecordState::Offered { to } => ("offered", to.to_string(), "taken back if it does not answer".to_owned()),
+        RecordState::Accepted { by } => ("accepted", by.to_string(), "offered again if no receipt comes".to_owned()),
     };
     Record {
-        class: record.class.to_string(),
-        bytes: record.payload_bytes.into(),
-        blake3: record.payload_hash.to_string(),
-        stored_unix_ms: Some(record.stored_at.0),
-        received_from: record.received_from.as_ref().map(ToString::to_string).unwrap_or_default(),
+        class: held.class.to_string(),
+        bytes: held.payload_bytes.into(),
+        received_from: held.received_from.as_ref().map(ToString::to_string).unwrap_or_default(),
         handed_to,
         state_age_ms: Some(millis(view.now.since(held.since))),
         reason,
-        ..bare_record(view.node, &record.id, state)
+        next_attempt_ms: held.next_attempt.map(|at| millis(at.since(view.now))),
+        ..bare_record(view.node, &held.id, state)
     }
 }
 
@@ -206,9 +210,15 @@ fn wait_reason(view: &View<'_>, why: &WaitReason) -> String {
         WaitReason::Turn => "waits for its turn".to_owned(),
         WaitReason::NeighborLost(neighbor) => format!("{neighbor} had it and is gone"),
         WaitReason::AskedToWait(neighbor) => format!("{neighbor} asked for time"),
+        WaitReason::Full(neighbor) => format!("{neighbor} has no room"),
+        WaitReason::Unanswered(neighbor) => format!("{neighbor} has not answered"),
+        WaitReason::Unreceipted(neighbor) => format!("{neighbor} accepted it long ago and no receipt has come"),
+        WaitReason::Refused(neighbor, reason) if neighbor == view.node.id() => {
+            format!("its number was given before, by a life of this disk that was lost: {}", reason.as_str())
+        }
         WaitReason::Refused(neighbor, reason) => format!("{neighbor} refuses it: {}", reason.as_str()),
         WaitReason::Returned(neighbor) => format!("{neighbor} handed it back"),
-        WaitReason::Unreadable => "this node's disk cannot read it".to_owned(),
+        WaitReason::Unreadable => "this node's disk cannot read it; it is sought from the neighbors".to_owned(),
     }
 }
 
@@ -226,6 +236,13 @@ pub(crate) fn audit(view: &View<'_>) -> AuditReport {
             missing_count: origin.missing.len() as u64,
             news_age_ms: news_age(view, &origin.node),
             reachable: origin.node == *view.node.id() || view.node.router().reachable(&origin.node),
+            held_by: origin
+                .held_by
+                .iter()
+                .map(|(node, records)| v1::Holder { node: node.to_string(), records: *records })
+                .collect(),
+            missing_since_unix_ms: view.missing_since.get(&origin.node).map(|at| at.0),
+            epochs: origin.epochs.iter().map(|epoch| epoch.get().into()).collect(),
         })
         .collect();
     let sum = |part: fn(&OriginAudit) -> u64| origins.iter().map(part).sum();

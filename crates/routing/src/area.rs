@@ -62,6 +62,7 @@ pub(crate) fn config(map: &Graph, me: &NodeId) -> RouterConfig {
         hubs: ids(&["induk"]),
         signing_key: signing_key(me),
         first_sequence: 1,
+        durable: true,
     }
 }
 

@@ -15,7 +15,8 @@ use crate::signed_lsa::SignedLsa;
 
 fn ledger(captured: u32) -> OriginLedger {
     let (held, receipted) = (SeqRanges::up_to(Seq::new(captured)), SeqRanges::new());
-    OriginLedger { epoch: Epoch::new(1).unwrap(), captured, held, receipted, transit_held: 0 }
+    let (former, holdings) = (Vec::new(), Vec::new());
+    OriginLedger { epoch: Epoch::FIRST, captured, held, receipted, former, holdings, transit_held: 0 }
 }
 
 #[test]

@@ -38,7 +38,9 @@ pub use backoff::{SPF_HOLD_MAX, SPF_HOLD_MIN, SPF_QUIET};
 pub use fib::NextHop;
 pub use graph::{DRAINING_COST, Edge, Graph, LinkRisks};
 pub use impact::{Detour, Impact, impact};
-pub use lsa::{ADJACENCIES_MAX, Adjacency, HubLedger, LEDGER_PIECES_MAX, Lsa, NodeState, OriginLedger};
+pub use lsa::{
+    ADJACENCIES_MAX, Adjacency, Captured, Holding, HubLedger, LEDGER_PIECES_MAX, Lsa, NodeState, OriginLedger,
+};
 pub use lsdb::{Installed, Lsdb, Summary};
 pub use origination::LEDGER_INTERVAL;
 pub use output::{RouterOutput, TimerReason};

@@ -10,6 +10,9 @@ pub const ADJACENCIES_MAX: usize = 1024;
 /// healthy ledger has a handful; two full sets of this size still make an LSA of 64 KiB.
 pub const LEDGER_PIECES_MAX: usize = 4096;
 
+/// There are no more epochs than this.
+const FORMER_MAX: usize = Epoch::MAX as usize;
+
 /// One neighbor that the origin has verified and hears.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Adjacency {
@@ -42,15 +45,35 @@ pub struct OriginLedger {
     pub held: SeqRanges,
     /// Its own captures that have a receipt.
     pub receipted: SeqRanges,
-    /// How many records of other origins it holds.
+    /// Its earlier epochs, each with the number of the newest capture that anybody has heard of.
+    pub former: Vec<(Epoch, Captured)>,
+    /// Everything else it holds without a receipt: records of other origins, and its own of earlier epochs.
+    pub holdings: Vec<Holding>,
+    /// How many records of other origins it holds, `holdings` or not.
     pub transit_held: u64,
+}
+
+/// The number of an origin's newest capture.
+pub type Captured = u32;
+
+/// Records of one origin's epoch that a node holds without a receipt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// Who captured them.
+    pub origin: NodeId,
+    /// In which epoch.
+    pub epoch: Epoch,
+    /// Their numbers.
+    pub held: SeqRanges,
 }
 
 impl OriginLedger {
     /// True if the ledger is within [`LEDGER_PIECES_MAX`] and may be advertised.
     #[must_use]
     pub fn fits(&self) -> bool {
-        [&self.held, &self.receipted].into_iter().all(|set| set.pieces().len() <= LEDGER_PIECES_MAX)
+        let few = |set: &SeqRanges| set.pieces().len() <= LEDGER_PIECES_MAX;
+        let holdings: usize = self.holdings.iter().map(|holding| 1 + holding.held.pieces().len()).sum();
+        few(&self.held) && few(&self.receipted) && holdings <= LEDGER_PIECES_MAX && self.former.len() <= FORMER_MAX
     }
 }
 
@@ -74,6 +97,8 @@ pub struct Lsa {
     pub adjacencies: Vec<Adjacency>,
     /// What it does with transit.
     pub state: NodeState,
+    /// Its disk keeps what is synced. A node whose disk does not gives no promises.
+    pub durable: bool,
     /// Where its captures stand, if it has a spool with captures to speak of.
     pub ledger: Option<OriginLedger>,
     /// What it committed, if it is a hub.
@@ -112,7 +137,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn full() -> Lsa {
-        let held = [4, 6].into_iter().filter_map(Seq::new).collect();
+        let held: SeqRanges = [4, 6].into_iter().filter_map(Seq::new).collect();
         let receipted = SeqRanges::up_to(Seq::new(3));
         let epoch = Epoch::new(2).unwrap();
         Lsa {
@@ -120,7 +145,16 @@ pub(crate) mod tests {
             sequence: 7,
             adjacencies: vec![adjacency("sukajadi", 10), adjacency("senapelan", 15)],
             state: NodeState::Draining,
-            ledger: Some(OriginLedger { epoch, captured: 6, held, receipted, transit_held: 12 }),
+            durable: true,
+            ledger: Some(OriginLedger {
+                epoch,
+                captured: 6,
+                held: held.clone(),
+                receipted,
+                former: vec![(Epoch::FIRST, 9)],
+                holdings: vec![Holding { origin: id("sail"), epoch, held }],
+                transit_held: 12,
+            }),
             hub: Some(HubLedger { committed: 9, committed_twice: 1 }),
         }
     }

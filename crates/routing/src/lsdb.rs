@@ -166,7 +166,7 @@ mod tests {
             rtt_micros: 0,
         });
         let (adjacencies, state) = (adjacencies.collect(), NodeState::Serving);
-        let lsa = Lsa { origin: id(origin), sequence, adjacencies, state, ledger: None, hub: None };
+        let lsa = Lsa { origin: id(origin), sequence, adjacencies, state, durable: true, ledger: None, hub: None };
         SignedLsa::sign(lsa, &key())
     }
 

@@ -21,13 +21,14 @@ pub(crate) struct Origination {
     last_originated: Now,
     ledger_changed: bool,
     state: NodeState,
+    durable: bool,
     ledger: Option<OriginLedger>,
     hub: Option<HubLedger>,
     rtts: BTreeMap<NodeId, u32>,
 }
 
 impl Origination {
-    pub(crate) fn new(me: NodeId, signing_key: SigningKey, first_sequence: u64) -> Self {
+    pub(crate) fn new(me: NodeId, signing_key: SigningKey, first_sequence: u64, durable: bool) -> Self {
         Self {
             me,
             signing_key,
@@ -35,6 +36,7 @@ impl Origination {
             last_originated: Now::default(),
             ledger_changed: false,
             state: NodeState::default(),
+            durable,
             ledger: None,
             hub: None,
             rtts: BTreeMap::new(),
@@ -56,6 +58,7 @@ impl Origination {
             sequence: self.next_sequence,
             adjacencies: adjacencies.collect(),
             state: self.state,
+            durable: self.durable,
             ledger: self.ledger.clone().filter(OriginLedger::fits),
             hub: self.hub,
         };

@@ -37,6 +37,8 @@ pub struct RouterConfig {
     /// count of starts shifted left by 32 bits. With 1 the node finds its place by RFC 2328 section 13.4 as soon as
     /// a neighbor returns what it said before. Read by [`Router::new`] only.
     pub first_sequence: u64,
+    /// This node's disk keeps what is synced. Told to all, so that people see who gives no promises.
+    pub durable: bool,
 }
 
 /// Routing for one node, without IO.
@@ -69,7 +71,7 @@ impl Router {
         let graph = Graph::new();
         let mut router = Self {
             neighbors: config.neighbors.keys().map(|neighbor| (neighbor.clone(), Liveness::new())).collect(),
-            own: Origination::new(me.clone(), config.signing_key.clone(), config.first_sequence),
+            own: Origination::new(me.clone(), config.signing_key.clone(), config.first_sequence, config.durable),
             lsdb: Lsdb::new(),
             from_me: ShortestPaths::from(&graph, &me),
             graph,

@@ -1,7 +1,7 @@
 //! LSAs as they travel: canonical bytes and their origin's signature, flooded through the area unchanged.
 //!
-//! The canonical form is a version byte, the origin, the sequence number, the state, the adjacencies sorted by
-//! neighbor, and the two ledgers, each behind a byte that says whether it is there; then the signature over all of
+//! The canonical form is a version byte, the origin, the sequence number, the state, a byte that says whether its disk is
+//! durable, the adjacencies sorted by neighbor, and the two ledgers, each behind a byte that says whether it is there; then the signature over all of
 //! it. A form with another version byte is refused, not guessed at.
 
 use std::fmt;
@@ -10,10 +10,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use estafet_model::{Epoch, LinkCost, Malformed, NodeId, PublicKey, Reader, SeqRanges, Signature, SigningKey, Writer};
 
-use crate::lsa::{ADJACENCIES_MAX, Adjacency, HubLedger, Lsa, NodeState, OriginLedger};
+use crate::lsa::{ADJACENCIES_MAX, Adjacency, Holding, HubLedger, Lsa, NodeState, OriginLedger};
 
 const PURPOSE: &str = "estafet lsa v1";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The signature on an LSA is not its origin's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -95,6 +95,7 @@ impl fmt::Debug for SignedLsa {
 fn body(lsa: &Lsa) -> Bytes {
     let mut writer = Writer::new();
     writer.u8(VERSION).text(lsa.origin.as_str()).u64(lsa.sequence).u8(state_code(lsa.state));
+    writer.u8(u8::from(lsa.durable));
     writer.u16(u16::try_from(lsa.adjacencies.len()).expect("far below 65,536 adjacencies"));
     for adjacency in &lsa.adjacencies {
         writer.text(adjacency.neighbor.as_str()).u32(adjacency.cost.0).u32(adjacency.rtt_micros);
@@ -104,6 +105,15 @@ fn body(lsa: &Lsa) -> Bytes {
         writer.u16(ledger.epoch.get()).u32(ledger.captured);
         ledger.held.write(&mut writer);
         ledger.receipted.write(&mut writer);
+        writer.u16(u16::try_from(ledger.former.len()).expect("an oversized ledger is left out beforehand"));
+        for (epoch, captured) in &ledger.former {
+            writer.u16(epoch.get()).u32(*captured);
+        }
+        writer.u16(u16::try_from(ledger.holdings.len()).expect("an oversized ledger is left out beforehand"));
+        for Holding { origin, epoch, held } in &ledger.holdings {
+            writer.text(origin.as_str()).u16(epoch.get());
+            held.write(&mut writer);
+        }
         writer.u64(ledger.transit_held);
     }
     writer.u8(u8::from(lsa.hub.is_some()));
@@ -121,6 +131,7 @@ fn read_lsa(reader: &mut Reader<'_>) -> Result<Lsa, Malformed> {
         origin: reader.parse("origin")?,
         sequence: reader.u64("lsa sequence")?,
         state: state_of(reader.u8("node state")?)?,
+        durable: present(reader)?,
         adjacencies: read_adjacencies(reader)?,
         ledger: present(reader)?.then(|| read_ledger(reader)).transpose()?,
         hub: present(reader)?.then(|| read_hub_ledger(reader)).transpose()?,
@@ -151,13 +162,32 @@ fn read_adjacencies(reader: &mut Reader<'_>) -> Result<Vec<Adjacency>, Malformed
 
 fn read_ledger(reader: &mut Reader<'_>) -> Result<OriginLedger, Malformed> {
     let ledger = OriginLedger {
-        epoch: Epoch::new(reader.u16("epoch")?).ok_or(Malformed { what: "epoch" })?,
+        epoch: read_epoch(reader)?,
         captured: reader.u32("head sequence number")?,
         held: SeqRanges::read(reader)?,
         receipted: SeqRanges::read(reader)?,
+        former: read_list(reader, |reader| Ok((read_epoch(reader)?, reader.u32("head sequence number")?)))?,
+        holdings: read_list(reader, read_holding)?,
         transit_held: reader.u64("transit count")?,
     };
     if ledger.fits() { Ok(ledger) } else { Err(Malformed { what: "ledger" }) }
+}
+
+fn read_epoch(reader: &mut Reader<'_>) -> Result<Epoch, Malformed> {
+    Epoch::new(reader.u16("epoch")?).ok_or(Malformed { what: "epoch" })
+}
+
+fn read_holding(reader: &mut Reader<'_>) -> Result<Holding, Malformed> {
+    Ok(Holding { origin: reader.parse("origin")?, epoch: read_epoch(reader)?, held: SeqRanges::read(reader)? })
+}
+
+/// A list of few things, its length in front. Memory grows with what is there, not with what the length claims.
+fn read_list<T>(
+    reader: &mut Reader<'_>,
+    read: impl Fn(&mut Reader<'_>) -> Result<T, Malformed>,
+) -> Result<Vec<T>, Malformed> {
+    let count = reader.u16("length of a list")?;
+    (0..count).map(|_| read(reader)).collect()
 }
 
 fn read_hub_ledger(reader: &mut Reader<'_>) -> Result<HubLedger, Malformed> {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use estafet_model::{ChunkHash, Class, Durable, HeaderDigest, NodeId, PayloadHash, RecordId, SignedHeader, UnixMillis};
 
+use crate::format::segment_name;
+
 /// Names the chunks of one payload while they arrive.
 ///
 /// An id that was never [begun](Append::Begin) means nothing after a restart, so it need only be unique per run of the
@@ -23,6 +25,14 @@ pub struct Extent {
     pub offset: u32,
     /// How long the entry is, in bytes.
     pub length: u32,
+}
+
+impl Extent {
+    /// The name of the file that the entry is in.
+    #[must_use]
+    pub fn file_name(&self) -> String {
+        segment_name(self.generation)
+    }
 }
 
 /// Where a new record's payload is.

@@ -6,7 +6,8 @@
 //!    [`disk`](crate::Disk). What no sync has covered may be lost, but never changes what was.
 //! 2. Old bytes never come back to life: a file is used again and again without being cleared, so each entry must
 //!    prove that it belongs to this use of the file and to this place in it.
-//! 3. Opening reads what describes the payloads, not the payloads. Only the last segment is read whole.
+//! 3. Opening reads what describes the payloads, not the payloads: of a sealed segment, the table in its seal. Only
+//!    the last segment is read whole.
 //! 4. One damaged byte costs one entry. Those behind it are found by its length, or by searching.
 //! 5. An interrupted commit leaves a prefix of what it wrote: an origin's numbers have no gaps.
 //!
@@ -65,7 +66,27 @@
 //! - **begin**: transfer (8), the signed header (bytes), number of chunks (4), the hash of each (32). No payload.
 //!   Chunks with this transfer and the hash that stands here for their index are kept for the header's record until
 //!   it is stored. It is in the log before them, but for those that were moved.
-//! - **seal**: nothing. No payload, and nothing of this generation behind it.
+//! - **seal**: nothing. The payload is the table, or empty; the file ends with it.
+//!
+//! # Table
+//!
+//! What the segment holds, in the order of the log, for whoever opens the log. It is used if the seal, every byte of
+//! the table and the segment's header are genuine; otherwise the entries are walked through. A table says what was
+//! written: what was damaged since is found on reading. It is left out if it would be longer than 8 MiB.
+//!
+//! First, one byte: 1 if the segment repeats all values that were live when it was begun (a torn first commit may
+//! repeat a part of them). Then the number of rows (4), the rows, and the offset of the seal's entry (4), by which it is
+//! found from the end of the file. Each row begins with its kind (1) and, but for names, the offset (4) and length (4)
+//! of its entry:
+//!
+//! - **0, name**: an origin (bytes). Not counted as a row; names are numbered from 0 in the order they come.
+//! - **1, record**: its origin's number (2), epoch (2), sequence number (4), class (1: urgent, normal, bulk), length
+//!   of the payload (4), digest of the header (32), hash of the payload (32), stored at (8), flags (1; bit 0 captured
+//!   here, 1 idempotency key), idempotency key (16) if so, then the number (2) of segments with chunks of it, and for
+//!   each: generation (8), entries (4), their bytes (4).
+//! - **2, chunk**: transfer (8), index (4).
+//! - **3, put**: nothing more.
+//! - **5, begin**: transfer (8), then origin's number (2), epoch (2) and sequence number (4) of the record.
 
 use bytes::Bytes;
 use estafet_model::{
@@ -80,6 +101,8 @@ pub(crate) const SEGMENT_HEADER_BYTES: u32 = 32;
 pub(crate) const HEAD_BYTES: u32 = 24;
 /// Entries begin at multiples of this.
 pub(crate) const ALIGNMENT: u32 = 8;
+/// The length of a chunk's meta.
+pub(crate) const CHUNK_META_BYTES: u32 = 8 + 4 + 32;
 /// The longest meta: far above any record's, and room for a receipt of thousands of ranges.
 pub(crate) const META_BYTES_MAX: u32 = 256 << 10;
 

@@ -19,6 +19,7 @@
 //! bytes on the disk are described in `format.rs`, what is expected of a disk in [`Disk`].
 
 mod append;
+mod contents;
 mod disk;
 mod format;
 mod frame;
@@ -29,9 +30,12 @@ mod options;
 mod prepared;
 mod real_disk;
 mod recovery;
+mod repair;
 mod segments;
 mod shelf;
 mod spool;
+mod survey;
+mod table;
 mod tail;
 mod transfers;
 mod values;
@@ -47,6 +51,8 @@ pub use log::Log;
 pub use memory_disk::{Fault, MemoryDisk, Operation, Unsynced};
 pub use options::{SpoolOptions, Usage};
 pub use real_disk::{FolderError, RealDisk};
-pub use recovery::{Damage, OpenError, Recovered, RecoveredTransfer};
+pub use recovery::{BrokenRecord, Damage, OpenError, Recovered, RecoveredTransfer};
+pub use repair::{Repair, RepairError};
 pub use shelf::{ReadError, ReadPayload, ReadRecord};
 pub use spool::Spool;
+pub use survey::{SegmentSurvey, Survey, SurveyedTransfer};

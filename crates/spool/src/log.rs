@@ -1,10 +1,12 @@
 //! The log without a thread: commits, releases, and the books. Deterministic on a deterministic disk.
 
+mod compaction;
+
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use estafet_model::{Durable, RecordId};
+use estafet_model::{Durable, RecordId, UnixMillis};
 
 use crate::append::{Append, Done, Extent, Failed, Item, Outcome, Poisoned, StoredRecord, TransferId};
 use crate::disk::{Disk, DiskFile};
@@ -13,11 +15,15 @@ use crate::frame::Frame;
 use crate::index::{Share, shares_of};
 use crate::options::{Fill, SpoolOptions, Usage};
 use crate::prepared::{Prepared, Then};
-use crate::recovery::{OpenError, Recovered, Restored, recover, stored_record};
+use crate::recovery::{EachRecord, OpenError, Recovered, Restored, recover, stored_record};
 use crate::segments::{Segments, Spare};
 use crate::shelf::{ReadError, ReadRecord, Shelf};
+use crate::table::{BeginRow, ChunkRow, Row, TableWriter};
 use crate::transfers::Transfers;
 use crate::values::Values;
+
+/// More than a row of the table usually takes.
+const ROW_BYTES: usize = 256;
 
 /// The log on one disk. [`Spool`](crate::Spool) runs it in a thread; the simulator calls it.
 ///
@@ -30,6 +36,14 @@ pub struct Log {
     /// The segment that is written to; nothing if there is none because the disk failed.
     file: Option<Arc<dyn DiskFile>>,
     frame: Frame,
+    /// What the segment holds so far, for its seal.
+    table: TableWriter,
+    /// Where the file ends, once the seal is in the frame.
+    sealed_at: Option<u32>,
+    /// A segment was begun, and nothing was tidied since.
+    to_tidy: bool,
+    /// It is being repaired: nothing is given back.
+    keeps_all: bool,
     /// Where the segment's own entries begin, behind the values it repeats.
     floor: u32,
     /// What the frame's entries become once they are durable.
@@ -42,10 +56,26 @@ pub struct Log {
 
 #[derive(Debug)]
 enum Staged {
-    Record { stored: StoredRecord, chunks: Box<[Share]>, begun: Option<Extent> },
-    Begin { transfer: TransferId },
-    Chunk { transfer: TransferId, index: u32 },
-    Put { key: Bytes },
+    Record {
+        stored: StoredRecord,
+        chunks: Vec<Share>,
+        begun: Option<Extent>,
+    },
+    /// A record that has another place from then on; nobody is told.
+    Moved {
+        stored: StoredRecord,
+        chunks: Vec<Share>,
+    },
+    Begin {
+        transfer: TransferId,
+    },
+    Chunk {
+        transfer: TransferId,
+        index: u32,
+    },
+    Put {
+        key: Bytes,
+    },
     Refused(Failed),
 }
 
@@ -54,8 +84,30 @@ impl Log {
     ///
     /// A disk that can be read but not written (full, or read-only) gives a log that is poisoned from the start.
     pub fn open(disk: Arc<dyn Disk>, options: SpoolOptions) -> Result<(Self, Recovered), OpenError> {
+        let mut records = Vec::new();
+        let (log, recovered) = Self::open_with(disk, options, &mut |record| records.push(record))?;
+        Ok((log, Recovered { records, ..recovered }))
+    }
+
+    /// The same, but each whole record is told as it is found, in the order of the log, and no list of them is made:
+    /// of hundreds of thousands the caller may not want to keep all that is known.
+    pub fn open_with(
+        disk: Arc<dyn Disk>,
+        options: SpoolOptions,
+        each: &mut dyn FnMut(Durable<StoredRecord>),
+    ) -> Result<(Self, Recovered), OpenError> {
+        Self::open_as(disk, options, false, each)
+    }
+
+    fn open_as(
+        disk: Arc<dyn Disk>,
+        options: SpoolOptions,
+        keeps_all: bool,
+        each: EachRecord<'_>,
+    ) -> Result<(Self, Recovered), OpenError> {
         let shelf = Arc::new(Shelf::new(disk));
-        let Restored { segments, transfers, next_generation, failed, syncs, recovered } = recover(&shelf, &options)?;
+        let restored = recover(&shelf, &options, each)?;
+        let Restored { segments, transfers, next_generation, failed, syncs, recovered } = restored;
         let values = Values::new(recovered.puts.clone(), options.nominal_bytes());
         let mut log = Self {
             options,
@@ -63,6 +115,10 @@ impl Log {
             segments,
             file: None,
             frame: Frame::of_new_segment(next_generation),
+            table: TableWriter::default(),
+            sealed_at: None,
+            to_tidy: false,
+            keeps_all,
             floor: 0,
             staged: Vec::new(),
             values,
@@ -74,10 +130,17 @@ impl Log {
             Some(reason) => Err(log.poison(reason)),
             None => log.begin_segment(next_generation).and_then(|()| log.flush(&mut Vec::new())),
         };
+        log.trim_spares();
         if let Err(poisoned) = started {
             tracing::error!(%poisoned, "the spool opens for reading only");
         }
         Ok((log, recovered))
+    }
+
+    /// Opens the log to repair it: nothing is given back, and everything whole is in the index.
+    pub(crate) fn open_keeping(disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
+        let options = SpoolOptions { spare_segments: usize::MAX, ..SpoolOptions::default() };
+        Ok(Self::open_as(disk, options, true, &mut |_| ())?.0)
     }
 
     /// Stores everything in the batch, in order, and says of each what became of it. Usually one write and one sync.
@@ -90,6 +153,9 @@ impl Log {
         let staged = batch.by_ref().try_for_each(|append| self.stage(append, &mut outcomes));
         if let Err(poisoned) = staged.and_then(|()| self.flush(&mut outcomes)) {
             outcomes.extend(batch.map(|append| Err(append.failed(&poisoned))));
+        }
+        if std::mem::take(&mut self.to_tidy) {
+            self.tidy_a_little();
         }
         outcomes
     }
@@ -111,12 +177,31 @@ impl Log {
         self.reclaim();
     }
 
-    /// Seals the segment, so that the next start knows that nothing was torn.
-    pub fn close(mut self) {
-        if self.poisoned.is_none() {
-            self.frame.push(Kind::Seal, &[], &Bytes::new());
-            let _ = self.flush(&mut Vec::new());
+    /// Gives back the held segments whose captures were all stored before this. See
+    /// [`hold_bytes_max`](SpoolOptions::hold_bytes_max).
+    pub fn expire_held(&mut self, before: UnixMillis) {
+        self.note_damage();
+        while self.options.reclaim
+            && self.poisoned.is_none()
+            && let Some(generation) = self.segments.held_before(before)
+        {
+            self.give_back_or_poison(generation);
         }
+    }
+
+    /// Seals the segment, so that the next start knows that nothing was torn.
+    pub fn close(self) {
+        // If the disk fails now, the next start finds out where the log ends.
+        let _ = self.seal();
+    }
+
+    /// The same, and says whether everything is durable.
+    pub(crate) fn seal(mut self) -> Result<(), Poisoned> {
+        if let Some(poisoned) = &self.poisoned {
+            return Err(poisoned.clone());
+        }
+        self.push_seal();
+        self.flush(&mut Vec::new())
     }
 
     /// Reads a record by its id.
@@ -200,17 +285,25 @@ impl Log {
     /// Makes sure that an entry of this length and a seal fit in the segment. One that fits in no segment gets one
     /// of its own, which is longer.
     fn make_room(&mut self, length: u32, outcomes: &mut Vec<Outcome>) -> Result<(), Poisoned> {
-        let end = u64::from(self.frame.next()) + u64::from(length) + 2 * u64::from(HEAD_BYTES);
+        let table = (self.table.bytes() + ROW_BYTES) as u64;
+        let end = u64::from(self.frame.next()) + u64::from(length) + 2 * u64::from(HEAD_BYTES) + table;
         if self.frame.next() == self.floor || end <= u64::from(self.options.nominal_bytes()) {
             return Ok(());
         }
-        self.frame.push(Kind::Seal, &[], &Bytes::new());
+        self.push_seal();
         self.flush(outcomes)?;
         let full = self.frame.generation();
-        let next = full.checked_add(1).expect("a segment a nanosecond takes 500 years");
+        let next = full.checked_add(1).expect("it began in the lower half, and a segment a nanosecond takes 250 years");
         self.begin_segment(next)?;
         self.segments.seal(full);
         Ok(())
+    }
+
+    /// The last entry of the segment, with the table of all others.
+    fn push_seal(&mut self) {
+        let table = self.table.finish(true, self.frame.next());
+        let seal = self.frame.push(Kind::Seal, &[], &table);
+        self.sealed_at = Some(seal.offset + seal.length);
     }
 
     /// Notes what an entry in the frame means. It is not durable yet, and nobody is told.
@@ -221,22 +314,18 @@ impl Log {
                 let begun = transfer.and_then(|transfer| self.transfers.complete(transfer));
                 let stored = stored_record(&meta, extent);
                 let chunks = shares_of(meta.chunks.as_deref().unwrap_or_default());
-                self.segments.need(Share::of(extent));
-                if stored.own {
-                    let generations = chunks.iter().map(|share| share.generation).chain([extent.generation]);
-                    generations.for_each(|generation| self.segments.mark_own(generation));
-                }
+                self.enter_record(&stored, &chunks);
                 Staged::Record { stored, chunks, begun }
             }
-            Then::Begin { transfer, chunks } => {
-                self.segments.need(Share::of(extent));
+            Then::Begin { transfer, record, chunks } => {
+                self.enter_begin(transfer, record, extent);
                 if let Some(before) = self.transfers.begin(transfer, extent, chunks) {
                     self.segments.unneed(Share::of(before));
                 }
                 Staged::Begin { transfer }
             }
             Then::Chunk { transfer, index, hash, bytes } => {
-                self.segments.need(Share::of(extent));
+                self.enter_chunk(transfer, index, extent);
                 let place = ChunkPlace { extent, hash };
                 if let Some(before) = self.transfers.insert(transfer, index, place, bytes) {
                     self.segments.unneed(Share::of(before));
@@ -244,10 +333,31 @@ impl Log {
                 Staged::Chunk { transfer, index }
             }
             Then::Put { key, value } => {
+                self.table.push(&Row::Put(extent));
                 self.values.insert(key.clone(), value);
                 Staged::Put { key }
             }
         }
+    }
+
+    fn enter_record(&mut self, stored: &StoredRecord, chunks: &[Share]) {
+        let entry = Share::of(stored.record);
+        self.segments.need(entry);
+        if stored.own {
+            let generations = chunks.iter().chain([&entry]).map(|share| share.generation);
+            generations.for_each(|generation| self.segments.mark_own(generation, stored.stored_at));
+        }
+        self.table.push(&Row::Record(stored.clone(), chunks.to_vec()));
+    }
+
+    fn enter_begin(&mut self, transfer: TransferId, record: RecordId, entry: Extent) {
+        self.segments.need(Share::of(entry));
+        self.table.push(&Row::Begin(BeginRow { transfer, record, entry }));
+    }
+
+    fn enter_chunk(&mut self, transfer: TransferId, index: u32, entry: Extent) {
+        self.segments.need(Share::of(entry));
+        self.table.push(&Row::Chunk(ChunkRow { transfer, index, entry }));
     }
 
     /// Writes and syncs the frame, and tells what became of what is in it.
@@ -255,12 +365,12 @@ impl Log {
         let written = if self.frame.is_empty() { Ok(()) } else { self.write_frame() };
         let staged = std::mem::take(&mut self.staged);
         if let Err(poisoned) = written {
-            outcomes.extend(staged.into_iter().map(|staged| Err(staged.failed(&poisoned))));
+            outcomes.extend(staged.into_iter().filter_map(|staged| staged.failed(&poisoned)).map(Err));
             return Err(poisoned);
         }
         for staged in staged {
             let outcome = self.publish(staged);
-            outcomes.push(outcome);
+            outcomes.extend(outcome);
         }
         self.reclaim();
         self.poisoned.clone().map_or(Ok(()), Err)
@@ -272,33 +382,48 @@ impl Log {
         if let Err(error) = file.write_at(&mut self.frame.slices(), u64::from(start)) {
             return Err(self.poison(format!("write to {}: {error}", segment_name(generation))));
         }
+        // The file ends with the seal, so that its table is found.
+        let ended = self.sealed_at.map_or(Ok(()), |length| file.set_len(u64::from(length)));
+        if let Err(error) = ended {
+            return Err(self.poison(format!("end {}: {error}", segment_name(generation))));
+        }
         self.syncs += 1;
         if let Err(error) = file.sync_data() {
             return Err(self.poison(format!("sync {}: {error}", segment_name(generation))));
         }
-        self.segments.grow(generation, u64::from(end));
+        match self.sealed_at {
+            Some(length) => self.segments.resize(generation, u64::from(length)),
+            None => self.segments.grow(generation, u64::from(end)),
+        }
         self.segments.checkpoint(generation);
         self.frame.advance();
         Ok(())
     }
 
     /// What is staged is durable now.
-    fn publish(&mut self, staged: Staged) -> Outcome {
-        match staged {
+    fn publish(&mut self, staged: Staged) -> Option<Outcome> {
+        Some(match staged {
             Staged::Record { stored, chunks, begun } => {
                 // Not sooner: without the record, the beginning is what finds the chunks again.
                 begun.into_iter().for_each(|begun| self.segments.unneed(Share::of(begun)));
-                if self.options.reclaim {
-                    let (key, before) = self.shelf.index_mut().insert(&stored.id, stored.record, chunks);
-                    self.segments.note_record(stored.record.generation, key);
-                    self.unneed(&before);
-                }
+                self.find_from_now_on(&stored, &chunks);
                 Ok(Done::Record(Durable::after_sync(stored)))
+            }
+            Staged::Moved { stored, chunks } => {
+                self.find_from_now_on(&stored, &chunks);
+                return None;
             }
             Staged::Begin { transfer } => Ok(Done::Begin { transfer }),
             Staged::Chunk { transfer, index } => Ok(Done::Chunk { transfer, index }),
             Staged::Put { key } => Ok(Done::Put { key }),
             Staged::Refused(failed) => Err(failed),
+        })
+    }
+
+    fn find_from_now_on(&mut self, stored: &StoredRecord, chunks: &[Share]) {
+        if self.options.reclaim {
+            let before = self.shelf.index_mut().insert(&stored.id, stored.record, chunks);
+            self.unneed(&before);
         }
     }
 
@@ -312,16 +437,21 @@ impl Log {
         self.segments.insert(generation, file_bytes);
         self.file = Some(file);
         self.frame.begin(generation);
+        self.table.clear();
+        self.sealed_at = None;
+        self.to_tidy = true;
         for meta in self.values.metas() {
-            self.frame.push(Kind::Put, &meta, &Bytes::new());
+            let entry = self.frame.push(Kind::Put, &meta, &Bytes::new());
+            self.table.push(&Row::Put(entry));
         }
         self.floor = self.frame.next();
         Ok(())
     }
 
     fn new_file(&mut self, generation: u64) -> io::Result<(Arc<dyn DiskFile>, u64)> {
-        if self.segments.spares() == 0 && self.room_is_short() {
+        if self.segments.spares() == 0 && !self.keeps_all && self.room_is_short() {
             // Held captures are receipted: they give way to new ones.
+            self.note_damage();
             if let Some(held) = self.segments.oldest_held() {
                 self.give_back(held, true)?;
             }
@@ -353,29 +483,48 @@ impl Log {
 
     /// Gives back all segments that may go.
     fn reclaim(&mut self) {
-        if !self.options.reclaim {
+        if !self.options.reclaim || self.keeps_all {
             return;
         }
+        self.note_damage();
         while self.poisoned.is_none()
             && let Some(generation) = self.segments.next_to_go(self.options.hold_bytes_max.0)
         {
-            if let Err(error) = self.give_back(generation, false) {
-                self.poison(format!("give back {}: {error}", segment_name(generation)));
+            self.give_back_or_poison(generation);
+        }
+    }
+
+    /// What readers found damaged is kept.
+    fn note_damage(&mut self) {
+        self.shelf.take_damaged().into_iter().for_each(|generation| self.segments.mark_damaged(generation));
+    }
+
+    fn give_back_or_poison(&mut self, generation: u64) {
+        if let Err(error) = self.give_back(generation, false) {
+            self.poison(format!("give back {}: {error}", segment_name(generation)));
+        }
+    }
+
+    /// Deletes spares beyond the bound: an earlier run may have been allowed more.
+    fn trim_spares(&mut self) {
+        while self.poisoned.is_none() && self.segments.spares() > self.options.spare_segments {
+            let Some(spare) = self.segments.take_spare() else { return };
+            let name = spare_name(spare.generation);
+            if let Err(error) = self.shelf.disk().remove(&name) {
+                self.poison(format!("remove {name}: {error}"));
             }
         }
     }
 
     /// Turns a segment into a spare, or deletes it.
     fn give_back(&mut self, generation: u64, wanted: bool) -> io::Result<()> {
-        let Some(gone) = self.segments.take(generation) else { return Ok(()) };
-        let mut index = self.shelf.index_mut();
-        gone.records.iter().for_each(|key| index.forget(*key, generation));
-        drop(index);
+        let Some(spare) = self.segments.take(generation) else { return Ok(()) };
+        self.shelf.index_mut().forget_segment(generation);
         self.shelf.close(generation);
         let (disk, name) = (self.shelf.disk(), segment_name(generation));
-        if wanted || self.is_good_spare(gone.spare) {
+        if wanted || self.is_good_spare(spare) {
             disk.rename(&name, &spare_name(generation))?;
-            self.segments.add_spare(gone.spare);
+            self.segments.add_spare(spare);
             Ok(())
         } else {
             disk.remove(&name)
@@ -398,14 +547,15 @@ impl Log {
 }
 
 impl Staged {
-    fn failed(self, poisoned: &Poisoned) -> Failed {
+    fn failed(self, poisoned: &Poisoned) -> Option<Failed> {
         let item = match self {
             Staged::Record { stored, .. } => Item::Record(stored.id),
             Staged::Begin { transfer } => Item::Begin { transfer },
             Staged::Chunk { transfer, index } => Item::Chunk { transfer, index },
             Staged::Put { key } => Item::Put { key },
-            Staged::Refused(failed) => return failed,
+            Staged::Moved { .. } => return None,
+            Staged::Refused(failed) => return Some(failed),
         };
-        Failed { item, reason: poisoned.clone().into() }
+        Some(Failed { item, reason: poisoned.clone().into() })
     }
 }

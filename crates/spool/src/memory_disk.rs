@@ -147,6 +147,23 @@ impl MemoryDisk {
         self.state().capacity = Some(capacity);
     }
 
+    /// The disk has no bound any more.
+    pub fn lift_limit(&self) {
+        self.state().capacity = None;
+    }
+
+    /// No write or sync fails that was to.
+    pub fn forget_faults(&self) {
+        let mut state = self.state();
+        (state.fail_write, state.fail_sync) = (None, None);
+    }
+
+    /// How much the files take.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.state().used_bytes()
+    }
+
     /// Flips one bit of a file, on the disk itself: rot.
     pub fn flip_bit(&self, name: &str, offset: usize, bit: u8) {
         let mut state = self.state();
@@ -166,6 +183,16 @@ impl MemoryDisk {
         if let Some(&file) = state.names.get(name) {
             state.files[file].unreadable = Some(bytes);
         }
+    }
+
+    /// True if these bytes of a file would be as they are now after a power cut that drops all that was not synced.
+    #[must_use]
+    pub fn is_durable(&self, name: &str, bytes: Range<usize>) -> bool {
+        let state = self.state();
+        let Some(&file) = state.names.get(name) else { return false };
+        let content = &state.files[file];
+        let (now, then) = (content.current.get(bytes.clone()), content.durable.get(bytes));
+        state.durable_names.get(name) == Some(&file) && now.is_some() && now == then
     }
 
     /// A disk with the same content and a life of its own.
@@ -217,11 +244,16 @@ impl State {
             Unsynced::Torn(_) => draw(&mut seed) & 1 == 1,
         };
         let names = self.names_after(unsynced);
-        let mut files = self.files.clone();
-        for file in &mut files {
-            file.settle(&mut keeps);
-            file.current.clone_from(&file.durable);
-        }
+        let files = self.files.iter().enumerate().map(|(number, file)| {
+            // Without a name nobody can open it again. Its number stays, so that the others keep theirs.
+            if !names.values().any(|&named| named == number) {
+                return Content::default();
+            }
+            let mut durable = file.durable.clone();
+            file.pending.iter().for_each(|change| change.apply(&mut durable, &mut keeps));
+            Content { current: durable.clone(), durable, pending: Vec::new(), unreadable: file.unreadable.clone() }
+        });
+        let files = files.collect();
         State { files, durable_names: names.clone(), names, capacity: self.capacity, ..State::default() }
     }
 
@@ -307,7 +339,7 @@ impl Disk for MemoryDisk {
             name: name.clone(),
             bytes: state.files[file].current.len() as u64,
         };
-        Ok(state.names.iter().map(listed).collect())
+        Ok(state.names.iter().filter(|(name, _)| !name.contains('/')).map(listed).collect())
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
@@ -342,6 +374,10 @@ impl Disk for MemoryDisk {
         }
         state.apply(Operation::Remove(name.to_owned()));
         Ok(())
+    }
+
+    fn put_aside(&self, name: &str) -> io::Result<()> {
+        self.rename(name, &format!("damaged/{name}"))
     }
 
     fn sync_dir(&self) -> io::Result<()> {

@@ -1,7 +1,9 @@
 //! From what is appended to an entry that lacks only its place.
 
 use bytes::Bytes;
-use estafet_model::{CHUNK_BYTES, ChunkHash, PAYLOAD_BYTES_MAX, SignedHeader, chunk_count, payload_hash_of_chunks};
+use estafet_model::{
+    CHUNK_BYTES, ChunkHash, PAYLOAD_BYTES_MAX, RecordId, SignedHeader, chunk_count, payload_hash_of_chunks,
+};
 
 use crate::append::{Append, NewRecord, Payload, Refusal, TransferId};
 use crate::format::{BeginMeta, ChunkMeta, HEAD_BYTES, Kind, META_BYTES_MAX, RecordMeta, encode_put};
@@ -20,7 +22,7 @@ pub(crate) struct Prepared {
 #[expect(clippy::large_enum_variant, reason = "it lives on the stack for one call")]
 pub(crate) enum Then {
     Record { meta: RecordMeta, transfer: Option<TransferId> },
-    Begin { transfer: TransferId, chunks: Vec<ChunkHash> },
+    Begin { transfer: TransferId, record: RecordId, chunks: Vec<ChunkHash> },
     Chunk { transfer: TransferId, index: u32, hash: ChunkHash, bytes: u32 },
     Put { key: Bytes, value: Bytes },
 }
@@ -78,7 +80,7 @@ impl Prepared {
         }
         let meta = BeginMeta { transfer, header, chunks };
         let entry = meta.encode();
-        let then = Then::Begin { transfer, chunks: meta.chunks };
+        let then = Then::Begin { transfer, record: meta.header.header().id.clone(), chunks: meta.chunks };
         Ok(Self { kind: Kind::Begin, meta: entry, payload: Bytes::new(), then })
     }
 

@@ -2,36 +2,40 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use estafet_model::{ChunkHash, Durable, RecordId, SignedHeader};
+use estafet_model::{ChunkHash, Durable, NodeId, RecordId, SignedHeader};
 
 use crate::append::{Extent, StoredRecord, TransferId};
-use crate::disk::{Disk, DiskFile};
+use crate::contents::{Contents, Finding, finding};
+use crate::disk::Disk;
 use crate::format::{
-    BeginMeta, ChunkMeta, ChunkPlace, Kind, RecordMeta, SEGMENT_HEADER_BYTES, SegmentHeader, decode_put, parse_name,
-    segment_name, spare_name,
+    BeginMeta, ChunkMeta, ChunkPlace, Kind, RecordMeta, SegmentHeader, decode_put, parse_name, segment_name, spare_name,
 };
-use crate::index::{Share, shares_of};
+use crate::index::{Index, Share};
 use crate::options::SpoolOptions;
 use crate::real_disk::FolderError;
 use crate::segments::{Segments, Spare};
 use crate::shelf::Shelf;
+use crate::table::{BeginRow, ChunkRow, Row, Table, TableWriter};
 use crate::tail::{self, Cut};
 use crate::transfers::Transfers;
-use crate::walk::{Check, Found, Piece, Walk};
+use crate::walk::{Piece, Walk};
 
 /// What was in the spool when it was opened.
 #[derive(Debug, Default)]
 pub struct Recovered {
     /// All whole records, in the order of the log. Among them are released ones whose room was not given back yet.
+    /// Empty if they were [told one by one](crate::Log::open_with).
     pub records: Vec<Durable<StoredRecord>>,
     /// All payloads that had begun to arrive and whose record is not whole in the log, in the order they were begun.
     /// Among them are aborted ones, and those of released records, whose room was not given back yet.
     pub transfers: Vec<RecoveredTransfer>,
     /// The newest value under each key.
     pub puts: BTreeMap<Bytes, Bytes>,
+    /// Records of which something is damaged, and no whole copy is here. Appended again, a record is whole again.
+    /// Damage in segments that were sealed in good order is not sought, but found on reading.
+    pub broken: Vec<BrokenRecord>,
     /// What was durable once and cannot be read now. The segments it is in are kept as they are.
     pub damaged: Vec<Damage>,
     /// How much was begun when the power went and never promised. It is cut.
@@ -50,6 +54,17 @@ pub struct RecoveredTransfer {
     pub chunks: Vec<ChunkHash>,
     /// Which of them are durable, ascending.
     pub arrived: Vec<u32>,
+}
+
+/// A record that was durable once, and whose payload cannot be read as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokenRecord {
+    /// What is known of it. Its header is genuine.
+    pub record: StoredRecord,
+    /// The neighbor it came from, or nothing if it was captured here.
+    pub received_from: Option<NodeId>,
+    /// What of it is damaged.
+    pub damage: Damage,
 }
 
 /// Something that was durable once cannot be read.
@@ -89,7 +104,7 @@ pub enum OpenError {
         /// Its version.
         version: u32,
     },
-    /// A file has the last possible name.
+    /// A file has one of the last possible names.
     #[error("open the spool: the file names leave no room for another segment")]
     Exhausted,
 }
@@ -106,27 +121,54 @@ pub(crate) struct Restored {
     pub(crate) recovered: Recovered,
 }
 
+/// Whoever is told of each recovered record.
+pub(crate) type EachRecord<'a> = &'a mut dyn FnMut(Durable<StoredRecord>);
+
 /// Reads the folder, and settles the end of the log.
-pub(crate) fn recover(shelf: &Shelf, options: &SpoolOptions) -> Result<Restored, OpenError> {
-    let disk = shelf.disk();
-    let folder = Folder::list(disk)?;
-    let mut replay = Replay::new(disk);
+///
+/// Twice through all contents: the first time shows which records are whole and where the last copy of each is, the
+/// second tells them, so that no list of them is in memory.
+pub(crate) fn recover(shelf: &Shelf, options: &SpoolOptions, each: EachRecord<'_>) -> Result<Restored, OpenError> {
+    let folder = Folder::list(shelf.disk())?;
+    let next_generation = next_generation(folder.highest).ok_or(OpenError::Exhausted)?;
+    let mut replay = Replay::new(shelf, folder.segments);
     for spare in folder.spares {
         replay.segments.add_spare(spare);
     }
-    let newest = folder.segments.keys().next_back().copied();
-    for (&generation, &file_bytes) in &folder.segments {
-        if Some(generation) == newest {
-            replay.newest_segment(generation, file_bytes)?;
-        } else if options.scan_from.is_some_and(|from| generation < from) {
-            replay.segments.insert(generation, file_bytes);
-            replay.segments.seal(generation);
-        } else {
-            replay.sealed_segment(generation, file_bytes)?;
-        }
+    replay.read_segments(options.scan_from.unwrap_or(0))?;
+    replay.judge_broken();
+    let puts = replay.values();
+    let mut begun = replay.unfinished_transfers();
+    replay.tell_records(&mut begun, each);
+    let mut recovered = Recovered {
+        records: Vec::new(),
+        transfers: Vec::with_capacity(begun.len()),
+        puts,
+        broken: replay.broken,
+        damaged: replay.damaged,
+        torn_bytes: replay.torn_bytes,
+    };
+    let mut transfers = Transfers::default();
+    let mut begun: Vec<FoundBegin> = begun.into_values().collect();
+    begun.sort_by_key(|begun| begun.entry);
+    for begun in begun {
+        replay.segments.need(Share::of(begun.entry));
+        begun.arrived.values().for_each(|(place, _)| replay.segments.need(Share::of(place.extent)));
+        recovered.transfers.push(begun.enter(&mut transfers));
     }
-    let next_generation = folder.highest.checked_add(1).ok_or(OpenError::Exhausted)?;
-    Ok(replay.finish(shelf, options, next_generation))
+    if options.reclaim {
+        *shelf.index_mut() = replay.index;
+    }
+    report(&recovered);
+    let Replay { segments, failed, syncs, .. } = replay;
+    Ok(Restored { segments, transfers, next_generation, failed, syncs, recovered })
+}
+
+/// The log begins at no higher generation: from here it can count on for ever.
+const GENERATION_MAX: u64 = u64::MAX / 2;
+
+fn next_generation(highest: u64) -> Option<u64> {
+    highest.checked_add(1).filter(|next| *next <= GENERATION_MAX)
 }
 
 struct Folder {
@@ -147,11 +189,11 @@ impl Folder {
                 folder.segments.insert(generation, file.bytes);
             }
         }
+        // No log leaves both. The segment, when it is given back, replaces the spare of its name.
+        folder.spares.retain(|spare| !folder.segments.contains_key(&spare.generation));
         Ok(folder)
     }
 }
-
-type Walked = (Arc<dyn DiskFile>, Walk);
 
 struct FoundBegin {
     meta: BeginMeta,
@@ -160,27 +202,21 @@ struct FoundBegin {
     arrived: BTreeMap<u32, (ChunkPlace, u32)>,
 }
 
-struct FoundChunk {
-    meta: ChunkMeta,
-    entry: Extent,
-    bytes: u32,
-}
-
-struct FoundRecord {
-    stored: StoredRecord,
-    chunks: Option<Vec<ChunkPlace>>,
-}
-
 /// The log read from the front.
 struct Replay<'a> {
-    disk: &'a dyn Disk,
+    shelf: &'a Shelf,
+    /// The length of each segment's file.
+    files: BTreeMap<u64, u64>,
+    /// The segments whose contents count.
+    scanned: Vec<u64>,
+    /// If the end of the newest segment could not be made durable: from where on nothing may be said of it.
+    in_doubt: Option<(u64, u32)>,
     segments: Segments,
-    records: Vec<FoundRecord>,
-    /// The offsets of the chunks in each segment that was scanned, ascending.
+    index: Index,
+    /// The offsets of the chunks in each damaged segment, ascending.
     chunks: HashMap<u64, Vec<u32>>,
-    arrived: HashMap<TransferId, Vec<FoundChunk>>,
-    begun: Vec<FoundBegin>,
-    puts: BTreeMap<Bytes, Bytes>,
+    begun: Vec<BeginRow>,
+    broken: Vec<BrokenRecord>,
     damaged: Vec<Damage>,
     torn_bytes: u64,
     failed: Option<String>,
@@ -188,15 +224,17 @@ struct Replay<'a> {
 }
 
 impl<'a> Replay<'a> {
-    fn new(disk: &'a dyn Disk) -> Self {
+    fn new(shelf: &'a Shelf, files: BTreeMap<u64, u64>) -> Self {
         Self {
-            disk,
+            shelf,
+            files,
+            scanned: Vec::new(),
+            in_doubt: None,
             segments: Segments::default(),
-            records: Vec::new(),
+            index: Index::default(),
             chunks: HashMap::new(),
-            arrived: HashMap::new(),
             begun: Vec::new(),
-            puts: BTreeMap::new(),
+            broken: Vec::new(),
             damaged: Vec::new(),
             torn_bytes: 0,
             failed: None,
@@ -204,43 +242,69 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// A segment below the newest one: it was sealed and synced before the next was created.
-    fn sealed_segment(&mut self, generation: u64, file_bytes: u64) -> Result<(), OpenError> {
-        self.segments.insert(generation, file_bytes);
-        if let Some((_, walk)) = self.walk(generation, file_bytes, Check::Heads)? {
-            self.check_header(generation, walk.header);
-            if !walk.sealed {
-                self.damage(generation, walk_end(&walk), 0, "the end of the segment");
+    fn read_segments(&mut self, scan_from: u64) -> Result<(), OpenError> {
+        let newest = self.files.keys().next_back().copied();
+        for (generation, file_bytes) in self.files.clone() {
+            if Some(generation) == newest {
+                self.newest_segment(generation, file_bytes)?;
+            } else {
+                self.segments.insert(generation, file_bytes);
+                if generation >= scan_from {
+                    self.sealed_segment(generation)?;
+                }
+                self.segments.seal(generation);
             }
-            self.digest(&walk.pieces, generation);
         }
-        self.segments.seal(generation);
+        Ok(())
+    }
+
+    /// A segment below the newest one: it was sealed and synced before the next was created.
+    fn sealed_segment(&mut self, generation: u64) -> Result<(), OpenError> {
+        let Some(contents) = self.contents(generation)? else {
+            let length = u32::try_from(self.files[&generation]).unwrap_or(u32::MAX);
+            self.damage(generation, 0, length, "the whole segment");
+            self.chunks.insert(generation, Vec::new());
+            return Ok(());
+        };
+        self.digest(&contents, generation);
         Ok(())
     }
 
     /// The newest segment: its end may be torn, and its last commit may not be durable.
     fn newest_segment(&mut self, generation: u64, file_bytes: u64) -> Result<(), OpenError> {
-        let Some((file, walk)) = self.walk(generation, file_bytes, Check::Payloads)? else {
+        let name = segment_name(generation);
+        let Ok(file) = self.shelf.disk().open(&name) else {
             self.segments.insert(generation, file_bytes);
+            self.sealed_segment(generation)?;
             self.segments.seal(generation);
             return Ok(());
         };
+        let sealed = Table::read(&*file, generation, file_bytes);
+        let mut walk = Walk::through(&*file, generation, file_bytes);
+        if let SegmentHeader::Newer(version) = walk.header {
+            return Err(OpenError::Newer { file: name, version });
+        }
         let Some(cut) = tail::find_cut(&walk, generation) else {
             self.discard_unborn(generation, file_bytes, &walk);
             return Ok(());
         };
         self.torn_bytes = cut.torn_bytes;
-        let (kept, file_bytes) = match tail::settle(&*file, generation, &cut) {
-            Ok(length) => (cut.pieces, length),
-            Err(error) => {
-                self.failed = Some(format!("make the end of the log durable: {error}"));
-                (pieces_before_last_commit(&walk, &cut), file_bytes)
-            }
-        };
+        let in_doubt = pieces_before_last_commit(&walk, &cut);
+        walk.pieces.truncate(cut.pieces);
+        // What stays ends where it is cut, and is sealed there.
+        walk.sealed = true;
+        let checkpointed = walk.last_commit() > 0 || sealed.is_some_and(|table| table.checkpointed);
+        let table = table_of(&walk, checkpointed, cut.offset);
+        let settled = tail::settle(&*file, generation, &cut, &table);
         self.syncs += 1;
-        self.segments.insert(generation, file_bytes);
-        self.check_header(generation, walk.header);
-        self.digest(&walk.pieces[..kept], generation);
+        self.segments.insert(generation, *settled.as_ref().unwrap_or(&file_bytes));
+        if let Err(error) = &settled {
+            self.failed = Some(format!("make the end of the log durable: {error}"));
+            self.in_doubt = walk.pieces.get(in_doubt).map(|piece| (generation, piece.offset()));
+            walk.pieces.truncate(in_doubt);
+        }
+        self.files.insert(generation, *settled.as_ref().unwrap_or(&file_bytes));
+        self.digest(&Contents::Walk(walk), generation);
         self.segments.seal(generation);
         Ok(())
     }
@@ -249,83 +313,97 @@ impl<'a> Replay<'a> {
     fn discard_unborn(&mut self, generation: u64, file_bytes: u64, walk: &Walk) {
         self.torn_bytes = walk.entries().map(|found| u64::from(found.extent.length)).sum();
         // Durable with the name of the next segment at the latest, before anything is written there.
-        let put_aside = self.disk.rename(&segment_name(generation), &spare_name(generation));
+        let put_aside = self.shelf.disk().rename(&segment_name(generation), &spare_name(generation));
         match put_aside {
             Ok(()) => self.segments.add_spare(Spare { generation, file_bytes }),
             Err(error) => self.failed = Some(format!("put an unused segment aside: {error}")),
         }
     }
 
-    /// Nothing if the file cannot even be opened, which is noted as damage.
-    fn walk(&mut self, generation: u64, file_bytes: u64, check: Check) -> Result<Option<Walked>, OpenError> {
+    /// Nothing if the file cannot even be opened.
+    fn contents(&self, generation: u64) -> Result<Option<Contents>, OpenError> {
         let name = segment_name(generation);
-        let Ok(file) = self.disk.open(&name) else {
-            let length = u32::try_from(file_bytes).unwrap_or(u32::MAX);
-            self.damage(generation, 0, length, "the whole segment");
-            return Ok(None);
-        };
-        let walk = Walk::through(&*file, generation, file_bytes, check);
-        if let SegmentHeader::Newer(version) = walk.header {
-            return Err(OpenError::Newer { file: name, version });
-        }
-        Ok(Some((file, walk)))
-    }
-
-    fn check_header(&mut self, generation: u64, header: SegmentHeader) {
-        if header != SegmentHeader::Good(generation) {
-            self.damage(generation, 0, SEGMENT_HEADER_BYTES, "the header of the segment");
+        let Ok(file) = self.shelf.disk().open(&name) else { return Ok(None) };
+        let contents = Contents::load(&*file, generation, self.files[&generation]);
+        match contents.header(generation) {
+            SegmentHeader::Newer(version) => Err(OpenError::Newer { file: name, version }),
+            SegmentHeader::Good(_) | SegmentHeader::Bad => Ok(Some(contents)),
         }
     }
 
-    fn digest(&mut self, pieces: &[Piece], generation: u64) {
-        self.chunks.entry(generation).or_default();
-        for piece in pieces {
-            match piece {
-                Piece::Entry(found) if found.whole => self.digest_entry(found),
-                Piece::Entry(found) => self.damaged_payload(found),
-                Piece::Gap { offset, end, .. } => self.damage(generation, *offset, end - offset, "an entry"),
+    fn digest(&mut self, contents: &Contents, generation: u64) {
+        self.scanned.push(generation);
+        if matches!(contents, Contents::Walk(_)) {
+            self.chunks.insert(generation, Vec::new());
+        }
+        contents.each(generation, &mut |finding| self.digest_finding(finding, generation));
+        if !self.segments.is_damaged(generation) {
+            self.chunks.remove(&generation);
+        }
+    }
+
+    fn digest_finding(&mut self, finding: Finding, generation: u64) {
+        match finding {
+            Finding::Row(Row::Record(stored, shares)) => self.digest_record(&stored, &shares),
+            Finding::Row(Row::Chunk(chunk)) => {
+                if let Some(offsets) = self.chunks.get_mut(&generation) {
+                    offsets.push(chunk.entry.offset);
+                }
+            }
+            Finding::Row(Row::Begin(begin)) => self.begun.push(begin),
+            Finding::Row(Row::Put(_)) => {}
+            Finding::Broken(meta, entry) => self.note_broken(&meta, entry, entry, "a payload"),
+            Finding::Damage { offset, length, what } => self.damage(generation, offset, length, what),
+        }
+    }
+
+    /// Opens the books for a record, if it is whole. A later copy takes the place of an earlier one.
+    fn digest_record(&mut self, stored: &StoredRecord, chunks: &[Share]) {
+        match self.state_of(stored, chunks) {
+            State::GivenBack => tracing::debug!(record = %stored.id, "released before, its chunks are gone"),
+            State::Damaged(Some(meta), chunk) => self.note_broken(&meta, stored.record, chunk, "a chunk of a record"),
+            State::Damaged(None, entry) => {
+                self.damage(entry.generation, entry.offset, entry.length, "a record");
+            }
+            State::Whole => {
+                for share in self.index.insert(&stored.id, stored.record, chunks) {
+                    self.segments.unneed(share);
+                }
+                for share in chunks.iter().copied().chain([Share::of(stored.record)]) {
+                    self.segments.need(share);
+                    if stored.own {
+                        self.segments.mark_own(share.generation, stored.stored_at);
+                    }
+                }
             }
         }
     }
 
-    fn digest_entry(&mut self, found: &Found) {
-        let Extent { generation, offset, length } = found.extent;
-        match found.head.kind {
-            Kind::Record => match RecordMeta::decode(&found.meta) {
-                Ok(meta) => self.records.push(FoundRecord::new(meta, found.extent)),
-                Err(_) => self.damage(generation, offset, length, "a record"),
-            },
-            Kind::Chunk => match ChunkMeta::decode(&found.meta) {
-                Ok(meta) => {
-                    self.chunks.entry(generation).or_default().push(offset);
-                    let bytes = found.head.payload_bytes;
-                    let chunk = FoundChunk { meta, entry: found.extent, bytes };
-                    self.arrived.entry(meta.transfer).or_default().push(chunk);
-                }
-                Err(_) => self.damage(generation, offset, length, "a chunk"),
-            },
-            Kind::Begin => match BeginMeta::decode(&found.meta) {
-                Ok(meta) => self.begun.push(FoundBegin { meta, entry: found.extent, arrived: BTreeMap::new() }),
-                Err(_) => self.damage(generation, offset, length, "the beginning of a payload"),
-            },
-            Kind::Put => match decode_put(&found.meta) {
-                Ok((key, value)) => {
-                    self.puts.insert(key, value);
-                }
-                Err(_) => self.damage(generation, offset, length, "a value"),
-            },
-            Kind::Seal => {}
+    fn state_of(&self, stored: &StoredRecord, chunks: &[Share]) -> State {
+        if chunks.iter().any(|share| !self.files.contains_key(&share.generation)) {
+            return State::GivenBack;
+        }
+        if !chunks.iter().any(|share| self.segments.is_damaged(share.generation)) {
+            return State::Whole;
+        }
+        let meta = self.shelf.meta(stored.record, Kind::Record).and_then(|meta| RecordMeta::decode(&meta).ok());
+        let Some(meta) = meta else { return State::Damaged(None, stored.record) };
+        let places = meta.chunks.as_deref().unwrap_or_default();
+        let missing = places.iter().find(|chunk| {
+            let Extent { generation, offset, .. } = chunk.extent;
+            self.chunks.get(&generation).is_some_and(|offsets| offsets.binary_search(&offset).is_err())
+        });
+        match missing.map(|chunk| chunk.extent) {
+            Some(chunk) => State::Damaged(Some(Box::new(meta)), chunk),
+            None => State::Whole,
         }
     }
 
-    fn damaged_payload(&mut self, found: &Found) {
-        let Extent { generation, offset, length } = found.extent;
-        let record = match found.head.kind {
-            Kind::Record => RecordMeta::decode(&found.meta).ok().map(|meta| meta.header.header().id.clone()),
-            _ => None,
-        };
-        self.segments.mark_damaged(generation);
-        self.damaged.push(Damage { generation, offset, length, record, what: "a payload" });
+    fn note_broken(&mut self, meta: &RecordMeta, entry: Extent, damaged: Extent, what: &'static str) {
+        let record = stored_record(meta, entry);
+        let Extent { generation, offset, length } = damaged;
+        let damage = Damage { generation, offset, length, record: Some(record.id.clone()), what };
+        self.broken.push(BrokenRecord { record, received_from: meta.received_from.clone(), damage });
     }
 
     fn damage(&mut self, generation: u64, offset: u32, length: u32, what: &'static str) {
@@ -333,118 +411,136 @@ impl<'a> Replay<'a> {
         self.damaged.push(Damage { generation, offset, length, record: None, what });
     }
 
-    /// Decides which records are whole, and opens the books for them.
-    fn finish(mut self, shelf: &Shelf, options: &SpoolOptions, next_generation: u64) -> Restored {
-        let records = self.whole_records(options.scan_from.unwrap_or(0));
-        let begun = self.unfinished_transfers(&records);
-        let mut recovered = Recovered {
-            records: Vec::with_capacity(records.len()),
-            transfers: Vec::with_capacity(begun.len()),
-            puts: std::mem::take(&mut self.puts),
-            damaged: self.damaged,
-            torn_bytes: self.torn_bytes,
-        };
-        let mut index = shelf.index_mut();
-        for FoundRecord { stored, chunks } in records {
-            let shares = shares_of(chunks.as_deref().unwrap_or_default());
-            enter(&mut self.segments, &stored, &shares);
-            if options.reclaim {
-                let (key, _) = index.insert(&stored.id, stored.record, shares);
-                self.segments.note_record(stored.record.generation, key);
-            }
-            recovered.records.push(Durable::after_sync(stored));
-        }
-        drop(index);
-        let mut transfers = Transfers::default();
-        for begun in begun {
-            self.segments.need(Share::of(begun.entry));
-            begun.arrived.values().for_each(|(place, _)| self.segments.need(Share::of(place.extent)));
-            recovered.transfers.push(begun.enter(&mut transfers));
-        }
-        report(&recovered);
-        Restored {
-            segments: self.segments,
-            transfers,
-            next_generation,
-            failed: self.failed,
-            syncs: self.syncs,
-            recovered,
-        }
-    }
-
-    /// The last whole copy of each record, in the order of the log.
-    fn whole_records(&mut self, scan_from: u64) -> Vec<FoundRecord> {
+    /// A broken copy of a record is no loss if a whole one is there, and of several the last is told.
+    fn judge_broken(&mut self) {
         let mut seen = HashSet::new();
-        let mut whole = Vec::new();
-        let mut broken = Vec::new();
-        for record in std::mem::take(&mut self.records).into_iter().rev() {
-            if seen.contains(&record.stored.id) {
-                continue;
-            }
-            match self.state_of(&record, scan_from) {
-                State::Whole => {
-                    seen.insert(record.stored.id.clone());
-                    whole.push(record);
-                }
-                State::GivenBack => tracing::debug!(record = %record.stored.id, "released before, its chunks are gone"),
-                State::Damaged(chunk) => broken.push((record.stored.id, chunk)),
+        let mut broken = std::mem::take(&mut self.broken);
+        broken.reverse();
+        broken.retain(|broken| self.index.find(&broken.record.id).is_none() && seen.insert(broken.record.id.clone()));
+        broken.reverse();
+        for BrokenRecord { damage, record, .. } in &broken {
+            self.segments.mark_damaged(damage.generation);
+            self.segments.mark_damaged(record.record.generation);
+            // It may have been found before it was known whose it is.
+            let known = self.damaged.iter_mut().find(|known| {
+                (known.generation, known.offset, known.record.is_none()) == (damage.generation, damage.offset, true)
+            });
+            match known {
+                Some(known) => known.clone_from(damage),
+                None => self.damaged.push(damage.clone()),
             }
         }
-        for (id, chunk) in broken.into_iter().filter(|(id, _)| !seen.contains(id)) {
-            let Extent { generation, offset, length } = chunk;
-            self.segments.mark_damaged(generation);
-            self.damaged.push(Damage { generation, offset, length, record: Some(id), what: "a chunk of a record" });
-        }
-        whole.reverse();
-        whole
+        self.broken = broken;
     }
 
-    /// The last beginning of each transfer whose record is not among these, with what of it arrived.
-    fn unfinished_transfers(&mut self, whole: &[FoundRecord]) -> Vec<FoundBegin> {
-        let mut over: HashSet<TransferId> = HashSet::new();
-        let whole: HashSet<&RecordId> = whole.iter().map(|record| &record.stored.id).collect();
-        let mut unfinished = Vec::new();
-        for mut begun in std::mem::take(&mut self.begun).into_iter().rev() {
-            if whole.contains(&begun.meta.header.header().id) || !over.insert(begun.meta.transfer) {
-                continue;
-            }
-            for FoundChunk { meta, entry, bytes } in self.arrived.remove(&begun.meta.transfer).unwrap_or_default() {
-                let ChunkMeta { index, hash, .. } = meta;
-                if begun.meta.chunks.get(index as usize) == Some(&hash) {
-                    begun.arrived.insert(index, (ChunkPlace { extent: entry, hash }, bytes));
+    /// The newest value under each key. Each segment repeats all values that were live when it was begun, so those
+    /// below the newest one that certainly does are not needed.
+    fn values(&mut self) -> BTreeMap<Bytes, Bytes> {
+        let mut values = BTreeMap::new();
+        let files: Vec<u64> = self.files.keys().copied().filter(|file| self.segments.contains(*file)).collect();
+        for generation in files.into_iter().rev() {
+            let Ok(Some(contents)) = self.contents(generation) else { continue };
+            let mut puts = Vec::new();
+            contents.each(generation, &mut |finding| {
+                if let Finding::Row(Row::Put(entry)) = finding {
+                    puts.push(entry);
+                }
+            });
+            for entry in puts.into_iter().rev().filter(|entry| !self.is_in_doubt(*entry)).collect::<Vec<_>>() {
+                let put = self.shelf.meta(entry, Kind::Put).and_then(|meta| decode_put(&meta).ok());
+                match put {
+                    Some((key, value)) => {
+                        values.entry(key).or_insert(value);
+                    }
+                    None => self.damage(generation, entry.offset, entry.length, "a value"),
                 }
             }
-            unfinished.push(begun);
+            if contents.is_checkpointed() && !self.segments.is_damaged(generation) {
+                break;
+            }
         }
-        unfinished.reverse();
+        values
+    }
+
+    /// The last beginning of each transfer whose record is not whole.
+    fn unfinished_transfers(&mut self) -> HashMap<TransferId, FoundBegin> {
+        let mut seen = HashSet::new();
+        let mut unfinished = HashMap::new();
+        for BeginRow { transfer, record, entry } in std::mem::take(&mut self.begun).into_iter().rev() {
+            if self.index.find(&record).is_some() || !seen.insert(transfer) {
+                continue;
+            }
+            match self.shelf.meta(entry, Kind::Begin).and_then(|meta| BeginMeta::decode(&meta).ok()) {
+                Some(meta) => {
+                    unfinished.insert(transfer, FoundBegin { meta, entry, arrived: BTreeMap::new() });
+                }
+                None => self.damage(entry.generation, entry.offset, entry.length, "the beginning of a payload"),
+            }
+        }
         unfinished
     }
 
-    fn state_of(&self, record: &FoundRecord, scan_from: u64) -> State {
-        let chunks = record.chunks.as_deref().unwrap_or_default();
-        if chunks.iter().any(|chunk| !self.segments.contains(chunk.extent.generation)) {
-            return State::GivenBack;
+    /// Tells the last whole copy of each record, in the order of the log, and notes what of the transfers arrived.
+    fn tell_records(&mut self, begun: &mut HashMap<TransferId, FoundBegin>, each: EachRecord<'_>) {
+        let mut unreadable = Vec::new();
+        for generation in self.scanned.clone() {
+            let Ok(Some(contents)) = self.contents(generation) else { continue };
+            contents.each(generation, &mut |finding| match finding {
+                Finding::Row(Row::Record(stored, _)) if self.index.find(&stored.id) == Some(stored.record) => {
+                    each(Durable::after_sync(stored));
+                }
+                Finding::Row(Row::Chunk(chunk)) if !self.is_in_doubt(chunk.entry) => {
+                    if let Some(begun) = begun.get_mut(&chunk.transfer)
+                        && !begun.note_chunk(self.shelf, chunk)
+                    {
+                        unreadable.push(chunk.entry);
+                    }
+                }
+                _ => {}
+            });
         }
-        let missing = chunks.iter().find(|chunk| {
-            let Extent { generation, offset, .. } = chunk.extent;
-            match self.chunks.get(&generation) {
-                Some(offsets) => offsets.binary_search(&offset).is_err(),
-                // Older segments of an archive are not scanned; an unreadable one has lost its chunks.
-                None => generation >= scan_from,
-            }
-        });
-        missing.map_or(State::Whole, |chunk| State::Damaged(chunk.extent))
+        for Extent { generation, offset, length } in unreadable {
+            self.damage(generation, offset, length, "a chunk");
+        }
     }
+
+    fn is_in_doubt(&self, entry: Extent) -> bool {
+        self.in_doubt.is_some_and(|from| (entry.generation, entry.offset) >= from)
+    }
+}
+
+/// The table of a segment that was not sealed in time; nothing if something in it is damaged, so that every start
+/// walks through it and says so.
+fn table_of(walk: &Walk, checkpointed: bool, seal: u32) -> Bytes {
+    let mut table = TableWriter::default();
+    for finding in walk.pieces.iter().filter_map(finding) {
+        match finding {
+            Finding::Row(row) => table.push(&row),
+            Finding::Broken(..) | Finding::Damage { .. } => return Bytes::new(),
+        }
+    }
+    table.finish(checkpointed, seal)
 }
 
 enum State {
     Whole,
     /// A segment with some of its chunks is gone, and a segment goes only when all in it is released.
     GivenBack,
-    Damaged(Extent),
+    /// What of it is damaged.
+    Damaged(Option<Box<RecordMeta>>, Extent),
 }
 
 impl FoundBegin {
+    /// Returns false if the chunk cannot be read.
+    fn note_chunk(&mut self, shelf: &Shelf, chunk: ChunkRow) -> bool {
+        let meta = shelf.meta(chunk.entry, Kind::Chunk).and_then(|meta| ChunkMeta::decode(&meta).ok());
+        let Some(ChunkMeta { hash, .. }) = meta else { return false };
+        if self.meta.chunks.get(chunk.index as usize) == Some(&hash) {
+            self.arrived.insert(chunk.index, (ChunkPlace { extent: chunk.entry, hash }, chunk.bytes()));
+        }
+        true
+    }
+
     /// Goes on as if the process had never ended.
     fn enter(self, transfers: &mut Transfers) -> RecoveredTransfer {
         let BeginMeta { transfer, header, chunks } = self.meta;
@@ -456,13 +552,6 @@ impl FoundBegin {
     }
 }
 
-impl FoundRecord {
-    fn new(meta: RecordMeta, record: Extent) -> Self {
-        let stored = stored_record(&meta, record);
-        Self { stored, chunks: meta.chunks }
-    }
-}
-
 /// What the caller keeps of a record.
 pub(crate) fn stored_record(meta: &RecordMeta, record: Extent) -> StoredRecord {
     let header = meta.header.header();
@@ -470,26 +559,13 @@ pub(crate) fn stored_record(meta: &RecordMeta, record: Extent) -> StoredRecord {
         id: header.id.clone(),
         class: header.class,
         payload_bytes: header.payload_bytes,
-        digest: header.digest(),
+        digest: meta.header.digest(),
         own: meta.received_from.is_none(),
         idempotency: meta.idempotency,
         stored_at: meta.stored_at,
         payload_hash: header.payload_hash,
         record,
     }
-}
-
-fn enter(segments: &mut Segments, stored: &StoredRecord, chunks: &[Share]) {
-    for share in chunks.iter().copied().chain([Share::of(stored.record)]) {
-        segments.need(share);
-        if stored.own {
-            segments.mark_own(share.generation);
-        }
-    }
-}
-
-fn walk_end(walk: &Walk) -> u32 {
-    walk.entries().last().map_or(SEGMENT_HEADER_BYTES, |found| found.extent.offset + found.extent.length)
 }
 
 /// Without a sync nothing may be said of the last commit.

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::index::{Key, Share};
+use estafet_model::UnixMillis;
+
+use crate::index::Share;
 
 /// One segment file.
 #[derive(Debug, Default)]
@@ -16,8 +18,8 @@ struct Segment {
     sealed: bool,
     /// Something in it is damaged: it is kept as it is, for whoever repairs it.
     damaged: bool,
-    /// The records whose entries are in it.
-    records: Vec<Key>,
+    /// The newest capture of this node in it, released or not.
+    newest_own: UnixMillis,
 }
 
 /// Whether a segment may go.
@@ -91,13 +93,6 @@ pub(crate) struct Spare {
     pub(crate) file_bytes: u64,
 }
 
-/// A segment that left the books.
-#[derive(Debug)]
-pub(crate) struct Gone {
-    pub(crate) spare: Spare,
-    pub(crate) records: Vec<Key>,
-}
-
 /// All segment files.
 #[derive(Debug, Default)]
 pub(crate) struct Segments {
@@ -126,8 +121,16 @@ impl Segments {
         self.change(generation, |segment| segment.damaged = true);
     }
 
-    pub(crate) fn mark_own(&mut self, generation: u64) {
-        self.change(generation, |segment| segment.own = true);
+    pub(crate) fn is_damaged(&self, generation: u64) -> bool {
+        self.segments.get(&generation).is_some_and(|segment| segment.damaged)
+    }
+
+    /// The segment holds something of a capture of this node that was stored then.
+    pub(crate) fn mark_own(&mut self, generation: u64, stored_at: UnixMillis) {
+        self.change(generation, |segment| {
+            segment.own = true;
+            segment.newest_own = segment.newest_own.max(stored_at);
+        });
     }
 
     /// The segment is complete and takes this much of the disk.
@@ -140,13 +143,14 @@ impl Segments {
         self.change(generation, |segment| segment.file_bytes = segment.file_bytes.max(file_bytes));
     }
 
+    /// The file was cut off, or extended.
+    pub(crate) fn resize(&mut self, generation: u64, file_bytes: u64) {
+        self.change(generation, |segment| segment.file_bytes = file_bytes);
+    }
+
     /// Values up to this generation are not needed in lower ones.
     pub(crate) fn checkpoint(&mut self, generation: u64) {
         self.checkpointed = generation;
-    }
-
-    pub(crate) fn note_record(&mut self, generation: u64, key: Key) {
-        self.change(generation, |segment| segment.records.push(key));
     }
 
     /// These entries are needed.
@@ -199,13 +203,36 @@ impl Segments {
         self.held.first().copied().filter(|generation| *generation < self.checkpointed)
     }
 
+    /// A held segment whose newest capture is older than this.
+    pub(crate) fn held_before(&self, before: UnixMillis) -> Option<u64> {
+        let below = self.held.range(..self.checkpointed);
+        below.copied().find(|generation| self.segments[generation].newest_own < before)
+    }
+
+    /// The sealed segment with the smallest part of it live, if it is below one part in `parts`. Damaged ones are kept
+    /// as they are.
+    pub(crate) fn sparsest(&self, parts: u64) -> Option<u64> {
+        let sparse = |segment: &Segment| {
+            let movable = segment.sealed && !segment.damaged && segment.live_entries > 0;
+            movable && segment.live_bytes.saturating_mul(parts) < segment.file_bytes
+        };
+        let below = self.segments.range(..self.checkpointed).filter(|(_, segment)| sparse(segment));
+        let share = |segment: &Segment| segment.live_bytes.saturating_mul(1 << 10) / segment.file_bytes.max(1);
+        below.min_by_key(|(_, segment)| share(segment)).map(|(generation, _)| *generation)
+    }
+
+    /// How much of a segment is live.
+    pub(crate) fn live_bytes_of(&self, generation: u64) -> u64 {
+        self.segments.get(&generation).map_or(0, |segment| segment.live_bytes)
+    }
+
     /// Takes a segment off the books.
-    pub(crate) fn take(&mut self, generation: u64) -> Option<Gone> {
+    pub(crate) fn take(&mut self, generation: u64) -> Option<Spare> {
         self.held.remove(&generation);
         self.idle.remove(&generation);
         let segment = self.segments.remove(&generation)?;
         self.totals = self.totals.without(segment.totals());
-        Some(Gone { spare: Spare { generation, file_bytes: segment.file_bytes }, records: segment.records })
+        Some(Spare { generation, file_bytes: segment.file_bytes })
     }
 
     pub(crate) fn add_spare(&mut self, spare: Spare) {

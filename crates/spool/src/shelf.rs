@@ -1,6 +1,6 @@
 //! Reading: by id or by place, from any thread, while the writer writes.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -60,11 +60,13 @@ pub(crate) struct Shelf {
     index: RwLock<Index>,
     /// Most recently used last.
     files: Mutex<VecDeque<(u64, Arc<dyn DiskFile>)>>,
+    /// Segments in which damage was found by reading.
+    damaged: Mutex<BTreeSet<u64>>,
 }
 
 impl Shelf {
     pub(crate) fn new(disk: Arc<dyn Disk>) -> Self {
-        Self { disk, index: RwLock::default(), files: Mutex::default() }
+        Self { disk, index: RwLock::default(), files: Mutex::default(), damaged: Mutex::default() }
     }
 
     pub(crate) fn disk(&self) -> &dyn Disk {
@@ -80,11 +82,11 @@ impl Shelf {
     }
 
     pub(crate) fn read(&self, id: &RecordId) -> Result<ReadRecord, ReadError> {
-        self.record(id).map(|(_, record)| record.into_read())
+        self.read_by_id(id, |record| Ok(record.into_read()))
     }
 
     pub(crate) fn read_chunk(&self, id: &RecordId, index: u32) -> Result<Bytes, ReadError> {
-        self.record(id)?.1.chunk(self, index)
+        self.read_by_id(id, |record| record.chunk(self, index))
     }
 
     pub(crate) fn read_extent(&self, extent: Extent) -> Result<ReadRecord, ReadError> {
@@ -95,13 +97,52 @@ impl Shelf {
         self.record_at(extent)?.chunk(self, index)
     }
 
-    fn record(&self, id: &RecordId) -> Result<(Extent, StoredEntry), ReadError> {
-        let extent = self.index().find(id).ok_or(ReadError::NotHere)?;
-        let record = self.record_at(extent)?;
-        if record.meta.header.header().id != *id {
-            return Err(ReadError::Damaged(extent));
+    /// The head and meta of an entry, if they are genuine and of this kind.
+    pub(crate) fn meta(&self, extent: Extent, kind: Kind) -> Option<Vec<u8>> {
+        let file = self.open_file(extent.generation).or_else(|| {
+            let file = self.disk.open(&segment_name(extent.generation)).ok()?;
+            self.keep_open(extent.generation, Arc::clone(&file));
+            Some(file)
+        })?;
+        let mut bytes = vec![0; HEAD_BYTES as usize];
+        (file.read_at(&mut bytes, u64::from(extent.offset)).ok()? == bytes.len()).then_some(())?;
+        let head = Head::parse(&bytes).filter(|head| head.kind == kind && head.length() == extent.length)?;
+        let mut meta = vec![0; head.meta_bytes as usize];
+        let offset = u64::from(extent.offset) + u64::from(HEAD_BYTES);
+        (file.read_at(&mut meta, offset).ok()? == meta.len()).then_some(())?;
+        head_is_genuine(extent.generation, extent.offset, &bytes, &meta).then_some(meta)
+    }
+
+    /// Finds a record by its id and reads something of it.
+    ///
+    /// What the index says may be old news by the time it is read: the record was moved and its segment given back. So
+    /// the index is asked again before a failure counts.
+    fn read_by_id<T>(&self, id: &RecordId, read: impl Fn(StoredEntry) -> Result<T, ReadError>) -> Result<T, ReadError> {
+        let mut place = self.index().find(id).ok_or(ReadError::NotHere)?;
+        loop {
+            let entry = self.record_at(place).and_then(|record| {
+                let is_it = record.meta.header.header().id == *id;
+                if is_it { Ok(record) } else { Err(ReadError::Damaged(place)) }
+            });
+            let error = match entry.and_then(&read) {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            match self.index().find(id) {
+                Some(moved) if moved != place => place = moved,
+                Some(_) | None => {
+                    if let ReadError::Damaged(extent) = error {
+                        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).insert(extent.generation);
+                    }
+                    return Err(error);
+                }
+            }
         }
-        Ok((extent, record))
+    }
+
+    /// The segments in which damage was found by reading, since this was asked last.
+    pub(crate) fn take_damaged(&self) -> BTreeSet<u64> {
+        std::mem::take(&mut *self.damaged.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn record_at(&self, extent: Extent) -> Result<StoredEntry, ReadError> {
@@ -126,7 +167,7 @@ impl Shelf {
     ///
     /// What does not check may have been recycled under the reader's hands: an open file keeps being readable
     /// while another generation is written into it. So the file is opened once more by its name before it counts as damaged.
-    fn entry(&self, extent: Extent) -> Result<Entry, ReadError> {
+    pub(crate) fn entry(&self, extent: Extent) -> Result<Entry, ReadError> {
         if extent.length < HEAD_BYTES || extent.length > HEAD_BYTES + META_BYTES_MAX + PAYLOAD_BYTES_MAX {
             return Err(ReadError::NotHere);
         }
@@ -165,10 +206,11 @@ impl Shelf {
     }
 }
 
-struct Entry {
-    head: Head,
-    meta: Bytes,
-    payload: Bytes,
+/// An entry, every byte of which is genuine.
+pub(crate) struct Entry {
+    pub(crate) head: Head,
+    pub(crate) meta: Bytes,
+    pub(crate) payload: Bytes,
 }
 
 /// A decoded record entry.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
-use estafet_model::{ByteCount, RecordId};
+use estafet_model::{ByteCount, Durable, RecordId, UnixMillis};
 
-use crate::append::{Append, Extent, Outcome, Poisoned, TransferId};
+use crate::append::{Append, Extent, Outcome, Poisoned, StoredRecord, TransferId};
 use crate::disk::Disk;
 use crate::log::Log;
 use crate::options::{SpoolOptions, Usage};
@@ -43,13 +43,28 @@ impl Spool {
         Self::open_on(Arc::new(RealDisk::open(folder)?), options, on_done)
     }
 
+    /// The same, but each whole record is told as it is found. See [`Log::open_with`].
+    pub fn open_with(
+        folder: &Path,
+        options: SpoolOptions,
+        each: &mut dyn FnMut(Durable<StoredRecord>),
+        on_done: impl FnMut(Vec<Outcome>) + Send + 'static,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let (log, recovered) = Log::open_with(Arc::new(RealDisk::open(folder)?), options, each)?;
+        Ok((Self::run(log, on_done)?, recovered))
+    }
+
     /// Opens the spool on any disk.
     pub fn open_on(
         disk: Arc<dyn Disk>,
         options: SpoolOptions,
-        mut on_done: impl FnMut(Vec<Outcome>) + Send + 'static,
+        on_done: impl FnMut(Vec<Outcome>) + Send + 'static,
     ) -> Result<(Self, Recovered), OpenError> {
         let (log, recovered) = Log::open(disk, options)?;
+        Ok((Self::run(log, on_done)?, recovered))
+    }
+
+    fn run(log: Log, mut on_done: impl FnMut(Vec<Outcome>) + Send + 'static) -> Result<Self, OpenError> {
         let queue = Arc::new(Queue::new(&log));
         let shelf = log.shelf();
         let writer = thread::Builder::new().name("spool".to_owned()).spawn({
@@ -57,7 +72,7 @@ impl Spool {
             move || writer::run(log, &queue, &mut on_done)
         });
         let writer = writer.map_err(|error| OpenError::Disk { what: "start the writer", error })?;
-        Ok((Self { inner: Arc::new(Inner { queue, shelf, writer: Some(writer) }) }, recovered))
+        Ok(Self { inner: Arc::new(Inner { queue, shelf, writer: Some(writer) }) })
     }
 
     /// Queues a batch to be stored. Each item has its outcome told, unless this returns an error.
@@ -80,6 +95,12 @@ impl Spool {
     /// They can be read until their room is given back. Releasing an unknown or a released record does nothing.
     pub fn release(&self, ids: Vec<RecordId>) {
         self.inner.queue.release(ids);
+    }
+
+    /// Gives back the room of own captures that are released and held, and were all stored before this, segment by
+    /// segment.
+    pub fn expire_held(&self, before: UnixMillis) {
+        self.inner.queue.expire_held(before);
     }
 
     /// Reads a record, with every checksum checked. Blocks for the disk.

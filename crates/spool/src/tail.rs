@@ -76,12 +76,12 @@ fn torn_bytes(pieces: &[Piece]) -> u64 {
     pieces.iter().map(|piece| u64::from(bytes(piece))).sum()
 }
 
-/// Makes the segment end at the cut, with a seal, and what stays durable. Returns its new length.
+/// Makes the segment end at the cut, with a seal that has this payload, and what stays durable. Returns its new length.
 ///
 /// The last commit is written once more, the same bytes to the same place. If its sync failed before the process
 /// ended, the kernel may hold its pages as clean although the disk never got them: they can be read now, but a sync
 /// alone would not write them.
-pub(crate) fn settle(file: &dyn DiskFile, generation: u64, cut: &Cut) -> io::Result<u64> {
+pub(crate) fn settle(file: &dyn DiskFile, generation: u64, cut: &Cut, table: &Bytes) -> io::Result<u64> {
     let length = (cut.offset - cut.doubtful_from) as usize;
     let mut again = vec![0; length];
     let read = file.read_at(&mut again, u64::from(cut.doubtful_from))?;
@@ -89,22 +89,22 @@ pub(crate) fn settle(file: &dyn DiskFile, generation: u64, cut: &Cut) -> io::Res
     if read + (ALIGNMENT as usize) <= length {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    let seal = seal(generation, cut);
+    let seal = seal(generation, cut, table);
     file.set_len(u64::from(cut.offset))?;
-    file.write_at(&mut [IoSlice::new(&again), IoSlice::new(&seal)], u64::from(cut.doubtful_from))?;
+    file.write_at(&mut [IoSlice::new(&again), IoSlice::new(&seal), IoSlice::new(table)], u64::from(cut.doubtful_from))?;
     file.sync_data()?;
-    Ok(u64::from(cut.offset + HEAD_BYTES))
+    Ok(u64::from(cut.offset + HEAD_BYTES) + table.len() as u64)
 }
 
 /// The seal belongs to the last commit, so that whoever comes after another crash doubts all of it again.
-fn seal(generation: u64, cut: &Cut) -> Bytes {
+fn seal(generation: u64, cut: &Cut, table: &Bytes) -> Bytes {
     let head = Head {
         kind: Kind::Seal,
         first_of_commit: cut.offset == cut.doubtful_from,
         commit: cut.commit,
         meta_bytes: 0,
-        payload_bytes: 0,
-        payload_checksum: crc32c::crc32c(&[]),
+        payload_bytes: u32::try_from(table.len()).expect("a table is bounded"),
+        payload_checksum: crc32c::crc32c(table),
     };
     Bytes::copy_from_slice(&head.encode(generation, cut.offset, &[]))
 }

@@ -52,6 +52,19 @@ impl Transfers {
         begun.map(|begun| begun.entry).into_iter().chain(chunks).collect()
     }
 
+    /// What of the transfers is in this segment: beginnings (no index) and chunks.
+    pub(crate) fn in_segment(&self, generation: u64) -> Vec<(TransferId, Option<u32>, Extent)> {
+        let mut found = Vec::new();
+        for (id, Transfer { begun, chunks }) in &self.transfers {
+            let begun = begun.iter().map(|begun| (*id, None, begun.entry));
+            let chunks = chunks.iter().map(|(index, arrived)| (*id, Some(*index), arrived.place.extent));
+            found.extend(begun.chain(chunks).filter(|(_, _, entry)| entry.generation == generation));
+        }
+        // In the order of the log, so that the same run does the same.
+        found.sort_unstable_by_key(|(_, _, entry)| *entry);
+        found
+    }
+
     /// The transfer is a record's now, which needs its chunks. Returns where its beginning is, which nobody needs.
     pub(crate) fn complete(&mut self, id: TransferId) -> Option<Extent> {
         self.transfers.remove(&id).and_then(|transfer| transfer.begun).map(|begun| begun.entry)

@@ -4,22 +4,10 @@ use crate::append::Extent;
 use crate::disk::DiskFile;
 use crate::format::{ALIGNMENT, HEAD_BYTES, Head, Kind, SEGMENT_HEADER_BYTES, SegmentHeader, aligned, head_is_genuine};
 
-/// If the next head is no further ahead than this, reading on costs less than seeking.
-const SKIP_MIN: u64 = 64 << 10;
-const READ_ON_BYTES: usize = 128 << 10;
-/// After a skip: a head, its meta, and seldom more than one.
-const READ_AFTER_SKIP_BYTES: usize = 4 << 10;
+/// Nearly every byte is read, so the more at once the better, up to what a disk reads ahead anyway.
+const READ_BYTES: usize = 128 << 10;
 /// What a device cannot read is at least this much.
 const UNREADABLE_BYTES: u32 = 4 << 10;
-
-/// What a walk shall check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Check {
-    /// Heads and metas only: what is sealed was once durable, and time must not grow with the payloads.
-    Heads,
-    /// The payloads too.
-    Payloads,
-}
 
 /// All that was found in a segment, in order.
 #[derive(Debug)]
@@ -61,15 +49,15 @@ pub(crate) struct Found {
     pub(crate) extent: Extent,
     pub(crate) head: Head,
     pub(crate) meta: Vec<u8>,
-    /// The payload is genuine, or was not to be checked.
+    /// The payload is genuine.
     pub(crate) whole: bool,
 }
 
 impl Walk {
     /// Walks through the file of `generation`, which has `length` bytes. Never fails: what cannot be read is a gap.
-    pub(crate) fn through(file: &dyn DiskFile, generation: u64, length: u64, check: Check) -> Self {
+    pub(crate) fn through(file: &dyn DiskFile, generation: u64, length: u64) -> Self {
         let length = u32::try_from(length).unwrap_or(u32::MAX);
-        let mut walker = Walker { window: Window::new(file), generation, length, check };
+        let mut walker = Walker { window: Window::new(file), generation, length };
         let header = SegmentHeader::decode(walker.window.get(0, SEGMENT_HEADER_BYTES).unwrap_or_default());
         let mut walk = Self { header, pieces: Vec::new(), sealed: false };
         let mut offset = SEGMENT_HEADER_BYTES;
@@ -99,6 +87,16 @@ impl Walk {
         })
     }
 
+    /// Where the last entry ends.
+    pub(crate) fn end(&self) -> u32 {
+        self.entries().last().map_or(SEGMENT_HEADER_BYTES, |found| found.extent.offset + found.extent.length)
+    }
+
+    /// The seal says that there is a table, and that is damaged.
+    pub(crate) fn seal_is_damaged(&self) -> bool {
+        self.sealed && self.entries().last().is_some_and(|seal| !seal.whole)
+    }
+
     /// The last commit that was begun.
     pub(crate) fn last_commit(&self) -> u32 {
         self.entries().map(|found| found.head.commit).max().unwrap_or(0)
@@ -109,7 +107,6 @@ struct Walker<'a> {
     window: Window<'a>,
     generation: u64,
     length: u32,
-    check: Check,
 }
 
 impl Walker<'_> {
@@ -122,7 +119,7 @@ impl Walker<'_> {
         }
         let meta = meta.to_vec();
         let extent = Extent { generation: self.generation, offset, length: head.length() };
-        let whole = self.check == Check::Heads || self.payload_is_genuine(offset, &head);
+        let whole = self.payload_is_genuine(offset, &head);
         Some(Found { extent, head, meta, whole })
     }
 
@@ -176,12 +173,8 @@ impl<'a> Window<'a> {
     /// The bytes there, or nothing if the file ends before or they cannot be read.
     fn get(&mut self, offset: u32, length: u32) -> Option<&[u8]> {
         let (offset, length) = (u64::from(offset), length as usize);
-        if !self.covers(offset, length) {
-            let skipped = offset.saturating_sub(self.start + self.buffer.len() as u64);
-            let ahead = if skipped > SKIP_MIN { READ_AFTER_SKIP_BYTES } else { READ_ON_BYTES };
-            if !self.fill(offset, length.max(ahead)) {
-                self.fill(offset, length);
-            }
+        if !self.covers(offset, length) && !self.fill(offset, length.max(READ_BYTES)) {
+            self.fill(offset, length);
         }
         if !self.covers(offset, length) {
             return None;
@@ -230,7 +223,7 @@ mod tests {
         let file = disk.create("segment").unwrap();
         file.write_at(&mut frame.slices(), 0).unwrap();
         disk.flip_bit("segment", (hit.offset + HEAD_BYTES) as usize, 0);
-        let walk = Walk::through(&*file, 1, 4096, Check::Heads);
+        let walk = Walk::through(&*file, 1, 4096);
         assert_eq!(walk.entries().map(|found| found.extent).collect::<Vec<_>>(), [next]);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use estafet_model::RecordId;
+use estafet_model::{RecordId, UnixMillis};
 
 use crate::append::{Append, Outcome, Poisoned, TransferId};
 use crate::disk::Disk;
@@ -35,6 +35,7 @@ enum Command {
     Append(Append),
     Abort(TransferId),
     Release(Vec<RecordId>),
+    ExpireHeld(UnixMillis),
 }
 
 /// What the writer does in one round: the batch first, so that an abort finds the chunks that were queued before it.
@@ -43,6 +44,15 @@ struct Round {
     batch: Vec<Append>,
     aborted: Vec<TransferId>,
     released: Vec<RecordId>,
+    expired: Option<UnixMillis>,
+}
+
+/// What the writer does next.
+#[derive(Debug)]
+enum Next {
+    Round(Round),
+    /// Nothing is queued.
+    Tidy,
 }
 
 impl Queue {
@@ -70,6 +80,10 @@ impl Queue {
         self.command(Command::Release(ids));
     }
 
+    pub(crate) fn expire_held(&self, before: UnixMillis) {
+        self.command(Command::ExpireHeld(before));
+    }
+
     pub(crate) fn close(&self) {
         self.state().closed = true;
         self.filled.notify_one();
@@ -90,8 +104,14 @@ impl Queue {
         }
     }
 
-    /// Waits for something to do. Nothing if there never will be.
-    fn next_round(&self) -> Option<Round> {
+    /// Waits for something to do, or does not if there is something to tidy. Nothing if there never will be.
+    fn next_round(&self, tidying: bool) -> Option<Next> {
+        if tidying {
+            let state = self.state();
+            if state.commands.is_empty() && !state.closed {
+                return Some(Next::Tidy);
+            }
+        }
         let idle = |state: &mut State| state.commands.is_empty() && !state.closed;
         let mut state = self.filled.wait_while(self.state(), idle).unwrap_or_else(PoisonError::into_inner);
         if state.commands.is_empty() {
@@ -108,9 +128,10 @@ impl Queue {
                 }
                 Some(Command::Abort(transfer)) => round.aborted.push(transfer),
                 Some(Command::Release(ids)) => round.released.extend(ids),
+                Some(Command::ExpireHeld(before)) => round.expired = Some(before),
             }
         }
-        Some(round)
+        Some(Next::Round(round))
     }
 
     /// From now on nothing is taken. Returns what was queued and will not be stored.
@@ -122,7 +143,7 @@ impl Queue {
         drop(state);
         let failed = |command| match command {
             Command::Append(append) => Some(Err(append.failed(poisoned))),
-            Command::Abort(_) | Command::Release(_) => None,
+            Command::Abort(_) | Command::Release(_) | Command::ExpireHeld(_) => None,
         };
         commands.into_iter().filter_map(failed).collect()
     }
@@ -135,13 +156,23 @@ impl Queue {
 /// Writes until the queue is closed and empty, or the log is poisoned.
 pub(crate) fn run(mut log: Log, queue: &Queue, on_done: &mut (dyn FnMut(Vec<Outcome>) + Send)) {
     let guard = PoisonOnPanic { queue };
+    let mut tidying = true;
     while log.poisoned().is_none()
-        && let Some(Round { batch, aborted, released }) = queue.next_round()
+        && let Some(next) = queue.next_round(tidying)
     {
+        let Next::Round(Round { batch, aborted, released, expired }) = next else {
+            tidying = log.tidy();
+            publish(&log, queue);
+            continue;
+        };
+        tidying = true;
         let outcomes = log.commit(batch);
         aborted.into_iter().for_each(|transfer| log.abort(transfer));
         if !released.is_empty() {
             log.release(&released);
+        }
+        if let Some(before) = expired {
+            log.expire_held(before);
         }
         publish(&log, queue);
         tell(outcomes, on_done);

@@ -56,7 +56,17 @@ pub fn transfer_id(transfer: estafet_custody::TransferId) -> TransferId {
 #[must_use]
 pub fn stored_record(record: Durable<estafet_spool::StoredRecord>, received_from: Option<NodeId>) -> StoredRecord {
     let idempotency = record.get().idempotency;
-    let record = record.map(|record| HeldRecord {
+    StoredRecord { record: record.map(|record| held_record(record, received_from)), idempotency }
+}
+
+/// A record whose payload the spool cannot read any more.
+#[must_use]
+pub fn lost_record(broken: estafet_spool::BrokenRecord) -> HeldRecord {
+    held_record(broken.record, broken.received_from)
+}
+
+fn held_record(record: estafet_spool::StoredRecord, received_from: Option<NodeId>) -> HeldRecord {
+    HeldRecord {
         id: record.id,
         class: record.class,
         payload_bytes: record.payload_bytes,
@@ -64,8 +74,7 @@ pub fn stored_record(record: Durable<estafet_spool::StoredRecord>, received_from
         digest: record.digest,
         received_from,
         stored_at: record.stored_at,
-    });
-    StoredRecord { record, idempotency }
+    }
 }
 
 /// A payload that was arriving when the spool was last used, as the node knows those: its first chunks without a gap.

@@ -4,6 +4,7 @@ use estafet_model::{Durable, ReceiptKey, RecordId};
 use estafet_spool::{Done, Failed, Item, Outcome, StoredRecord, TransferId};
 
 use crate::entries::receipt_key;
+use crate::identity::is_epoch;
 
 /// The outcomes of a group of appends, sorted by whom they concern; each list in the order of the appends.
 #[derive(Debug, Default)]
@@ -16,6 +17,8 @@ pub struct Settled {
     pub chunks: Vec<SettledChunk>,
     /// These receipts are durable. The node hears of them after `stored` and `failed`.
     pub receipts: Vec<Durable<ReceiptKey>>,
+    /// The node's epoch is durable.
+    pub epoch_kept: bool,
     /// Everything that failed and why, for people.
     pub failures: Vec<Failed>,
 }
@@ -42,6 +45,7 @@ impl Settled {
                 Ok(Done::Chunk { transfer, index }) => settled.chunk(transfer, index, true),
                 // The record that the payload becomes fails if this did.
                 Ok(Done::Begin { .. }) => {}
+                Ok(Done::Put { key }) if is_epoch(&key) => settled.epoch_kept = true,
                 Ok(Done::Put { key }) => settled.receipts.extend(receipt_key(&key).map(Durable::after_sync)),
                 Err(failure) => {
                     match &failure.item {

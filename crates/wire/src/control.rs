@@ -47,6 +47,8 @@ pub enum Frame {
     Answers(Vec<Answer>),
     /// Records that are durable with the sender.
     Acceptances(Vec<RecordId>),
+    /// Records that the sender has lost: who has one is to offer it.
+    Seek(Vec<RecordId>),
 }
 
 /// Who is there.
@@ -101,8 +103,10 @@ pub enum Verdict {
     },
     /// It is durable here, or receipted.
     Have,
-    /// Offer it again later.
+    /// It is coming by another way: offer it again later.
     Wait(Duration),
+    /// There is no room: offer nothing for so long.
+    Full(Duration),
     /// Do not offer it again soon; somebody must look.
     Never(NeverReason),
 }
@@ -153,6 +157,7 @@ impl Frame {
             Frame::Acceptances(ids) => {
                 ids.chunks(ITEMS_PER_FRAME).map(|part| Frame::Acceptances(part.to_vec())).collect()
             }
+            Frame::Seek(ids) => ids.chunks(ITEMS_PER_FRAME).map(|part| Frame::Seek(part.to_vec())).collect(),
             whole => vec![whole],
         }
     }
@@ -199,6 +204,7 @@ impl Frame {
             Raw::Acceptances(acceptances) => {
                 Frame::Acceptances(acceptances.ids.iter().map(record_id).collect::<Result<_, _>>()?)
             }
+            Raw::Seek(seek) => Frame::Seek(seek.ids.iter().map(record_id).collect::<Result<_, _>>()?),
         })
     }
 
@@ -246,6 +252,7 @@ impl Frame {
             Frame::Acceptances(ids) => {
                 Raw::Acceptances(proto::Acceptances { ids: ids.iter().map(raw_record_id).collect() })
             }
+            Frame::Seek(ids) => Raw::Seek(proto::Seek { ids: ids.iter().map(raw_record_id).collect() }),
         }
     }
 }
@@ -310,7 +317,10 @@ fn answer(raw: &proto::Answer) -> Result<Answer, BadFrame> {
         }
         RawVerdict::Want(_) => return Err(BadFrame::Field("first chunk")),
         RawVerdict::Have(_) => Verdict::Have,
-        RawVerdict::Wait(wait) => Verdict::Wait(Duration::from_millis(wait.delay_ms.into())),
+        RawVerdict::Wait(wait) => {
+            let delay = Duration::from_millis(wait.delay_ms.into());
+            if wait.full { Verdict::Full(delay) } else { Verdict::Wait(delay) }
+        }
         RawVerdict::Never(never) => Verdict::Never(match never.reason() {
             Reason::UnknownOrigin => NeverReason::UnknownOrigin,
             Reason::ForgedHeader => NeverReason::ForgedHeader,
@@ -328,9 +338,8 @@ fn raw_answer(answer: &Answer) -> proto::Answer {
     let verdict = match answer.verdict {
         Verdict::Want { first_chunk } => RawVerdict::Want(proto::Want { first_chunk }),
         Verdict::Have => RawVerdict::Have(proto::Have {}),
-        Verdict::Wait(delay) => {
-            RawVerdict::Wait(proto::Wait { delay_ms: u32::try_from(delay.as_millis()).unwrap_or(u32::MAX) })
-        }
+        Verdict::Wait(delay) => RawVerdict::Wait(proto::Wait { delay_ms: millis(delay), full: false }),
+        Verdict::Full(delay) => RawVerdict::Wait(proto::Wait { delay_ms: millis(delay), full: true }),
         Verdict::Never(reason) => {
             let reason = match reason {
                 NeverReason::UnknownOrigin => Reason::UnknownOrigin,
@@ -342,6 +351,10 @@ fn raw_answer(answer: &Answer) -> proto::Answer {
         }
     };
     proto::Answer { id: Some(raw_record_id(&answer.id)), verdict: Some(verdict) }
+}
+
+fn millis(delay: Duration) -> u32 {
+    u32::try_from(delay.as_millis()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -360,6 +373,7 @@ mod tests {
             Verdict::Want { first_chunk: 511 },
             Verdict::Have,
             Verdict::Wait(Duration::from_millis(250)),
+            Verdict::Full(Duration::from_millis(250)),
             Verdict::Never(NeverReason::UnknownOrigin),
             Verdict::Never(NeverReason::ForgedHeader),
             Verdict::Never(NeverReason::WrongPayload),
@@ -380,6 +394,7 @@ mod tests {
             }]),
             Frame::Answers(verdicts.map(|verdict| Answer { id: id(), verdict }).to_vec()),
             Frame::Acceptances(vec![id()]),
+            Frame::Seek(vec![id()]),
         ]
     }
 

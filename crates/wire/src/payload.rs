@@ -14,8 +14,8 @@ use prost::Message;
 use crate::control::{BadFrame, raw_record_id, record_id};
 use crate::proto;
 
-/// A longer head is refused before it is read: a signed header is under 2 KiB, the hashes of 1,024 chunks are 32 KiB.
-pub const PIECE_META_BYTES_MAX: usize = 36 << 10;
+/// A longer head is refused before it is read: a signed header is under 2 KiB, the hashes of 512 chunks are 16 KiB.
+pub const PIECE_META_BYTES_MAX: usize = 20 << 10;
 
 /// The two lengths in front of a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,10 +135,10 @@ mod tests {
 
     #[test]
     fn a_head_survives_the_wire() {
-        for head in [head(0, 1), head(0, 1024), head(3, 1024)] {
-            let bytes = head.encode(15_000);
+        for head in [head(0, 1), head(0, 512), head(3, 512)] {
+            let bytes = head.encode(30_000);
             let lengths = PieceLengths::decode(bytes[..8].try_into().unwrap()).unwrap();
-            assert_eq!(lengths, PieceLengths { head: bytes.len() - 8, piece: 15_000 });
+            assert_eq!(lengths, PieceLengths { head: bytes.len() - 8, piece: 30_000 });
             assert_eq!(PieceHead::decode(bytes.slice(8..)), Ok(head));
         }
     }

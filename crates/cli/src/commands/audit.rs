@@ -1,11 +1,13 @@
 //! `topology audit`: captured = receipted + held, per origin, or the ids of what is missing (promise P4).
 
+use std::collections::BTreeMap;
+
 use estafet_admin::v1;
 use serde::Serialize;
 
 use super::question;
 use crate::failure::{Failure, Outcome};
-use crate::moment::age;
+use crate::moment::{age, rfc3339};
 use crate::output::{Output, or_dash};
 use crate::reach::Reach;
 
@@ -32,6 +34,12 @@ struct Origin {
     missing: Vec<String>,
     /// All of them; `missing` has the first thousand.
     missing_count: u64,
+    /// Since when the node that answers sees them missing.
+    missing_since: Option<String>,
+    /// Who holds how many of `held`.
+    held_by: BTreeMap<String, u64>,
+    /// The present one last. More than one: its data was lost, or was an old copy.
+    epochs: Vec<u32>,
     news_age_ms: Option<u64>,
 }
 
@@ -47,9 +55,9 @@ pub async fn audit(reach: &Reach, output: &mut Output<'_>) -> Result<Outcome, Fa
 
 fn print(audit: &Audit, output: &mut Output<'_>) -> Result<(), Failure> {
     output.line(format_args!("{}, as {} sees it\n", audit.area, audit.seen_from))?;
-    let counts = |name: &str, counts: [u64; 4], news: &str| {
+    let counts = |name: &str, counts: [u64; 4], held_by: &str, news: &str| {
         let [captured, receipted, held, missing] = counts.map(|count| count.to_string());
-        [name.to_owned(), captured, receipted, held, missing, or_dash(news)]
+        [name.to_owned(), captured, receipted, held, missing, or_dash(held_by), or_dash(news)]
     };
     let mut rows: Vec<_> = audit
         .origins
@@ -57,11 +65,12 @@ fn print(audit: &Audit, output: &mut Output<'_>) -> Result<(), Failure> {
         .map(|origin| {
             let Origin { node, captured, receipted, held, missing_count, .. } = origin;
             let news = origin.news_age_ms.map_or("never heard".to_owned(), age);
-            counts(node, [*captured, *receipted, *held, *missing_count], &news)
+            counts(node, [*captured, *receipted, *held, *missing_count], &holders(origin), &news)
         })
         .collect();
-    rows.push(counts("all", [audit.captured, audit.receipted, audit.held, audit.missing], ""));
-    output.table(["origin", "captured", "receipted", "held", "missing", "news"], rows, "No origins.")?;
+    rows.push(counts("all", [audit.captured, audit.receipted, audit.held, audit.missing], "", ""));
+    let head = ["origin", "captured", "receipted", "held", "missing", "held elsewhere by", "news"];
+    output.table(head, rows, "No origins.")?;
     output.line(format_args!("\ncommitted twice: {}", audit.committed_twice))?;
     if !audit.unreachable.is_empty() {
         output.line(format_args!(
@@ -70,10 +79,28 @@ fn print(audit: &Audit, output: &mut Output<'_>) -> Result<(), Failure> {
             audit.unreachable.join(", ")
         ))?;
     }
-    for id in audit.origins.iter().flat_map(|origin| &origin.missing) {
-        output.line(format_args!("missing: {id}"))?;
+    for origin in audit.origins.iter().filter(|origin| origin.epochs.len() > 1) {
+        let former = &origin.epochs[..origin.epochs.len() - 1];
+        let former: Vec<String> = former.iter().map(ToString::to_string).collect();
+        output.line(format_args!(
+            "{} had its data lost or replaced by an old copy: earlier epochs {}",
+            origin.node,
+            former.join(", ")
+        ))?;
+    }
+    for origin in &audit.origins {
+        let since = origin.missing_since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
+        for id in &origin.missing {
+            output.line(format_args!("missing: {id}{since}"))?;
+        }
     }
     Ok(())
+}
+
+/// Who else holds what an origin has captured.
+fn holders(origin: &Origin) -> String {
+    let others = origin.held_by.iter().filter(|(holder, _)| **holder != origin.node);
+    others.map(|(holder, count)| format!("{holder} {count}")).collect::<Vec<_>>().join(", ")
 }
 
 impl From<v1::AuditReport> for Audit {
@@ -102,6 +129,9 @@ impl From<v1::OriginAudit> for Origin {
             held: origin.held,
             missing: origin.missing,
             missing_count: origin.missing_count,
+            missing_since: origin.missing_since_unix_ms.map(rfc3339),
+            held_by: origin.held_by.into_iter().map(|holder| (holder.node, holder.records)).collect(),
+            epochs: origin.epochs,
             news_age_ms: origin.news_age_ms,
         }
     }

@@ -1,4 +1,4 @@
-//! `topology fetch`: a committed record's payload out of a hub, byte for byte as it was captured.
+//! `topology fetch` and `topology quarantine export`: a record's payload, byte for byte as it was captured.
 
 use std::io::Write;
 use std::path::Path;
@@ -29,12 +29,17 @@ struct Fetched<'a> {
     hub: &'a str,
 }
 
-/// Fetches a record from the first hub that has it into `out`, which appears only when length and hash are those of
+/// Fetches a record from the first of these nodes that has it into `out`, which appears only when length and hash are those of
 /// the record.
-pub async fn fetch(hubs: &Reach, record: &RecordName, out: &Path, output: &mut Output<'_>) -> Result<Outcome, Failure> {
+pub async fn fetch(
+    nodes: &Reach,
+    record: &RecordName,
+    out: &Path,
+    output: &mut Output<'_>,
+) -> Result<Outcome, Failure> {
     let mut silent = Vec::new();
     let mut not_found = None;
-    for hub in hubs.one_by_one() {
+    for hub in nodes.one_by_one() {
         match fetch_from(&hub, record, out, output).await {
             Err(Failure::NobodyAnswered(hub)) => silent.extend(hub),
             Err(Failure::Refused { node, status }) if status.code() == Code::NotFound => {

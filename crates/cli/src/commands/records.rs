@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use estafet_admin::v1;
+use estafet_admin::v1::admin_client::AdminClient;
 use serde::Serialize;
+use tonic::Status;
+use tonic::transport::Channel;
 
 use super::note_silent;
 use crate::failure::{Failure, Outcome};
@@ -27,6 +30,21 @@ pub(crate) struct Held {
     pub(crate) handed_to: Option<String>,
     pub(crate) state_age_ms: Option<u64>,
     pub(crate) reason: Option<String>,
+    /// In how long it is tried again by itself.
+    pub(crate) next_attempt_ms: Option<u64>,
+}
+
+/// All records of one node's listing.
+pub(super) async fn listed(
+    mut client: AdminClient<Channel>,
+    request: v1::ListRecordsRequest,
+) -> Result<Vec<Held>, Status> {
+    let mut listing = client.list_records(request).await?.into_inner();
+    let mut records = Vec::new();
+    while let Some(record) = listing.message().await? {
+        records.push(Held::from(record));
+    }
+    Ok(records)
 }
 
 /// Lists the records of every node that answers. A record stands once for each node that has a copy.
@@ -37,19 +55,7 @@ pub async fn records(
     output: &mut Output<'_>,
 ) -> Result<Outcome, Failure> {
     let request = v1::ListRecordsRequest { state: state.unwrap_or_default().to_owned(), limit };
-    let asked = reach
-        .ask_all(LISTING_TIMEOUT, |mut client| {
-            let request = request.clone();
-            async move {
-                let mut listing = client.list_records(request).await?.into_inner();
-                let mut records = Vec::new();
-                while let Some(record) = listing.message().await? {
-                    records.push(Held::from(record));
-                }
-                Ok(records)
-            }
-        })
-        .await?;
+    let asked = reach.ask_all(LISTING_TIMEOUT, |client| listed(client, request.clone())).await?;
     note_silent(&asked.silent, output);
     let records = asked.answers.into_iter().flat_map(|(_, records)| records);
     if output.is_json() {
@@ -86,9 +92,10 @@ impl From<v1::Record> for Held {
             handed_to: or_null(record.handed_to),
             state_age_ms: record.state_age_ms,
             reason: or_null(record.reason),
+            next_attempt_ms: record.next_attempt_ms,
         }
     }
 }
 
 /// A hundred thousand records are about 20 MB: a minute over an office's line.
-const LISTING_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const LISTING_TIMEOUT: Duration = Duration::from_secs(60);

@@ -30,6 +30,8 @@ struct ShownNode {
     held: u64,
     last_receipt: Option<String>,
     news_age_ms: Option<u64>,
+    /// False: its disk does not keep what is synced, and it gives no promises.
+    durable: bool,
 }
 
 #[derive(Serialize)]
@@ -59,7 +61,7 @@ fn print(shown: &Shown, output: &mut Output<'_>) -> Result<(), Failure> {
             node.id.clone(),
             node.label.clone(),
             node.role.clone(),
-            node.state.clone(),
+            if node.durable { node.state.clone() } else { format!("{}, NOT DURABLE", node.state) },
             or_dash(node.next_hop.as_deref().unwrap_or_default()),
             or_dash(&node.cost.map(|cost| cost.to_string()).unwrap_or_default()),
             node.held.to_string(),
@@ -101,6 +103,7 @@ impl From<v1::Node> for ShownNode {
             held: node.held,
             last_receipt: node.last_receipt_unix_ms.map(rfc3339),
             news_age_ms: node.news_age_ms,
+            durable: !node.not_durable,
         }
     }
 }

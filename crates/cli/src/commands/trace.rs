@@ -118,10 +118,11 @@ fn print(trace: &Trace, output: &mut Output<'_>) -> Result<(), Failure> {
             text(&held.stored),
             text(&held.received_from),
             text(&held.handed_to),
+            or_dash(&held.next_attempt_ms.map(|left| format!("in {}", age(left))).unwrap_or_default()),
             text(&held.reason),
         ]
     });
-    let head = ["at", "state", "since", "stored", "from", "to", "reason"];
+    let head = ["at", "state", "since", "stored", "from", "to", "next attempt", "reason"];
     output.table(head, rows.collect(), "No copy is left to name.")
 }
 

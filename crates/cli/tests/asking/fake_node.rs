@@ -179,6 +179,9 @@ impl Admin for Story {
             missing_count: 1,
             news_age_ms: Some(3_000),
             reachable: false,
+            held_by: vec![v1::Holder { node: "sukajadi".to_owned(), records: 1 }],
+            missing_since_unix_ms: Some(1_700_000_000_000),
+            epochs: vec![7, 1],
         };
         Ok(Response::new(v1::AuditReport {
             area: "pekanbaru".to_owned(),
@@ -190,6 +193,14 @@ impl Admin for Story {
             committed_twice: 0,
             origins: vec![rumbai],
         }))
+    }
+
+    async fn retry_quarantine(
+        &self,
+        request: Request<v1::RetryQuarantineRequest>,
+    ) -> Reply<v1::RetryQuarantineResponse> {
+        let all = request.into_inner().record.is_empty();
+        Ok(Response::new(v1::RetryQuarantineResponse { retried: u64::from(all) }))
     }
 
     /// `rumbai.1.4` comes too short and `rumbai.1.5` with one letter changed.

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use estafet_model::{Class, Now};
+use estafet_model::{Class, Now, ReceiptKey, RecordId, SignedReceipt};
 use estafet_wire::{Answer, Frame, NeverReason, Verdict};
 
 use super::relay::{HUB, answered, at, handed, held, node, offer, open, outputs, piece, record, relay};
-use super::relay::{after_sync, header, receipt};
-use crate::{Custody, CustodyEvent, CustodyOutput, RecordState, Recovered, WaitReason};
+use super::relay::{after_sync, header, key, receipt};
+use crate::{Custody, CustodyEvent, CustodyOutput, HeldRecord, RecordState, Recovered, WaitReason};
 
 const KIB: u32 = 1 << 10;
 const MIB: u32 = 1 << 20;
@@ -115,26 +115,6 @@ fn a_neighbor_that_asks_for_time_gets_it() {
     assert_eq!(handed(&outputs(&mut custody), HUB).0, []);
     custody.handle_timeout(at(210));
     assert_eq!(handed(&outputs(&mut custody), HUB).0, [1]);
-    assert_eq!(custody.poll_timeout(), None);
-}
-
-#[test]
-fn a_record_goes_around_a_neighbor_that_is_full_and_rests_only_when_all_are() {
-    const FULL: Verdict = Verdict::Wait(Duration::from_secs(1));
-    let mut custody = relay(Recovered::default());
-    open(&mut custody, at(0), &[HUB, "senapelan"]);
-    stored(&mut custody, at(0), [1], Class::Normal, MIB);
-    assert_eq!(handed(&outputs(&mut custody), HUB).0, [1]);
-    says(&mut custody, at(10), HUB, 1, FULL);
-    assert_eq!(handed(&outputs(&mut custody), "senapelan").0, [1], "at once");
-    says(&mut custody, at(20), "senapelan", 1, FULL);
-    assert_eq!(outputs(&mut custody), [], "both are full");
-    assert_eq!(custody.poll_timeout().map(|(when, _)| when), Some(at(1_020)));
-    custody.handle_timeout(at(1_020));
-    assert_eq!(handed(&outputs(&mut custody), HUB).0, [1], "the best way is asked again");
-    says(&mut custody, at(1_030), HUB, 1, FULL);
-    custody.neighbor_down(at(1_040), &node("senapelan"));
-    assert_eq!(handed(&outputs(&mut custody), HUB).0, [1], "there is no other way any more");
 }
 
 #[test]
@@ -149,7 +129,7 @@ fn a_record_that_is_refused_stays_here_and_delays_nobody() {
     let refused = CustodyEvent::Refused { by: node(HUB), id: record(1), reason: NeverReason::Conflict };
     assert!(outputs_now.contains(&CustodyOutput::Event(refused)));
     assert_eq!(handed(&outputs_now, HUB), (vec![], vec![2]));
-    let state = custody.record(&record(1)).unwrap().state.clone();
+    let state = custody.record(&record(1)).unwrap().state;
     let why = WaitReason::Refused(node(HUB), NeverReason::Conflict);
     assert_eq!(state, RecordState::Waiting { why, until: Some(at(60_010)) });
     custody.handle_timeout(at(60_010));
@@ -168,7 +148,7 @@ fn an_answer_of_a_neighbor_that_was_not_asked_changes_nothing() {
     }
     custody.acceptances(at(1), &node("rumbai"), &[record(1), record(9)]);
     assert_eq!(outputs(&mut custody), []);
-    assert_eq!(*custody.record(&record(1)).unwrap().state, RecordState::Offered { to: node(HUB) });
+    assert_eq!(custody.record(&record(1)).unwrap().state, RecordState::Offered { to: node(HUB) });
 }
 
 /// Sukajadi has handed record 1 of 20 KiB, which came from Rumbai, to Senapelan.
@@ -205,7 +185,7 @@ fn an_acceptance_that_may_be_older_than_an_offer_of_another_is_asked_for_again()
     custody.handle_timeout(at(52));
     assert_eq!(handed(&outputs(&mut custody), "senapelan").0, [1]);
     says(&mut custody, at(60), "senapelan", 1, Verdict::Have);
-    assert_eq!(*custody.record(&record(1)).unwrap().state, RecordState::Accepted { by: node("senapelan") });
+    assert_eq!(custody.record(&record(1)).unwrap().state, RecordState::Accepted { by: node("senapelan") });
 }
 
 #[test]
@@ -228,4 +208,58 @@ fn records_go_when_a_receipt_is_durable_and_not_before() {
     custody.receipt_kept(&after_sync(receipt.key().clone()));
     assert_eq!(outputs(&mut custody), [CustodyOutput::Release(vec![record(1), record(3)])]);
     assert_eq!(custody.held_count(), 1);
+}
+
+#[test]
+fn no_neighbor_can_have_a_record_wait_for_long() {
+    let mut custody = relay(Recovered::default());
+    open(&mut custody, at(0), &[HUB]);
+    stored(&mut custody, at(0), [1], Class::Normal, MIB);
+    outputs(&mut custody);
+    says(&mut custody, at(1), HUB, 1, Verdict::Wait(Duration::from_millis(u32::MAX.into())));
+    custody.neighbor_down(at(2), &node(HUB));
+    open(&mut custody, at(3), &["senapelan"]);
+    let (due, _) = custody.poll_timeout().unwrap();
+    assert!(due <= at(60_001), "{due:?}");
+    custody.handle_timeout(due);
+    assert_eq!(handed(&outputs(&mut custody), "senapelan"), (vec![1], vec![]));
+}
+
+/// A capture of the relay itself, which nobody has seen.
+fn own_capture() -> HeldRecord {
+    HeldRecord { id: "sukajadi.1.1".parse().unwrap(), ..held(1, Class::Normal, KIB, None).into_inner() }
+}
+
+fn receipt_for(id: &RecordId) -> SignedReceipt {
+    let key_of = ReceiptKey { hub: node(HUB), origin: id.origin.clone(), epoch: id.epoch };
+    SignedReceipt::sign(key_of, [id.seq].into_iter().collect(), &key(HUB))
+}
+
+#[test]
+fn a_receipt_that_comes_while_a_capture_is_being_stored_is_not_for_it() {
+    let mut custody = relay(Recovered::default());
+    open(&mut custody, at(0), &[HUB]);
+    let capture = own_capture();
+    let receipt = receipt_for(&capture.id);
+    custody.receipts(at(1), &node(HUB), &[receipt.encode()]);
+    custody.receipt_kept(&after_sync(receipt.key().clone()));
+    custody.stored(at(2), vec![after_sync(capture.clone())]);
+    let after = outputs(&mut custody);
+    assert!(!after.iter().any(|output| matches!(output, CustodyOutput::Release(_))), "{after:?}");
+    let (epoch, seqs) = (capture.id.epoch, [capture.id.seq].into_iter().collect());
+    assert!(after.contains(&CustodyOutput::KeepConflicts { epoch, seqs }), "{after:?}");
+    assert_eq!(custody.quarantine().count(), 1);
+}
+
+#[test]
+fn a_receipt_is_for_an_own_record_that_a_neighbor_brought_back() {
+    let mut custody = relay(Recovered::default());
+    open(&mut custody, at(0), &[]);
+    let brought_back = HeldRecord { received_from: Some(node("rumbai")), ..own_capture() };
+    let receipt = receipt_for(&brought_back.id);
+    custody.stored(at(1), vec![after_sync(brought_back)]);
+    custody.receipts(at(2), &node(HUB), &[receipt.encode()]);
+    custody.receipt_kept(&after_sync(receipt.key().clone()));
+    assert_eq!(custody.held_count(), 0);
+    assert!(outputs(&mut custody).iter().any(|output| matches!(output, CustodyOutput::Release(_))));
 }

@@ -1,6 +1,8 @@
 //! One custody machine at a time, with its neighbors played by hand.
 
 mod handing_on;
+mod losing;
 mod relay;
 mod resuming;
 mod taking_in;
+mod timers;

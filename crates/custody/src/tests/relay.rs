@@ -99,7 +99,7 @@ pub(super) fn relay(recovered: Recovered) -> Custody {
     let origins: BTreeMap<_, _> = names.iter().map(|name| (node(name), key(name).public())).collect();
     let hubs = BTreeMap::from([(node(HUB), key(HUB).public())]);
     let me = node("sukajadi");
-    Custody::new(CustodyConfig { me, hub_key: None, origins, hubs, first_transfer: 0 }, recovered)
+    Custody::new(CustodyConfig { me, hub_key: None, origins, hubs, first_transfer: 0, promises: true }, recovered)
 }
 
 /// The neighbors are up and have said what they know receipted: nothing.

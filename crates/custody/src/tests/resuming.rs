@@ -8,7 +8,7 @@ use super::relay::{answered, at, header, node, offer_of, open, outputs, receipt,
 use crate::{Custody, CustodyOutput, Piece, Recovered, RecoveredTransfer, StorePayload, TransferId};
 
 const CHUNKS: u32 = 20;
-const BYTES: u32 = CHUNKS * (CHUNK_BYTES as u32);
+const BYTES: u32 = CHUNKS * (32 << 10);
 
 fn big() -> SignedHeader {
     header(1, Class::Normal, BYTES)
@@ -111,6 +111,18 @@ fn after_a_restart_it_goes_on_from_what_is_durable() {
         _ => false,
     };
     assert!(rest.iter().any(by_transfer));
+}
+
+#[test]
+fn chunks_that_were_all_here_before_a_restart_become_a_record_when_the_last_comes_again() {
+    let found = RecoveredTransfer { transfer: TransferId(5), header: big(), chunks: hashes(), arrived: CHUNKS };
+    let mut custody = relay(Recovered { transfers: vec![found], ..Recovered::default() });
+    open(&mut custody, at(0), &["rumbai"]);
+    assert_eq!(wanted_from(&mut custody, "rumbai"), CHUNKS);
+    // The neighbor cannot send nothing: see `Outbound::wanted`.
+    let rest = send(&mut custody, "rumbai", CHUNKS - 1..CHUNKS);
+    assert_eq!(stored_chunks(&rest), [], "it is on the disk");
+    assert!(is_whole(&rest));
 }
 
 #[test]

@@ -51,6 +51,27 @@ fn recycled_bytes_do_not_come_back_to_life() {
 }
 
 #[test]
+fn a_spare_beside_the_segment_of_its_name_does_not_stop_the_log() {
+    let disk = MemoryDisk::new();
+    let options = SpoolOptions { spare_segments: 8, ..options() };
+    let (mut log, _) = open_with(&disk, options.clone());
+    for seq in 1..20 {
+        commit(&mut log, vec![inline(TRANSIT, seq, &payload(seq, 1000))]);
+    }
+    drop(log);
+    for segment in names(&disk).iter().filter_map(|name| name.strip_suffix(".segment")) {
+        if let Ok(file) = disk.create(&format!("{segment}.spare")) {
+            file.set_len(8 << 10).unwrap();
+        }
+    }
+    let (mut log, _) = open_with(&disk, options);
+    log.release(&(1..20).map(|seq| id(TRANSIT, seq)).collect::<Vec<_>>());
+    for seq in 20..120 {
+        commit(&mut log, vec![inline(TRANSIT, seq, &payload(seq, 1000))]);
+    }
+}
+
+#[test]
 fn values_survive_recycling() {
     let disk = MemoryDisk::new();
     let (mut log, _) = open(&disk);

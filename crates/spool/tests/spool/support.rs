@@ -9,7 +9,8 @@ use estafet_model::{
     SignedHeader, SigningKey, UnixMillis, chunk_count, sign_batch,
 };
 use estafet_spool::{
-    Append, Disk, Done, Log, NewRecord, Outcome, Payload, ReadError, ReadPayload, Recovered, SpoolOptions, TransferId,
+    Append, Disk, Done, Log, MemoryDisk, NewRecord, Outcome, Payload, ReadError, ReadPayload, Recovered, SpoolOptions,
+    TransferId,
 };
 
 /// Small segments, so that few records fill several.
@@ -97,6 +98,12 @@ pub(crate) fn begin(origin: &str, seq: u32, transfer: u64, bytes: &Bytes) -> App
 
 pub(crate) fn put(key: &str, value: &str) -> Append {
     Append::Put { key: Bytes::copy_from_slice(key.as_bytes()), value: Bytes::copy_from_slice(value.as_bytes()) }
+}
+
+/// Spoils the seal of a segment, so that opening has no table and looks at every byte of it.
+pub(crate) fn spoil_table(disk: &MemoryDisk, name: &str) {
+    let file = disk.list().unwrap().into_iter().find(|file| file.name == name).unwrap();
+    disk.flip_bit(name, usize::try_from(file.bytes).unwrap() - 1, 0);
 }
 
 /// Commits, and expects all of it to be done.

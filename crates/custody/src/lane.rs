@@ -1,0 +1,49 @@
+//! What one neighbor has been handed.
+
+use std::collections::BTreeSet;
+
+use crate::held::{Key, Micros};
+
+/// What a neighbor may have been handed without having answered. The bytes cover 100 Mbit/s over 1.3 s of sync and
+/// round trip; the count bounds the bookkeeping of small records.
+const WINDOW_RECORDS: usize = 4096;
+const WINDOW_BYTES: u64 = 16 << 20;
+
+/// The records that one neighbor has, or may have.
+#[derive(Debug, Default)]
+pub(crate) struct Lane {
+    /// The neighbor has said what it knows receipted, and may be handed records.
+    pub(crate) open: bool,
+    /// Offered to it or accepted by it.
+    pub(crate) handed: BTreeSet<Key>,
+    /// It has no room, and is not to be asked before this.
+    pub(crate) full_until: Option<Micros>,
+    unanswered_records: usize,
+    unanswered_bytes: u64,
+}
+
+impl Lane {
+    pub(crate) fn offer(&mut self, key: Key, bytes: u32) {
+        self.handed.insert(key);
+        self.unanswered_records += 1;
+        self.unanswered_bytes += u64::from(bytes);
+    }
+
+    /// The neighbor has answered, or will not be listened to any more.
+    pub(crate) fn answered(&mut self, key: Key, bytes: u32) {
+        assert!(self.handed.contains(&key), "an answer ends what was offered, once");
+        self.unanswered_records -= 1;
+        self.unanswered_bytes -= u64::from(bytes);
+    }
+
+    pub(crate) fn awaits_answer(&self) -> bool {
+        self.unanswered_records > 0
+    }
+
+    /// True if a record of so many bytes may be handed to it now. One that is larger than the window goes alone.
+    pub(crate) fn has_room(&self, bytes: u32) -> bool {
+        let fits = self.unanswered_bytes + u64::from(bytes) <= WINDOW_BYTES;
+        let room = self.unanswered_records == 0 || (fits && self.unanswered_records < WINDOW_RECORDS);
+        self.open && self.full_until.is_none() && room
+    }
+}

@@ -1,0 +1,92 @@
+//! A record that cannot be read any more is sought from the neighbors, and one of them may have it.
+
+use estafet_model::{Class, HeaderDigest};
+use estafet_wire::{Frame, NeverReason, Offer, Verdict};
+
+use super::relay::{HUB, after_sync, answered, at, handed, header, held, node, offer_of, open, outputs, piece};
+use super::relay::{receipt, record, relay};
+use crate::{Custody, CustodyEvent, CustodyOutput, HeldRecord, RecordState, Recovered, WaitReason};
+
+const KIB: u32 = 1 << 10;
+
+fn stored() -> HeldRecord {
+    let header = header(1, Class::Normal, KIB);
+    HeldRecord { digest: header.header().digest(), ..held(1, Class::Normal, KIB, Some("rumbai")).into_inner() }
+}
+
+fn sought_from(outputs: &[CustodyOutput], neighbor: &str) -> bool {
+    outputs.contains(&CustodyOutput::Send { to: node(neighbor), frame: Frame::Seek(vec![record(1)]) })
+}
+
+/// Sukajadi had record 1 and cannot read it.
+fn relay_that_lost_one() -> Custody {
+    let mut custody = relay(Recovered::default());
+    open(&mut custody, at(0), &[HUB, "rumbai"]);
+    custody.set_next_hops(at(0), Vec::new());
+    custody.stored(at(0), vec![after_sync(stored())]);
+    custody.unreadable(at(1), &record(1));
+    let after = outputs(&mut custody);
+    assert!(sought_from(&after, "rumbai") && sought_from(&after, HUB), "{after:?}");
+    custody
+}
+
+#[test]
+fn a_lost_record_is_not_held_but_listed_until_it_comes_again() {
+    let mut custody = relay_that_lost_one();
+    assert_eq!(custody.held_count(), 0);
+    let listed: Vec<RecordState> = custody.quarantine().map(|view| view.state).collect();
+    assert_eq!(listed, [RecordState::Waiting { why: WaitReason::Unreadable, until: None }]);
+    let header = header(1, Class::Normal, KIB);
+    custody.offers(&node("rumbai"), vec![offer_of(&header)], at(2));
+    assert_eq!(answered(&outputs(&mut custody), "rumbai"), [(1, Verdict::Want { first_chunk: 0 })].into());
+    custody.piece(at(3), &node("rumbai"), piece(&header));
+    custody.stored(at(4), vec![after_sync(stored())]);
+    assert!(outputs(&mut custody).contains(&CustodyOutput::Event(CustodyEvent::Healed(record(1)))));
+    assert_eq!((custody.held_count(), custody.quarantine().count()), (1, 0));
+}
+
+#[test]
+fn another_record_under_the_lost_ones_id_is_refused() {
+    let mut custody = relay_that_lost_one();
+    let other = Offer { digest: HeaderDigest([7; 32]), ..offer_of(&header(1, Class::Normal, KIB)) };
+    custody.offers(&node("rumbai"), vec![other], at(2));
+    assert_eq!(answered(&outputs(&mut custody), "rumbai"), [(1, Verdict::Never(NeverReason::Conflict))].into());
+}
+
+#[test]
+fn neighbors_are_asked_again_and_again_and_new_ones_at_once() {
+    let mut custody = relay_that_lost_one();
+    let (next, _) = custody.poll_timeout().unwrap();
+    custody.handle_timeout(next);
+    assert!(sought_from(&outputs(&mut custody), "rumbai"));
+    custody.neighbor_up(&node("senapelan"));
+    custody.receipts(next, &node("senapelan"), &[]);
+    assert!(sought_from(&outputs(&mut custody), "senapelan"));
+}
+
+#[test]
+fn a_receipt_ends_the_search() {
+    let mut custody = relay_that_lost_one();
+    custody.receipts(at(2), &node("rumbai"), &[receipt(&[1]).encode()]);
+    assert_eq!(custody.quarantine().count(), 0);
+}
+
+#[test]
+fn what_was_found_damaged_at_the_start_is_sought_too() {
+    let mut custody = relay(Recovered { damaged: vec![stored()], ..Recovered::default() });
+    custody.neighbor_up(&node("rumbai"));
+    custody.receipts(at(1), &node("rumbai"), &[]);
+    custody.handle_timeout(at(1));
+    assert!(sought_from(&outputs(&mut custody), "rumbai"));
+}
+
+#[test]
+fn whoever_has_a_record_that_a_neighbor_lost_offers_it_to_that_neighbor() {
+    let mut custody = relay(Recovered::default());
+    open(&mut custody, at(0), &[HUB, "rumbai"]);
+    custody.stored(at(0), vec![after_sync(stored())]);
+    custody.acceptances(at(1), &node(HUB), &[record(1)]);
+    outputs(&mut custody);
+    custody.sought(at(2), &node("rumbai"), &[record(1), record(2)]);
+    assert_eq!(handed(&outputs(&mut custody), "rumbai").0, [1]);
+}

@@ -1,0 +1,101 @@
+//! What custody owes, in forty lines: the model that the machine is compared with.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use estafet_model::{ReceiptKey, RecordId, Seq, SignedReceipt};
+
+/// Of every record, how far it is proved.
+#[derive(Debug, Default)]
+pub(super) struct Duty {
+    /// Durable here, and not given back.
+    stored: BTreeSet<RecordId>,
+    /// Durable here and unreadable since.
+    lost: BTreeSet<RecordId>,
+    /// Own captures whose numbers were given before, in a life that this node has forgotten: no receipt is for them.
+    conflicts: BTreeSet<RecordId>,
+    /// Was durable here once.
+    ever_stored: BTreeSet<RecordId>,
+    /// The newest receipt of each hub that is good, and which of them are durable here.
+    receipts: BTreeMap<ReceiptKey, SignedReceipt>,
+    kept: BTreeMap<ReceiptKey, SignedReceipt>,
+}
+
+impl Duty {
+    pub(super) fn store(&mut self, id: RecordId) {
+        self.lost.remove(&id);
+        self.ever_stored.insert(id.clone());
+        self.stored.insert(id);
+    }
+
+    pub(super) fn lose(&mut self, id: RecordId) {
+        self.lost.insert(id);
+    }
+
+    pub(super) fn conflict(&mut self, id: RecordId) {
+        assert!(self.is_covered(&id), "{id} conflicts with nothing");
+        self.conflicts.insert(id);
+    }
+
+    /// A receipt with a good signature came. It counts if it says all that the last one said, and more.
+    pub(super) fn receive(&mut self, receipt: SignedReceipt) {
+        let numbers = |receipt: &SignedReceipt| receipt.committed().iter().collect::<BTreeSet<Seq>>();
+        let newest = self.receipts.get(receipt.key()).map(numbers);
+        let is_newer = |before: &BTreeSet<Seq>| before.is_subset(&numbers(&receipt)) && *before != numbers(&receipt);
+        if newest.as_ref().is_none_or(is_newer) {
+            self.receipts.insert(receipt.key().clone(), receipt);
+        }
+    }
+
+    pub(super) fn keep(&mut self, receipt: SignedReceipt) {
+        let newest = self.receipts.get(receipt.key());
+        let counts = newest.is_some_and(|newest| receipt.committed().minus(newest.committed()).is_empty());
+        assert!(counts, "{receipt:?} is kept, and {newest:?} is what came");
+        self.kept.insert(receipt.key().clone(), receipt);
+    }
+
+    pub(super) fn release(&mut self, id: &RecordId) {
+        assert!(self.kept.values().any(|receipt| receipt.covers(id)), "{id} goes without a durable receipt");
+        assert!(!self.conflicts.contains(id), "{id} is not what the receipt is for");
+        assert!(self.stored.remove(id), "{id} goes twice, or never was here");
+        self.lost.remove(id);
+    }
+
+    /// The node starts anew: what is not on the disk is forgotten.
+    pub(super) fn restart(&mut self) {
+        self.receipts = self.kept.clone();
+    }
+
+    pub(super) fn is_covered(&self, id: &RecordId) -> bool {
+        self.receipts.values().any(|receipt| receipt.covers(id))
+    }
+
+    /// What has to be held: durable here, and no receipt for it has come.
+    pub(super) fn held(&self) -> BTreeSet<RecordId> {
+        self.stored.iter().filter(|id| self.is_held(id)).cloned().collect()
+    }
+
+    pub(super) fn is_held(&self, id: &RecordId) -> bool {
+        let receipted = self.is_covered(id) && !self.conflicts.contains(id);
+        self.stored.contains(id) && !self.lost.contains(id) && !receipted
+    }
+
+    pub(super) fn lost(&self) -> &BTreeSet<RecordId> {
+        &self.lost
+    }
+
+    pub(super) fn conflicts(&self) -> &BTreeSet<RecordId> {
+        &self.conflicts
+    }
+
+    pub(super) fn ever_stored(&self) -> &BTreeSet<RecordId> {
+        &self.ever_stored
+    }
+
+    pub(super) fn stored(&self) -> &BTreeSet<RecordId> {
+        &self.stored
+    }
+
+    pub(super) fn kept(&self) -> impl Iterator<Item = &SignedReceipt> {
+        self.kept.values()
+    }
+}

@@ -1,0 +1,109 @@
+//! Routing, with neighbors that sign what they like: LSAs that are well-formed and signed, but lies.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
+use std::time::Duration;
+
+use arbitrary::{Result, Unstructured};
+use estafet_model::{LinkCost, NodeId, Now};
+use estafet_routing::{Adjacency, HubLedger, LinkRisks, Lsa, NodeState, Router, RouterConfig, SignedLsa};
+
+use super::Target;
+use crate::cast::{HUBS, ME, OFFICE, key, node, public};
+
+pub(super) const TARGET: Target = Target { name: "router", check, seeds, words: &[] };
+
+const NAMES: [&str; 5] = [ME, OFFICE, "senapelan", HUBS[0], HUBS[1]];
+/// Of these, the ones that have a link with this node.
+const NEIGHBORS: [&str; 3] = [OFFICE, "senapelan", HUBS[0]];
+
+/// What one input may make this node say: one answer to each neighbor for each LSA it has, and some heartbeats.
+const OUTPUTS_MAX: usize = 256;
+
+fn check(input: &[u8]) {
+    let mut bytes = Unstructured::new(input);
+    let mut router = Router::new(node(ME), config());
+    let mut now = Now::default();
+    while !bytes.is_empty() {
+        if step(&mut bytes, &mut router, &mut now).is_err() {
+            break;
+        }
+        let outputs = iter::from_fn(|| router.poll_output()).take(OUTPUTS_MAX + 1).count();
+        assert!(outputs <= OUTPUTS_MAX, "one input does not make a storm");
+        check_routes(&router);
+    }
+}
+
+fn check_routes(router: &Router) {
+    for hop in router.next_hops() {
+        assert!(NEIGHBORS.contains(&hop.neighbor.as_str()), "records go to neighbors only");
+    }
+    for destination in NAMES.map(node) {
+        let _route = router.route_to(&destination);
+        let _reverse = router.route_from(&destination, &node(ME));
+    }
+}
+
+fn step(bytes: &mut Unstructured<'_>, router: &mut Router, now: &mut Now) -> Result<()> {
+    let neighbor = node(bytes.choose(&NEIGHBORS)?);
+    match bytes.int_in_range(0..=9u8)? {
+        0 => router.session_up(*now, &neighbor),
+        1 => router.session_down(*now, &neighbor),
+        2 => router.heartbeat(*now, &neighbor, bytes.arbitrary()?),
+        3 => router.goodbye(*now, &neighbor),
+        4 => router.busy(*now, &neighbor),
+        5 => router.lsdb_summary_received(*now, &neighbor, &[(node(bytes.choose(&NAMES)?), bytes.arbitrary()?)]),
+        6 => {
+            // Never to a time that lies behind: that is the driver's side of the contract.
+            *now = *now + Duration::from_millis(bytes.int_in_range(0..=5000)?);
+            router.handle_timeout(*now);
+        }
+        7 => {
+            if let Some((at, _)) = router.poll_timeout() {
+                *now = (*now).max(at);
+                router.handle_timeout(*now);
+            }
+        }
+        _ => {
+            let (name, lsa) = lsa(bytes)?;
+            let signed = SignedLsa::sign(lsa, &key(name));
+            let signed = SignedLsa::decode(&signed.encode()).expect("it was just written");
+            router.lsa_received(*now, &neighbor, signed);
+        }
+    }
+    Ok(())
+}
+
+/// What the node of this name says, or somebody with its key.
+fn lsa(bytes: &mut Unstructured<'_>) -> Result<(&'static str, Lsa)> {
+    let name = *bytes.choose(&NAMES)?;
+    let origin = node(if bytes.ratio(1, 16)? { "siak" } else { name });
+    let mut adjacencies = Vec::new();
+    for _ in 0..bytes.int_in_range(0..=4u8)? {
+        let neighbor = node(if bytes.ratio(1, 16)? { "siak" } else { *bytes.choose(&NAMES)? });
+        let cost = LinkCost(if bytes.ratio(1, 4)? { u32::MAX } else { bytes.int_in_range(1..=100)? });
+        adjacencies.push(Adjacency { neighbor, cost, rtt_micros: bytes.arbitrary()? });
+    }
+    let sequence =
+        if bytes.ratio(1, 8)? { u64::MAX - u64::from(bytes.arbitrary::<u8>()?) } else { bytes.int_in_range(0..=8)? };
+    let state = if bytes.ratio(1, 4)? { NodeState::Draining } else { NodeState::Serving };
+    let hub = bytes.ratio(1, 8)?.then_some(HubLedger { committed: u64::MAX, committed_twice: u64::MAX });
+    Ok((name, Lsa { origin, sequence, adjacencies, state, durable: true, ledger: None, hub }))
+}
+
+fn config() -> RouterConfig {
+    let names = |names: &[&str]| names.iter().map(|name| node(name)).collect::<BTreeSet<NodeId>>();
+    RouterConfig {
+        neighbors: NEIGHBORS.iter().map(|name| (node(name), LinkCost(10))).collect(),
+        link_risks: LinkRisks::new(),
+        keys: NAMES.iter().map(|name| (node(name), public(name))).collect::<BTreeMap<_, _>>(),
+        hubs: names(&HUBS),
+        signing_key: key(ME),
+        first_sequence: 1,
+        durable: true,
+    }
+}
+
+fn seeds() -> Vec<Vec<u8>> {
+    vec![(0..=255).collect(), vec![9; 64], (0..64u8).map(|index| index % 10).collect()]
+}

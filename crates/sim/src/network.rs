@@ -1,0 +1,357 @@
+//! The links of the city and the sessions over them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use estafet_custody::Piece;
+use estafet_model::{ChunkHash, Class, NodeId};
+use estafet_node::Input;
+use estafet_spool::ReadPayload;
+use estafet_topology::Link;
+use estafet_wire::{Frame, PieceHead, PieceLengths};
+
+use crate::city::{City, Event};
+use crate::seeded::Seeded;
+use crate::session::{CONTROL, Carry, End, Message, Session};
+
+/// How long after the last thing heard a session ends.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long after a failed attempt the next one comes.
+const REDIAL_DELAY: Duration = Duration::from_millis(250);
+
+/// How long a piece waits for a disk that does not keep up.
+const FLOW_CONTROL_DELAY: Duration = Duration::from_millis(5);
+
+/// What a lost packet costs beside round trips: the sender's shortest timer.
+const LOSS_DELAY: Duration = Duration::from_millis(50);
+
+/// One lost packet in so many takes the session with it.
+const LOSSES_PER_DEATH: u64 = 300;
+
+/// How a link fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Condition {
+    /// Nothing that this end sends arrives.
+    pub silent: [bool; 2],
+    /// How many times slower than it should be.
+    pub slowness: u32,
+    /// How many messages in a thousand are lost once on their way.
+    pub losses_per_mille: u64,
+    /// Within what span messages arrive that left together on different streams.
+    pub jitter: Duration,
+}
+
+impl Default for Condition {
+    fn default() -> Self {
+        Self { silent: [false; 2], slowness: 1, losses_per_mille: 0, jitter: Duration::from_millis(2) }
+    }
+}
+
+/// A link.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    pub(crate) ends: [NodeId; 2],
+    latency: Duration,
+    bits_per_second: u64,
+    pub(crate) condition: Condition,
+    /// The session that was opened last.
+    pub(crate) session: Option<usize>,
+    dialing: bool,
+}
+
+impl Wire {
+    pub(crate) fn new(link: &Link, seeded: &mut Seeded) -> Self {
+        Self {
+            ends: link.ends.clone(),
+            latency: seeded.micros(500, 15_000),
+            bits_per_second: link.capacity_bits_per_second.expect("the plans state it"),
+            condition: Condition::default(),
+            session: None,
+            dialing: false,
+        }
+    }
+
+    pub(crate) fn end_of(&self, node: &NodeId) -> Option<End> {
+        self.ends.iter().position(|end| end == node)
+    }
+
+    fn is_silent(&self) -> bool {
+        self.condition.silent != [false; 2]
+    }
+
+    fn sending_time(&self, bytes: usize) -> Duration {
+        Duration::from_micros(bytes as u64 * 8 * 1_000_000 / self.bits_per_second) * self.condition.slowness
+    }
+
+    /// How long a message is under way, and whether the session dies of it.
+    fn delay(&self, seeded: &mut Seeded) -> (Duration, bool) {
+        let Condition { jitter, losses_per_mille, .. } = self.condition;
+        let delay = self.latency + seeded.micros(0, u64::try_from(jitter.as_micros()).unwrap_or(u64::MAX).max(1));
+        if seeded.draw() % 1000 >= losses_per_mille {
+            return (delay, false);
+        }
+        (delay + self.latency * 2 + LOSS_DELAY, seeded.one_in(LOSSES_PER_DEATH))
+    }
+}
+
+impl City {
+    pub(crate) fn link_between(&self, one: &NodeId, other: &NodeId) -> Option<usize> {
+        self.wires.iter().position(|wire| wire.end_of(one).is_some() && wire.end_of(other).is_some())
+    }
+
+    /// The session of `node` with `neighbor`, if it is open at this end.
+    fn open_session(&self, node: &NodeId, neighbor: &NodeId) -> Option<(usize, End)> {
+        let wire = &self.wires[self.link_between(node, neighbor)?];
+        let end = wire.end_of(node)?;
+        let session = wire.session.filter(|session| self.sessions[*session].open[end])?;
+        Some((session, end))
+    }
+
+    /// The neighbors that a node has a session with, and how long a word and its answer take.
+    pub(crate) fn round_trips(&self, node: &NodeId) -> Vec<(NodeId, Duration)> {
+        let open = self.wires.iter().filter_map(|wire| {
+            let end = wire.end_of(node)?;
+            let session = &self.sessions[wire.session?];
+            session.open[end].then(|| (wire.ends[1 - end].clone(), wire.latency * 2))
+        });
+        open.collect()
+    }
+
+    pub(crate) fn dial_soon(&mut self, link: usize) {
+        if !std::mem::replace(&mut self.wires[link].dialing, true) {
+            let delay = self.seeded.micros(20_000, 200_000);
+            self.schedule(self.now + delay, Event::Dial { link });
+        }
+    }
+
+    /// Opens a session if both ends can, and one of them has none. The other then ends its old one first.
+    pub(crate) fn dial(&mut self, link: usize) {
+        self.wires[link].dialing = false;
+        let ends = self.wires[link].ends.clone();
+        let old = self.wires[link].session.map(|session| self.sessions[session].open).unwrap_or_default();
+        if old == [true; 2] || ends.iter().all(|end| !self.is_running(end)) {
+            return;
+        }
+        if self.wires[link].is_silent() || ends.iter().any(|end| !self.is_running(end)) {
+            self.wires[link].dialing = true;
+            return self.schedule(self.now + REDIAL_DELAY, Event::Dial { link });
+        }
+        if let Some(old) = self.wires[link].session {
+            self.close(old, 0, true);
+            self.close(old, 1, true);
+        }
+        self.wires[link].session = Some(self.sessions.len());
+        self.sessions.push(Session::new(link, self.now));
+        // Whoever was dialed learns of it as soon as the first word can reach it.
+        let dialed = self.now + self.wires[link].latency;
+        let session = self.sessions.len() - 1;
+        self.schedule(self.now, Event::Opened { session, end: 0 });
+        self.schedule(dialed, Event::Opened { session, end: 1 });
+    }
+
+    pub(crate) fn opened(&mut self, session: usize, end: End) {
+        let Session { link, open, .. } = self.sessions[session];
+        if open[end] && self.wires[link].session == Some(session) {
+            self.sessions[session].known[end] = true;
+            let ends = self.wires[link].ends.clone();
+            self.input(&ends[end], Input::SessionUp(ends[1 - end].clone()));
+        }
+    }
+
+    /// Closes one end. Unless a newer session takes its place, somebody dials again.
+    pub(crate) fn close(&mut self, session: usize, end: End, replaced: bool) {
+        if !std::mem::take(&mut self.sessions[session].open[end]) {
+            return;
+        }
+        let Session { link, open, known, .. } = self.sessions[session];
+        if open == [false; 2] {
+            self.sessions[session].forget();
+        }
+        let ends = self.wires[link].ends.clone();
+        if known[end] {
+            self.hear(&ends[end], Input::SessionDown { neighbor: ends[1 - end].clone(), goodbye: false });
+        }
+        if !replaced {
+            self.tell_peer(session, end);
+            self.dial_soon(link);
+        }
+    }
+
+    /// The other end learns of it, if the link carries the word.
+    fn tell_peer(&mut self, session: usize, end: End) {
+        let wire = &self.wires[self.sessions[session].link];
+        if !wire.condition.silent[end] {
+            self.schedule(self.now + wire.latency, Event::Closed { session, end: 1 - end });
+        }
+    }
+
+    pub(crate) fn disconnect(&mut self, node: &NodeId, neighbor: &NodeId) {
+        if let Some((session, end)) = self.open_session(node, neighbor) {
+            self.close(session, end, false);
+        }
+    }
+
+    /// An end that has heard nothing for long ends its session; one that may yet hear nothing looks again.
+    pub(crate) fn idle_check(&mut self, session: usize, end: End) {
+        let Session { link, open, heard, .. } = self.sessions[session];
+        let deadline = heard[end] + IDLE_TIMEOUT;
+        let wire = &self.wires[link];
+        let in_doubt = wire.condition.silent[1 - end] || !open[1 - end] || !self.is_running(&wire.ends[1 - end]);
+        if open[end] && deadline <= self.now {
+            self.close(session, end, false);
+        } else if open[end] && in_doubt {
+            self.schedule(deadline, Event::IdleCheck { session, end });
+        }
+    }
+
+    pub(crate) fn send(&mut self, from: &NodeId, to: &NodeId, message: Message) {
+        if let Some((session, end)) = self.open_session(from, to) {
+            self.under_way(session, end, CONTROL, message);
+        }
+    }
+
+    fn under_way(&mut self, session: usize, from: End, stream: usize, message: Message) {
+        let (delay, fatal) = self.wires[self.sessions[session].link].delay(&mut self.seeded);
+        if fatal {
+            for end in [0, 1] {
+                self.schedule(self.now + delay, Event::Closed { session, end });
+            }
+        }
+        let at = self.sessions[session].send(self.now, from, stream, message, delay);
+        self.schedule(at, Event::Arrival { session, from, stream });
+    }
+
+    pub(crate) fn arrival(&mut self, session: usize, from: End, stream: usize) {
+        let link = self.sessions[session].link;
+        if self.wires[link].condition.silent[from] {
+            return self.sessions[session].stall(from, stream);
+        }
+        let [sender, receiver] = [from, 1 - from].map(|end| self.wires[link].ends[end].clone());
+        if stream != CONTROL && self.sessions[session].open[1 - from] && !self.offices[&receiver].store.keeps_up() {
+            return self.schedule(self.now + FLOW_CONTROL_DELAY, Event::Arrival { session, from, stream });
+        }
+        let Some(message) = self.sessions[session].arrive(self.now, from, stream) else { return };
+        let input = match message {
+            Message::Control(bytes) => {
+                let frame = Frame::decode(bytes.slice(4..)).expect("a neighbor sends good frames");
+                Input::Frame { from: sender, frame }
+            }
+            Message::Piece { head, data } => Input::Piece { from: sender, piece: read_piece(&head, data) },
+        };
+        self.input(&receiver, input);
+    }
+
+    /// The link heals: what waited arrives, and an end whose other end is gone learns it.
+    pub(crate) fn resume(&mut self, link: usize) {
+        let Some(session) = self.wires[link].session else { return };
+        let silent = self.wires[link].condition.silent;
+        for (from, stream, count) in self.sessions[session].unstall(silent) {
+            for _ in 0..count {
+                self.schedule(self.now + self.wires[link].latency, Event::Arrival { session, from, stream });
+            }
+        }
+        for end in [0, 1] {
+            if !self.sessions[session].open[end] && self.is_running(&self.wires[link].ends[end]) {
+                self.tell_peer(session, end);
+            }
+        }
+    }
+
+    pub(crate) fn carry(&mut self, from: &NodeId, to: &NodeId, carry: Carry) {
+        if let Some((session, end)) = self.open_session(from, to) {
+            self.sessions[session].carry(end, carry);
+            self.use_line(session, end);
+        }
+    }
+
+    /// Sends the next chunk, read from the store at this moment, if the line is free.
+    fn use_line(&mut self, session: usize, from: End) {
+        let link = self.sessions[session].link;
+        let sender = self.wires[link].ends[from].clone();
+        while let Some(carry) = self.sessions[session].next_carry(from) {
+            let Some((beginning, data)) = self.read_piece_of(&sender, &carry) else {
+                self.hear(&sender, Input::Unreadable(carry.id));
+                continue;
+            };
+            let (id, index, chunks) = (carry.id.clone(), carry.next_chunk, carry.chunks);
+            let (signed_header, chunk_hashes) = beginning.unzip();
+            let chunk_hashes = chunk_hashes.unwrap_or_default();
+            let head = PieceHead { signed_header, id, index, chunks, chunk_hashes }.encode(data.len());
+            let free_at = self.now + self.wires[link].sending_time(head.len() + data.len());
+            let (class, next_chunk) = (carry.class, carry.next_chunk + 1);
+            let rest = (next_chunk < carry.chunks).then_some(Carry { next_chunk, ..carry });
+            self.sessions[session].occupy(from, rest);
+            let message = Message::Piece { head, data };
+            self.schedule(free_at, Event::LineFree { session, from, message, class });
+        }
+    }
+
+    /// The next piece of a record as the daemon reads it.
+    fn read_piece_of(&self, sender: &NodeId, carry: &Carry) -> Option<(Option<Beginning>, Bytes)> {
+        let store = &self.offices[sender].store;
+        if carry.next_chunk > 0 {
+            return Some((None, store.read_chunk(&carry.id, carry.next_chunk)?));
+        }
+        let record = store.read(&carry.id)?;
+        let (hashes, data) = match record.payload {
+            ReadPayload::Inline(bytes) => (Vec::new(), bytes),
+            ReadPayload::Chunks(hashes) => (hashes, store.read_chunk(&carry.id, 0)?),
+        };
+        Some((Some((record.header.encode(), hashes)), data))
+    }
+
+    pub(crate) fn line_free(&mut self, session: usize, from: End, message: Message, class: Class) {
+        self.sessions[session].line_free(from);
+        if self.sessions[session].open[from] {
+            self.under_way(session, from, 1 + class as usize, message);
+            self.use_line(session, from);
+        }
+    }
+
+    /// Nobody is told that the link or an end is gone: each end that is still there looks when its idle time is over.
+    pub(crate) fn look_soon(&mut self, link: usize) {
+        let Some(session) = self.wires[link].session else { return };
+        for end in [0, 1] {
+            self.schedule(self.now + IDLE_TIMEOUT, Event::IdleCheck { session, end });
+        }
+    }
+
+    /// A process is gone, and its ends with it; no word is sent.
+    pub(crate) fn forget_ends(&mut self, node: &NodeId) {
+        for link in 0..self.wires.len() {
+            let Some(end) = self.wires[link].end_of(node) else { continue };
+            if let Some(session) = self.wires[link].session {
+                self.sessions[session].open[end] = false;
+            }
+            self.look_soon(link);
+        }
+    }
+
+    pub(crate) fn dial_all(&mut self, node: &NodeId) {
+        for link in 0..self.wires.len() {
+            if self.wires[link].end_of(node).is_some() {
+                self.dial_soon(link);
+            }
+        }
+    }
+}
+
+/// What goes with the first piece of a record: the header, and the hashes of all chunks if there are several.
+type Beginning = (Bytes, Vec<ChunkHash>);
+
+/// Reads a piece as the session layer does, and hashes it as a chunk.
+fn read_piece(head: &Bytes, data: Bytes) -> Piece {
+    let lengths = head[..PieceLengths::BYTES].try_into().expect("a head begins with its lengths");
+    let lengths = PieceLengths::decode(lengths).expect("a neighbor sends good lengths");
+    assert_eq!((lengths.head + PieceLengths::BYTES, lengths.piece), (head.len(), data.len()));
+    let head = PieceHead::decode(head.slice(PieceLengths::BYTES..)).expect("a neighbor sends good heads");
+    piece(head, data)
+}
+
+/// A piece with the hash that belongs to it.
+#[must_use]
+pub fn piece(head: PieceHead, data: Bytes) -> Piece {
+    let hash = ChunkHash::of(&data, head.index, head.chunks);
+    Piece { head, data, hash }
+}

@@ -1,0 +1,89 @@
+//! Where a run takes place: a city whose network is known, or one that the seed draws.
+
+use std::net::SocketAddr;
+
+use estafet_model::LinkCost;
+use estafet_topology::{
+    CityPlan, Link, Medium, NodeSetup, Operator, OperatorRole, PlannedNode, Role, Template, Topology,
+};
+
+use crate::city::{id, key_of};
+use crate::seeded::Seeded;
+
+/// A city.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// One whose network is known.
+    Known(Template),
+    /// One of this many nodes, the main server included: a random tree with a few more links.
+    Drawn(usize),
+}
+
+impl Place {
+    /// Its signed plan, as all nodes have it.
+    pub(crate) fn topology(self, seed: u64) -> Topology {
+        let plan = match self {
+            Place::Known(template) => template.plan(),
+            Place::Drawn(nodes) => drawn(nodes, &mut Seeded::new(seed ^ 0x9142)),
+        };
+        let admin = estafet_model::SigningKey::from_seed([7; 32]).public();
+        let operator = Operator { id: "kepala".to_owned(), key: admin, role: OperatorRole::Admin };
+        let address = SocketAddr::from(([127, 0, 0, 1], 4000));
+        plan.into_topology(operator, |node| NodeSetup {
+            key: key_of(node).public(),
+            addresses: vec![address],
+            admin: address,
+        })
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Place::Known(template) => template.fmt(formatter),
+            Place::Drawn(nodes) => write!(formatter, "{nodes} nodes"),
+        }
+    }
+}
+
+/// Each node but the first hangs on an earlier one; a third as many links are added between any two.
+fn drawn(nodes: usize, seeded: &mut Seeded) -> CityPlan {
+    let nodes = nodes.max(2);
+    let mut ends: Vec<[usize; 2]> = (1..nodes).map(|node| [seeded.below(node), node]).collect();
+    for _ in 0..nodes.div_ceil(3) {
+        let pair = [seeded.below(nodes), seeded.below(nodes)];
+        let (low, high) = (pair[0].min(pair[1]), pair[0].max(pair[1]));
+        if low != high && !ends.contains(&[low, high]) {
+            ends.push([low, high]);
+        }
+    }
+    let links = ends.into_iter().map(|ends| Link {
+        ends: ends.map(name).map(|name| id(&name)),
+        medium: Medium::Radio,
+        cost: LinkCost(seeded.pick(&[10, 10, 15, 20])),
+        capacity_bits_per_second: Some(seeded.pick(&[2_000_000, 4_000_000, 10_000_000, 20_000_000])),
+        risks: Vec::new(),
+    });
+    CityPlan {
+        area: "kota".to_owned(),
+        label: "Kota".to_owned(),
+        links: links.collect(),
+        nodes: (0..nodes).map(planned_node).collect(),
+    }
+}
+
+fn planned_node(number: usize) -> PlannedNode {
+    PlannedNode {
+        id: id(&name(number)),
+        code: format!("{number:03X}").parse().expect("three symbols of base 32"),
+        label: name(number),
+        region: None,
+        role: if number == 0 { Role::Hub } else { Role::Relay },
+        place: None,
+        risks: Vec::new(),
+    }
+}
+
+fn name(number: usize) -> String {
+    if number == 0 { "induk".to_owned() } else { format!("kantor-{number}") }
+}

@@ -1,0 +1,132 @@
+//! One session between two neighbors, as QUIC gives it: streams that each keep their order, a line that carries so
+//! many bits in a second, control before payload, urgent payload before normal and bulk, which share the rest.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use estafet_model::{Class, Now, RecordId};
+
+/// One end of a link: 0 or 1, as in `Link::ends`.
+pub(crate) type End = usize;
+
+/// The streams of one direction: control, and one for each class.
+pub(crate) const STREAMS: usize = 4;
+pub(crate) const CONTROL: usize = 0;
+
+/// What travels.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Control(Bytes),
+    Piece { head: Bytes, data: Bytes },
+}
+
+/// A record that is being streamed.
+#[derive(Debug, Clone)]
+pub(crate) struct Carry {
+    pub(crate) id: RecordId,
+    pub(crate) class: Class,
+    pub(crate) chunks: u32,
+    pub(crate) next_chunk: u32,
+}
+
+/// What is under way in one stream.
+#[derive(Debug, Default)]
+struct Stream {
+    in_flight: VecDeque<Message>,
+    /// Arrivals that wait for a cut link to heal.
+    stalled: usize,
+    last_arrival: Now,
+}
+
+/// One direction, from the end that sends.
+#[derive(Debug, Default)]
+struct Direction {
+    streams: [Stream; STREAMS],
+    carries: [VecDeque<Carry>; 3],
+    /// Whose turn it is of normal and bulk.
+    bulk_next: bool,
+    busy: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) link: usize,
+    pub(crate) open: [bool; 2],
+    /// Which ends have learned that it is open.
+    pub(crate) known: [bool; 2],
+    /// When each end last heard something.
+    pub(crate) heard: [Now; 2],
+    from: [Direction; 2],
+}
+
+impl Session {
+    pub(crate) fn new(link: usize, now: Now) -> Self {
+        Self { link, open: [true; 2], known: [false; 2], heard: [now; 2], from: Default::default() }
+    }
+
+    /// Puts a message on its way; returns when it arrives.
+    pub(crate) fn send(&mut self, now: Now, from: End, stream: usize, message: Message, delay: Duration) -> Now {
+        let stream = &mut self.from[from].streams[stream];
+        stream.in_flight.push_back(message);
+        stream.last_arrival = stream.last_arrival.max(now + delay);
+        stream.last_arrival
+    }
+
+    /// A message has arrived at the end that `from` speaks to.
+    pub(crate) fn arrive(&mut self, now: Now, from: End, stream: usize) -> Option<Message> {
+        let message = self.from[from].streams[stream].in_flight.pop_front();
+        self.heard[1 - from] = now;
+        message.filter(|_| self.open[1 - from])
+    }
+
+    /// The link is cut: what would arrive now waits, as QUIC sends it again.
+    pub(crate) fn stall(&mut self, from: End, stream: usize) {
+        self.from[from].streams[stream].stalled += 1;
+    }
+
+    /// The link is heard again: for each direction and stream, how many messages waited.
+    pub(crate) fn unstall(&mut self, silent: [bool; 2]) -> Vec<(End, usize, usize)> {
+        let mut waited = Vec::new();
+        let heard = self.from.iter_mut().enumerate().filter(|(end, _)| !silent[*end]);
+        for (end, direction) in heard {
+            for (number, stream) in direction.streams.iter_mut().enumerate() {
+                waited.push((end, number, std::mem::take(&mut stream.stalled)));
+            }
+        }
+        waited
+    }
+
+    /// Nobody sends or hears anything through it any more.
+    pub(crate) fn forget(&mut self) {
+        self.from = Default::default();
+    }
+
+    pub(crate) fn carry(&mut self, from: End, carry: Carry) {
+        self.from[from].carries[carry.class as usize].push_back(carry);
+    }
+
+    /// The record whose next chunk the line takes, if the line is free.
+    pub(crate) fn next_carry(&mut self, from: End) -> Option<Carry> {
+        let direction = &mut self.from[from];
+        if direction.busy || !self.open[from] {
+            return None;
+        }
+        direction.bulk_next = !direction.bulk_next;
+        let order = if direction.bulk_next { [0, 2, 1] } else { [0, 1, 2] };
+        order.into_iter().find_map(|class| direction.carries[class].pop_front())
+    }
+
+    /// The line is taken; the rest of the record follows.
+    pub(crate) fn occupy(&mut self, from: End, rest: Option<Carry>) {
+        let direction = &mut self.from[from];
+        direction.busy = true;
+        if let Some(rest) = rest {
+            direction.carries[rest.class as usize].push_front(rest);
+        }
+    }
+
+    pub(crate) fn line_free(&mut self, from: End) {
+        self.from[from].busy = false;
+    }
+}
