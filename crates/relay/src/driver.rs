@@ -355,6 +355,8 @@ impl Driver {
 
     fn housekeeping(&mut self) {
         self.look_at_store();
+        // If the store refused what they waited for, nothing else brings them here.
+        self.admit_captures();
         let round_trips: Vec<_> = self.sessions.iter().map(|(id, session)| (id.clone(), session.rtt())).collect();
         for (neighbor, rtt) in round_trips {
             self.feed(Input::RoundTrip { neighbor, rtt });
