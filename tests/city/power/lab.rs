@@ -47,6 +47,9 @@ impl Lab {
     /// The links of `city`, all of them open and quick.
     pub(crate) fn new(city: &City) -> Self {
         run("ip", &["link", "set", "lo", "gso_max_segs", "1"]);
+        // What a radio or an office's line carries. Loopback's own 64 KiB would be found and used, and a link of
+        // 128 kbit/s would be busy for half a second with each datagram.
+        run("ip", &["link", "set", "lo", "mtu", "1500"]);
         run("tc", &["qdisc", "add", "dev", "lo", "root", "handle", "1:", "htb"]);
         nft(RULES);
         let ports: BTreeMap<_, _> =
