@@ -121,7 +121,7 @@ fn a_whole_store_is_clean() {
         assert_eq!(found.read(id).unwrap().1, bytes, "{id}");
     }
     let counted: u64 = found.records.values().map(estafet_model::SeqRanges::count).sum();
-    assert_eq!(counted as usize, found.ids().count());
+    assert_eq!(usize::try_from(counted).unwrap(), found.ids().count());
     assert_eq!(found.values["count".as_bytes()], "3");
     let [transfer] = found.transfers.as_slice() else { panic!("{:?}", found.transfers) };
     assert_eq!((transfer.transfer, transfer.chunks, transfer.arrived), (TransferId(77), 1, 1));
