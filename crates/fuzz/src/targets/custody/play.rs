@@ -363,6 +363,9 @@ impl Play {
                 CustodyOutput::KeepConflicts { epoch, seqs } => {
                     for seq in seqs.iter() {
                         let id = RecordId { origin: self.me.clone(), epoch, seq };
+                        if self.duty.conflicts().contains(&id) {
+                            continue;
+                        }
                         let captured = self.records.get(&id).is_some_and(|record| record.received_from.is_none());
                         assert!(captured && !self.handed.contains(&id), "{id} may well be what the receipt is for");
                         self.duty.conflict(id);
