@@ -97,8 +97,7 @@ impl Custody {
             custody.outbound.recover_conflicts(*epoch, seqs);
         }
         for ((origin, epoch), receipted) in custody.receipts.covered() {
-            let conflicts = (*origin == me).then(|| custody.conflicts.get(epoch)).flatten();
-            let ended = conflicts.map_or(receipted.clone(), |conflicts| receipted.minus(conflicts));
+            let ended = custody.less_conflicts(origin, *epoch, receipted);
             released.extend(custody.outbound.release(Now::default(), origin, *epoch, &ended).ids);
         }
         if !released.is_empty() {
@@ -381,8 +380,9 @@ impl Custody {
                 Ok(None) => {}
                 Ok(Some((receipt, new))) => {
                     let key = receipt.key().clone();
+                    let ended = self.less_conflicts(&key.origin, key.epoch, &new);
                     let Released { ids: mut released, conflicts } =
-                        self.outbound.release(now, &key.origin, key.epoch, &new);
+                        self.outbound.release(now, &key.origin, key.epoch, &ended);
                     if !conflicts.is_empty() {
                         self.keep_conflicts(key.epoch, &conflicts);
                     }
@@ -401,6 +401,13 @@ impl Custody {
         self.open_lane(from);
         self.receipts.spread(now, &mut self.outputs);
         self.dispatch(now);
+    }
+
+    /// What a receipt ends of what it covers: own captures that are known for conflicts stay, also when the receipt that
+    /// made them so was lost with a crash and comes once more.
+    fn less_conflicts(&self, origin: &NodeId, epoch: Epoch, receipted: &SeqRanges) -> SeqRanges {
+        let conflicts = self.conflicts.get(&epoch).filter(|_| self.outbound.is_me(origin));
+        conflicts.map_or_else(|| receipted.clone(), |conflicts| receipted.minus(conflicts))
     }
 
     fn keep_conflicts(&mut self, epoch: Epoch, new: &SeqRanges) {

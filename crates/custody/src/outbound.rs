@@ -202,6 +202,10 @@ impl Outbound {
         self.me == Some(origin)
     }
 
+    pub(crate) fn is_me(&self, node: &NodeId) -> bool {
+        self.names.find(node).is_some_and(|name| self.is_own(name))
+    }
+
     /// Takes custody of a record that has just become durable here.
     pub(crate) fn hold(&mut self, now: Now, record: Durable<HeldRecord>) {
         self.keep(now, &record.into_inner(), false);
@@ -281,9 +285,7 @@ impl Outbound {
     /// which record it is if the receipt can be for it: then there is nothing to hold.
     pub(crate) fn hold_receipted(&mut self, now: Now, record: Durable<HeldRecord>) -> Option<RecordId> {
         let id = record.get().id.clone();
-        let captured =
-            record.get().received_from.is_none() && self.names.find(&id.origin).is_some_and(|name| self.is_own(name));
-        if !captured {
+        if record.get().received_from.is_some() || !self.is_me(&id.origin) {
             return Some(id);
         }
         self.hold(now, record);

@@ -263,3 +263,20 @@ fn a_receipt_is_for_an_own_record_that_a_neighbor_brought_back() {
     assert_eq!(custody.held_count(), 0);
     assert!(outputs(&mut custody).iter().any(|output| matches!(output, CustodyOutput::Release(_))));
 }
+
+#[test]
+fn a_conflict_outlives_the_receipt_that_was_lost_with_a_crash() {
+    let capture = own_capture();
+    let conflicts = [(capture.id.epoch, [capture.id.seq].into_iter().collect())].into();
+    let mut custody = relay(Recovered {
+        conflicts,
+        records: [after_sync(capture.clone())].into_iter().collect(),
+        ..Recovered::default()
+    });
+    open(&mut custody, at(0), &[]);
+    let receipt = receipt_for(&capture.id);
+    custody.receipts(at(1), &node(HUB), &[receipt.encode()]);
+    custody.receipt_kept(&after_sync(receipt.key().clone()));
+    assert!(!outputs(&mut custody).iter().any(|output| matches!(output, CustodyOutput::Release(_))));
+    assert_eq!((custody.held_count(), custody.quarantine().count()), (1, 1));
+}
