@@ -9,6 +9,7 @@
 mod command_line;
 mod counter;
 mod delivery;
+mod durability;
 mod harness;
 mod kills;
 mod power;

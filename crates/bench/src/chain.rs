@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use estafet_cli::CityFolder;
 use estafet_cli::demo::{Fleet, Intake, wait_until_mapped};
+use estafet_cli::disk::temporary_folder;
 use estafet_cli::init::init_plan;
 use estafet_model::{LinkCost, NodeId};
 use estafet_topology::{CityPlan, Link, Medium, PlannedNode, Role};
 use tempfile::TempDir;
 
 use crate::error::BenchError;
-use crate::note;
 use crate::process::{NodeUsage, Usage};
 
 pub(crate) const ORIGIN: &str = "origin";
@@ -33,13 +33,10 @@ impl Chain {
     pub(crate) async fn start(program: PathBuf, dir: Option<&Path>) -> Result<Self, BenchError> {
         let temporary = match dir {
             Some(_) => None,
-            None => Some(tempfile::Builder::new().prefix("estafet-bench-").tempdir().map_err(BenchError::Folder)?),
+            None => Some(temporary_folder("estafet-bench-").map_err(BenchError::Folder)?),
         };
         let dir = dir.or(temporary.as_ref().map(TempDir::path)).unwrap_or(Path::new("."));
         let city = init_plan(plan(), dir)?;
-        if has_no_disk(&city.dir) {
-            note(format_args!("{} is in memory: a sync costs nothing there (--dir names a disk)", city.dir.display()));
-        }
         let folder = CityFolder::open(&city.dir)?;
         let mut fleet = Fleet::new(program);
         for (id, node) in &city.nodes {
@@ -130,14 +127,6 @@ pub(crate) fn plan() -> CityPlan {
 pub(crate) fn node_id(id: &'static str) -> NodeId {
     id.parse().expect("the names in this module are node ids")
 }
-
-/// True if a folder lies on a file system in memory.
-fn has_no_disk(dir: &Path) -> bool {
-    rustix::fs::statfs(dir).is_ok_and(|about| about.f_type == TMPFS_MAGIC)
-}
-
-/// `statfs(2)`
-const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
 
 #[cfg(test)]
 mod tests {

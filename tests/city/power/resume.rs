@@ -5,12 +5,23 @@ use super::namespace::{alone, report};
 use crate::harness::{CHAIN, City, Given, capture, noise, wait_for};
 
 const PAYLOAD_BYTES: usize = 8 << 20;
-const KILOBITS_PER_SECOND: u32 = 16_000;
+
+/// The links' queues never overflow while so much passes in one go: measured is what the relays send again, not what
+/// QUIC sends again over a link that loses datagrams.
+const KILOBITS_PER_SECOND_WHEN_CUT: u32 = 25_000;
+const KILOBITS_PER_SECOND: u32 = 50_000;
+
+/// What passes between two cuts, at least.
+const STEP_BYTES: u64 = 150 << 10;
+
 const CUTS: u64 = 20;
 const KILLS: u64 = 5;
 
 /// Of the payload, in percent: what may pass toward the receiver in all, the headers of QUIC and IP included.
 const WIRE_PERCENT_MAX: u64 = 110;
+
+/// The same when the receiver dies: what it had received and not yet synced is lost with it.
+const WIRE_PERCENT_MAX_AFTER_DEATHS: u64 = 115;
 
 /// The same when another neighbor takes over, with what both say to each other and to the main server.
 const WIRE_PERCENT_MAX_OF_TWO: u64 = 115;
@@ -20,19 +31,17 @@ fn percent(bytes: u64) -> u64 {
 }
 
 /// A chain whose first link is slow, and a record on its way.
-fn under_way() -> (City, Lab, Given) {
+fn under_way(kilobits_per_second: u32) -> (City, Lab, Given) {
     let mut city = City::new("pekanbaru-2013");
     CHAIN.iter().for_each(|node| city.start(node));
     city.wait_for_path(&CHAIN);
     let mut lab = Lab::new(&city);
-    lab.slow_down("rumbai", "sukajadi", KILOBITS_PER_SECOND);
+    lab.slow_down("rumbai", "sukajadi", kilobits_per_second);
     let given = capture(&city.intake("rumbai"), &noise(1, PAYLOAD_BYTES), &[]);
     (city, lab, given)
 }
 
-/// Waits until this part of the payload has passed.
-fn wait_for_part(lab: &Lab, from: &str, to: &str, part: u64, of: u64) {
-    let bytes = PAYLOAD_BYTES as u64 * part / of;
+fn wait_for_bytes(lab: &Lab, from: &str, to: &str, bytes: u64) {
     wait_for("a part of the payload passes", || (lab.bytes(from, to) >= bytes).then_some(()));
 }
 
@@ -43,14 +52,19 @@ fn downs(city: &City, node: &str) -> usize {
 #[test]
 fn a_record_goes_on_where_it_stopped_after_each_of_twenty_cuts() {
     alone("power::resume::a_record_goes_on_where_it_stopped_after_each_of_twenty_cuts", LAB_TOOLS, || {
-        let (city, lab, given) = under_way();
-        for cut in 1..=CUTS {
-            wait_for_part(&lab, "rumbai", "sukajadi", cut, CUTS + 1);
+        let (city, lab, given) = under_way(KILOBITS_PER_SECOND_WHEN_CUT);
+        for _ in 0..CUTS {
+            wait_for_bytes(&lab, "rumbai", "sukajadi", lab.bytes("rumbai", "sukajadi") + STEP_BYTES);
             let before = ["rumbai", "sukajadi"].map(|node| downs(&city, node));
             lab.cut("rumbai", "sukajadi");
             for (node, before) in ["rumbai", "sukajadi"].iter().zip(before) {
                 wait_for("the session is given up", || (downs(&city, node) > before).then_some(()));
             }
+            assert_eq!(
+                city.metric("sukajadi", "estafet_records_held"),
+                Some(0),
+                "the record arrived before the last cut"
+            );
             lab.heal("rumbai", "sukajadi");
         }
         city.assert_honored(&[given]);
@@ -69,9 +83,9 @@ fn a_record_goes_on_where_it_stopped_after_each_of_twenty_cuts() {
 #[test]
 fn a_record_goes_on_where_it_stopped_after_each_death_of_the_receiver() {
     alone("power::resume::a_record_goes_on_where_it_stopped_after_each_death_of_the_receiver", LAB_TOOLS, || {
-        let (mut city, lab, given) = under_way();
+        let (mut city, lab, given) = under_way(KILOBITS_PER_SECOND);
         for kill in 1..=KILLS {
-            wait_for_part(&lab, "rumbai", "sukajadi", kill, KILLS + 1);
+            wait_for_bytes(&lab, "rumbai", "sukajadi", PAYLOAD_BYTES as u64 * kill / (KILLS + 1));
             // Its radio dies with it and comes back when it has started: what is sent to a dead machine passes nowhere.
             let before = downs(&city, "rumbai");
             lab.cut("rumbai", "sukajadi");
@@ -87,7 +101,7 @@ fn a_record_goes_on_where_it_stopped_after_each_death_of_the_receiver() {
             percent(there),
             percent(there + back)
         ));
-        assert!(percent(there) <= WIRE_PERCENT_MAX, "{there} bytes passed");
+        assert!(percent(there) <= WIRE_PERCENT_MAX_AFTER_DEATHS, "{there} bytes passed");
     });
 }
 
@@ -98,7 +112,7 @@ fn half_of_a_record_by_one_branch_and_half_by_another_is_a_record() {
         let mut lab = Lab::new(&city);
         lab.slow_down("sukajadi", "induk", KILOBITS_PER_SECOND);
         let given = capture(&city.intake("rumbai"), &noise(1, PAYLOAD_BYTES), &[]);
-        wait_for_part(&lab, "sukajadi", "induk", 1, 2);
+        wait_for_bytes(&lab, "sukajadi", "induk", PAYLOAD_BYTES as u64 / 2);
         lab.cut("sukajadi", "induk");
         city.assert_honored(&[given]);
         let halves = ["sukajadi", "senapelan"].map(|branch| lab.bytes(branch, "induk"));
