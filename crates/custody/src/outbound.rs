@@ -255,7 +255,9 @@ impl Outbound {
         conflicts.iter().for_each(|key| self.set_conflict(now, *key));
         let conflicts: SeqRanges = conflicts.iter().map(|key| key.seq).collect();
         let receipted = &receipted.minus(&conflicts);
-        keys.iter().for_each(|key| drop(self.forget(*key)));
+        for key in &keys {
+            self.forget(*key);
+        }
         self.hold_no_more(origin, epoch, receipted, keys.len());
         Released { ids: keys.into_iter().map(|key| self.names.id(key)).collect(), conflicts }
     }

@@ -49,7 +49,7 @@ fn what_a_lost_neighbor_was_handed_goes_by_another_accepted_or_not() {
     stored(&mut custody, at(1), 1..=4, Class::Normal, KIB);
     outputs(&mut custody);
     custody.acceptances(at(2), &node(HUB), &[record(1), record(2)]);
-    custody.set_next_hops(at(3), vec![node("senapelan")]);
+    custody.set_next_hops(at(3), &[node("senapelan")]);
     custody.neighbor_down(at(3), &node(HUB));
     let outputs = outputs(&mut custody);
     let (offered, carried) = handed(&outputs, "senapelan");
@@ -66,7 +66,7 @@ fn windows_are_whole_again_after_a_neighbor_was_lost() {
         if round == 0 {
             stored(&mut custody, at(0), 1..=40, Class::Normal, MIB);
         } else {
-            custody.set_next_hops(at(round), vec![node(HUB)]);
+            custody.set_next_hops(at(round), &[node(HUB)]);
         }
         assert_eq!(custody.records().filter(|view| matches!(view.state, RecordState::Offered { .. })).count(), 16);
         custody.neighbor_down(at(round), &node(HUB));
@@ -79,7 +79,7 @@ fn after_a_restart_records_are_offered_and_not_sent() {
     let records = (1..=3).map(|seq| held(seq, Class::Normal, KIB, None)).collect();
     let mut custody = relay(Recovered { records, ..Recovered::default() });
     custody.neighbor_up(&node(HUB));
-    custody.set_next_hops(at(1), vec![node(HUB)]);
+    custody.set_next_hops(at(1), &[node(HUB)]);
     assert_eq!(handed(&outputs(&mut custody), HUB), (vec![], vec![]), "not before it said what is receipted");
     custody.receipts(at(2), &node(HUB), &[receipt(&[2]).encode()]);
     assert_eq!(handed(&outputs(&mut custody), HUB), (vec![1, 3], vec![]));
@@ -95,7 +95,7 @@ fn urgent_is_first_and_every_eighth_pick_is_of_the_lowest_class() {
     stored(&mut custody, at(0), 101..=200, Class::Normal, KIB);
     stored(&mut custody, at(0), 201..=300, Class::Urgent, KIB);
     custody.neighbor_up(&node(HUB));
-    custody.set_next_hops(at(1), vec![node(HUB)]);
+    custody.set_next_hops(at(1), &[node(HUB)]);
     custody.receipts(at(1), &node(HUB), &[]);
     let (_, carried) = handed(&outputs(&mut custody), HUB);
     let first: Vec<u32> = carried[..16].to_vec();

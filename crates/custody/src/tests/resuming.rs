@@ -17,7 +17,7 @@ fn big() -> SignedHeader {
 fn relay_with_neighbors() -> Custody {
     let mut custody = relay(Recovered::default());
     open(&mut custody, at(0), &["rumbai", "senapelan"]);
-    custody.set_next_hops(at(0), Vec::new());
+    custody.set_next_hops(at(0), &[]);
     custody
 }
 
@@ -74,7 +74,7 @@ fn a_broken_line_costs_nothing_that_had_arrived() {
     custody.neighbor_down(at(3), &node("rumbai"));
     assert_eq!(outputs(&mut custody), [], "what has come stays");
     open(&mut custody, at(4), &["rumbai"]);
-    custody.set_next_hops(at(4), Vec::new());
+    custody.set_next_hops(at(4), &[]);
     assert_eq!(wanted_from(&mut custody, "rumbai"), 7);
     let rest = send(&mut custody, "rumbai", 7..CHUNKS);
     assert_eq!(stored_chunks(&rest), (7..CHUNKS).collect::<Vec<_>>());

@@ -16,7 +16,7 @@ const BUDGET: usize = 32;
 fn relay_with_neighbors() -> Custody {
     let mut custody = relay(Recovered::default());
     open(&mut custody, at(0), &["rumbai", "senapelan", "lima-puluh"]);
-    custody.set_next_hops(at(0), Vec::new());
+    custody.set_next_hops(at(0), &[]);
     custody
 }
 
