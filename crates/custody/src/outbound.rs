@@ -19,7 +19,7 @@ use crate::output::{CustodyEvent, CustodyOutput};
 
 /// Payloads up to this size travel without being offered first: the offer's round trip would cost more than a
 /// duplicate does.
-const UNOFFERED_BYTES_MAX: u32 = 16 << 10;
+const UNOFFERED_BYTES_MAX: u32 = 8 << 10;
 
 /// One pick in so many goes to the lowest class that waits, so that none starves.
 const LOW_CLASS_EVERY: u64 = 8;

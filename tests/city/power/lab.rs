@@ -13,6 +13,9 @@ use crate::harness::City;
 /// What a test with a lab calls.
 pub(crate) const LAB_TOOLS: &[&str] = &["nft", "tc"];
 
+/// What Ethernet and every radio in between carry; the loopback device would take 64 KiB.
+const MTU: &str = "1500";
+
 /// Datagrams are cut, counted and shaped one by one: what the kernel would carry as one large piece is split before.
 /// What is cut is dropped at the receiver and not counted, so the counters show what really passed.
 const RULES: &str = "
@@ -46,10 +49,7 @@ pub(crate) struct Lab {
 impl Lab {
     /// The links of `city`, all of them open and quick.
     pub(crate) fn new(city: &City) -> Self {
-        run("ip", &["link", "set", "lo", "gso_max_segs", "1"]);
-        // What a radio or an office's line carries. Loopback's own 64 KiB would be found and used, and a link of
-        // 128 kbit/s would be busy for half a second with each datagram.
-        run("ip", &["link", "set", "lo", "mtu", "1500"]);
+        run("ip", &["link", "set", "lo", "mtu", MTU, "gso_max_segs", "1"]);
         run("tc", &["qdisc", "add", "dev", "lo", "root", "handle", "1:", "htb"]);
         nft(RULES);
         let ports: BTreeMap<_, _> =

@@ -6,22 +6,24 @@ use crate::harness::{CHAIN, City, Given, capture, noise, wait_for};
 
 const PAYLOAD_BYTES: usize = 8 << 20;
 
-/// The links' queues never overflow while so much passes in one go: measured is what the relays send again, not what
+/// The link's queue never overflows while so much passes in one go: measured is what the relays send again, not what
 /// QUIC sends again over a link that loses datagrams.
-const KILOBITS_PER_SECOND_WHEN_CUT: u32 = 25_000;
-const KILOBITS_PER_SECOND: u32 = 50_000;
+const KILOBITS_PER_SECOND: u32 = 25_000;
 
-/// What passes between two cuts, at least.
-const STEP_BYTES: u64 = 150 << 10;
+/// What passes between two cuts, and between two deaths, at least.
+const CUT_AFTER_BYTES: u64 = 150 << 10;
+const KILL_AFTER_BYTES: u64 = 400 << 10;
 
 const CUTS: u64 = 20;
 const KILLS: u64 = 5;
 
-/// Of the payload, in percent: what may pass toward the receiver in all, the headers of QUIC and IP included.
-const WIRE_PERCENT_MAX: u64 = 110;
+/// Of the payload, in percent: what may pass toward the receiver in all, the headers of QUIC and IP included. These are 6
+/// without any cut; at each cut half a chunk and a greeting are added, and the aim is 110.
+const WIRE_PERCENT_MAX: u64 = 112;
 
-/// The same when the receiver dies: what it had received and not yet synced is lost with it.
-const WIRE_PERCENT_MAX_AFTER_DEATHS: u64 = 115;
+/// The same when the receiver dies: what it had received and not yet synced is lost with it, a tenth of a second's
+/// worth on a busy disk.
+const WIRE_PERCENT_MAX_AFTER_DEATHS: u64 = 120;
 
 /// The same when another neighbor takes over, with what both say to each other and to the main server.
 const WIRE_PERCENT_MAX_OF_TWO: u64 = 115;
@@ -31,12 +33,12 @@ fn percent(bytes: u64) -> u64 {
 }
 
 /// A chain whose first link is slow, and a record on its way.
-fn under_way(kilobits_per_second: u32) -> (City, Lab, Given) {
+fn under_way() -> (City, Lab, Given) {
     let mut city = City::new("pekanbaru-2013");
     CHAIN.iter().for_each(|node| city.start(node));
     city.wait_for_path(&CHAIN);
     let mut lab = Lab::new(&city);
-    lab.slow_down("rumbai", "sukajadi", kilobits_per_second);
+    lab.slow_down("rumbai", "sukajadi", KILOBITS_PER_SECOND);
     let given = capture(&city.intake("rumbai"), &noise(1, PAYLOAD_BYTES), &[]);
     (city, lab, given)
 }
@@ -52,9 +54,9 @@ fn downs(city: &City, node: &str) -> usize {
 #[test]
 fn a_record_goes_on_where_it_stopped_after_each_of_twenty_cuts() {
     alone("power::resume::a_record_goes_on_where_it_stopped_after_each_of_twenty_cuts", LAB_TOOLS, || {
-        let (city, lab, given) = under_way(KILOBITS_PER_SECOND_WHEN_CUT);
+        let (city, lab, given) = under_way();
         for _ in 0..CUTS {
-            wait_for_bytes(&lab, "rumbai", "sukajadi", lab.bytes("rumbai", "sukajadi") + STEP_BYTES);
+            wait_for_bytes(&lab, "rumbai", "sukajadi", lab.bytes("rumbai", "sukajadi") + CUT_AFTER_BYTES);
             let before = ["rumbai", "sukajadi"].map(|node| downs(&city, node));
             lab.cut("rumbai", "sukajadi");
             for (node, before) in ["rumbai", "sukajadi"].iter().zip(before) {
@@ -83,9 +85,9 @@ fn a_record_goes_on_where_it_stopped_after_each_of_twenty_cuts() {
 #[test]
 fn a_record_goes_on_where_it_stopped_after_each_death_of_the_receiver() {
     alone("power::resume::a_record_goes_on_where_it_stopped_after_each_death_of_the_receiver", LAB_TOOLS, || {
-        let (mut city, lab, given) = under_way(KILOBITS_PER_SECOND);
-        for kill in 1..=KILLS {
-            wait_for_bytes(&lab, "rumbai", "sukajadi", PAYLOAD_BYTES as u64 * kill / (KILLS + 1));
+        let (mut city, lab, given) = under_way();
+        for _ in 0..KILLS {
+            wait_for_bytes(&lab, "rumbai", "sukajadi", lab.bytes("rumbai", "sukajadi") + KILL_AFTER_BYTES);
             // Its radio dies with it and comes back when it has started: what is sent to a dead machine passes nowhere.
             let before = downs(&city, "rumbai");
             lab.cut("rumbai", "sukajadi");

@@ -151,12 +151,12 @@ fn an_answer_of_a_neighbor_that_was_not_asked_changes_nothing() {
     assert_eq!(custody.record(&record(1)).unwrap().state, RecordState::Offered { to: node(HUB) });
 }
 
-/// Sukajadi has handed record 1 of 20 KiB, which came from Rumbai, to Senapelan.
+/// Sukajadi has handed record 1 of 12 KiB, which came from Rumbai, to Senapelan.
 fn on_its_way_to_senapelan() -> Custody {
     let mut custody = relay(Recovered::default());
     open(&mut custody, at(0), &["senapelan"]);
-    let big = header(1, Class::Normal, 20 * KIB);
-    let mut record = held(1, Class::Normal, 20 * KIB, Some("rumbai")).into_inner();
+    let big = header(1, Class::Normal, 12 * KIB);
+    let mut record = held(1, Class::Normal, 12 * KIB, Some("rumbai")).into_inner();
     record.digest = big.header().digest();
     custody.stored(at(0), vec![after_sync(record)]);
     assert_eq!(handed(&outputs(&mut custody), "senapelan").0, [1]);
@@ -168,7 +168,7 @@ fn whoever_says_that_it_has_an_accepted_record_passes_it_on_again() {
     for neighbor in ["senapelan", "rumbai", "lima-puluh"] {
         let mut custody = on_its_way_to_senapelan();
         custody.acceptances(at(1), &node("senapelan"), &[record(1)]);
-        custody.offers(&node(neighbor), vec![offer(1, 20 * KIB)], at(2));
+        custody.offers(&node(neighbor), vec![offer(1, 12 * KIB)], at(2));
         assert_eq!(answered(&outputs(&mut custody), neighbor), [(1, Verdict::Have)].into());
         custody.handle_timeout(at(52));
         assert_eq!(handed(&outputs(&mut custody), "senapelan").0, [1], "offered back by {neighbor}");
@@ -178,7 +178,7 @@ fn whoever_says_that_it_has_an_accepted_record_passes_it_on_again() {
 #[test]
 fn an_acceptance_that_may_be_older_than_an_offer_of_another_is_asked_for_again() {
     let mut custody = on_its_way_to_senapelan();
-    custody.offers(&node("lima-puluh"), vec![offer(1, 20 * KIB)], at(1));
+    custody.offers(&node("lima-puluh"), vec![offer(1, 12 * KIB)], at(1));
     assert_eq!(answered(&outputs(&mut custody), "lima-puluh"), [(1, Verdict::Have)].into());
     custody.acceptances(at(2), &node("senapelan"), &[record(1)]);
     assert!(matches!(custody.record(&record(1)).unwrap().state, RecordState::Waiting { .. }));

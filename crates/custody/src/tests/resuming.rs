@@ -8,7 +8,7 @@ use super::relay::{answered, at, header, node, offer_of, open, outputs, receipt,
 use crate::{Custody, CustodyOutput, Piece, Recovered, RecoveredTransfer, StorePayload, TransferId};
 
 const CHUNKS: u32 = 20;
-const BYTES: u32 = CHUNKS * (32 << 10);
+const BYTES: u32 = CHUNKS * (16 << 10);
 
 fn big() -> SignedHeader {
     header(1, Class::Normal, BYTES)
