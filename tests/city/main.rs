@@ -10,5 +10,6 @@ mod command_line;
 mod counter;
 mod delivery;
 mod harness;
+mod hostile_requests;
 mod kills;
 mod strangers;
