@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 
 use estafet_cli::CityFolder;
 use estafet_cli::demo::{Fleet, Intake, wait_until_mapped};
+use estafet_cli::disk::temporary_folder;
 use estafet_cli::init::init_plan;
 use estafet_model::{LinkCost, NodeId};
 use estafet_topology::{CityPlan, Link, Medium, PlannedNode, Role};
 use tempfile::TempDir;
 
 use crate::error::BenchError;
-use crate::note;
 use crate::process::{NodeUsage, Usage};
 
-const ORIGIN: &str = "origin";
+pub(crate) const ORIGIN: &str = "origin";
 const BRANCH: &str = "branch";
 const HUB: &str = "hub";
 
@@ -33,13 +33,10 @@ impl Chain {
     pub(crate) async fn start(program: PathBuf, dir: Option<&Path>) -> Result<Self, BenchError> {
         let temporary = match dir {
             Some(_) => None,
-            None => Some(tempfile::Builder::new().prefix("estafet-bench-").tempdir().map_err(BenchError::Folder)?),
+            None => Some(temporary_folder("estafet-bench-").map_err(BenchError::Folder)?),
         };
         let dir = dir.or(temporary.as_ref().map(TempDir::path)).unwrap_or(Path::new("."));
         let city = init_plan(plan(), dir)?;
-        if has_no_disk(&city.dir) {
-            note(format_args!("{} is in memory: a sync costs nothing there (--dir names a disk)", city.dir.display()));
-        }
         let folder = CityFolder::open(&city.dir)?;
         let mut fleet = Fleet::new(program);
         for (id, node) in &city.nodes {
@@ -102,7 +99,7 @@ fn value_of(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
 }
 
-fn plan() -> CityPlan {
+pub(crate) fn plan() -> CityPlan {
     let node = |id: &'static str, code: &str, role| PlannedNode {
         id: node_id(id),
         code: code.parse().expect("a short code"),
@@ -127,17 +124,9 @@ fn plan() -> CityPlan {
     }
 }
 
-fn node_id(id: &'static str) -> NodeId {
+pub(crate) fn node_id(id: &'static str) -> NodeId {
     id.parse().expect("the names in this module are node ids")
 }
-
-/// True if a folder lies on a file system in memory.
-fn has_no_disk(dir: &Path) -> bool {
-    rustix::fs::statfs(dir).is_ok_and(|about| about.f_type == TMPFS_MAGIC)
-}
-
-/// `statfs(2)`
-const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
 
 #[cfg(test)]
 mod tests {

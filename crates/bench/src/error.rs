@@ -22,6 +22,10 @@ pub(crate) enum BenchError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     City(#[from] Failure),
+    #[error("failed to fill the spool: {0}")]
+    Fill(String),
+    #[error("the relay did not answer within {waited_s} s")]
+    NoAnswer { waited_s: u64 },
     #[error("the origin did not take a record: {0}")]
     Submit(NotAccepted),
     #[error("`{0}` is no address of an intake")]

@@ -1,7 +1,7 @@
 //! Benchmarks of real relays: three processes on loopback (origin, branch, hub), everything synced.
 //!
-//! `chain` sends records through and measures; `idle` measures what they cost when nothing happens. What each figure
-//! means stands in [`report`]. The loader shares the machine with the relays; what it took of the processor is told on
+//! `chain` sends records through and measures; `idle` measures what they cost when nothing happens. `start` measures how
+//! long one relay takes to come back with a full spool. What each figure means stands in [`report`] and [`start`]. The loader shares the machine with the relays; what it took of the processor is told on
 //! standard error.
 #![expect(clippy::print_stdout, reason = "the report is this program's output")]
 
@@ -12,6 +12,7 @@ mod load;
 mod options;
 mod process;
 mod report;
+mod start;
 mod timing;
 
 use std::io::{self, Write};
@@ -47,6 +48,18 @@ fn main() -> ExitCode {
 }
 
 async fn run(options: &Options) -> Result<(), BenchError> {
+    match &options.benchmark {
+        Benchmark::Start { records, size } => {
+            let report = start::measure(relay()?, options.dir.as_deref(), *records, *size).await?;
+            println!("{}", if options.json { report.to_json() } else { report.to_string() });
+            return Ok(());
+        }
+        Benchmark::OpenSpool { folder } => {
+            println!("{}", start::open_spool(folder)?.to_json());
+            return Ok(());
+        }
+        Benchmark::Chain { .. } | Benchmark::Idle { .. } => {}
+    }
     let program = relay()?;
     let mut chain = Chain::start(program, options.dir.as_deref()).await?;
     let line = match &options.benchmark {
@@ -60,6 +73,7 @@ async fn run(options: &Options) -> Result<(), BenchError> {
             let report = measure_idle(&chain, *seconds).await?;
             if options.json { report.to_json() } else { report.to_string() }
         }
+        Benchmark::Start { .. } | Benchmark::OpenSpool { .. } => unreachable!("these have no chain"),
     };
     chain.terminate().await;
     println!("{line}");

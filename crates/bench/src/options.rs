@@ -44,6 +44,21 @@ pub(crate) enum Benchmark {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
         seconds: u64,
     },
+    /// Fill a relay's spool, and start the relay on it with nobody to talk to, as after a power cut.
+    Start {
+        /// How many records.
+        #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+        records: u32,
+        /// The size of each, such as 4KiB, 512KiB, 8MiB or a number of bytes.
+        #[arg(long, default_value = "4KiB", value_parser = bytes)]
+        size: u32,
+    },
+    /// What `start` runs to see what the spool alone takes.
+    #[command(hide = true)]
+    OpenSpool {
+        /// The spool's folder.
+        folder: PathBuf,
+    },
 }
 
 fn bytes(text: &str) -> Result<u32, String> {

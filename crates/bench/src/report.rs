@@ -97,11 +97,11 @@ impl IdleProcess {
     }
 }
 
-fn mib(kib: u64) -> f64 {
+pub(crate) fn mib(kib: u64) -> f64 {
     rounded(kib as f64 / 1_024.0, 10.0)
 }
 
-fn json(report: &impl Serialize) -> String {
+pub(crate) fn json(report: &impl Serialize) -> String {
     serde_json::to_string(report).expect("a report is numbers and plain names")
 }
 

@@ -144,8 +144,8 @@ impl Custody {
     }
 
     /// The neighbors that records may go to, best first.
-    pub fn set_next_hops(&mut self, now: Now, next_hops: Vec<NodeId>) {
-        self.outbound.set_next_hops(&next_hops);
+    pub fn set_next_hops(&mut self, now: Now, next_hops: &[NodeId]) {
+        self.outbound.set_next_hops(next_hops);
         self.dispatch(now);
     }
 

@@ -19,7 +19,7 @@ use crate::output::{CustodyEvent, CustodyOutput};
 
 /// Payloads up to this size travel without being offered first: the offer's round trip would cost more than a
 /// duplicate does.
-const UNOFFERED_BYTES_MAX: u32 = 16 << 10;
+const UNOFFERED_BYTES_MAX: u32 = 8 << 10;
 
 /// One pick in so many goes to the lowest class that waits, so that none starves.
 const LOW_CLASS_EVERY: u64 = 8;
@@ -255,7 +255,9 @@ impl Outbound {
         conflicts.iter().for_each(|key| self.set_conflict(now, *key));
         let conflicts: SeqRanges = conflicts.iter().map(|key| key.seq).collect();
         let receipted = &receipted.minus(&conflicts);
-        keys.iter().for_each(|key| drop(self.forget(*key)));
+        for key in &keys {
+            self.forget(*key);
+        }
         self.hold_no_more(origin, epoch, receipted, keys.len());
         Released { ids: keys.into_iter().map(|key| self.names.id(key)).collect(), conflicts }
     }

@@ -22,7 +22,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use crate::alarm::Alarm;
-use crate::store::{Health, Store, StoreEvent, wall_clock};
+use crate::store::{Health, Level, Store, StoreEvent, wall_clock};
 
 /// Commands that may wait. Intake beyond that waits in its own requests.
 const COMMAND_QUEUE: usize = 1024;
@@ -48,6 +48,10 @@ const APPEND_BYTES_MAX: u64 = 32 << 20;
 
 /// How often room and round-trip times are looked at.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
+
+/// How often held captures are looked through for those whose time is over. By the wall clock, which may be wrong: what
+/// goes too soon has its receipt, and what stays too long goes when room is needed.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Asks the node something, between two inputs.
 pub(crate) type Question = Box<dyn FnOnce(&View<'_>) + Send>;
@@ -141,10 +145,13 @@ pub(crate) struct Driver {
     last_news: BTreeMap<NodeId, Now>,
     news_sequences: BTreeMap<NodeId, u64>,
     alarm: Alarm,
+    /// How long own captures are held after their receipt.
+    hold_max: Duration,
+    next_expiry: Now,
 }
 
 impl Driver {
-    pub(crate) fn new(node: Node, store: Store) -> (Self, Commands) {
+    pub(crate) fn new(node: Node, store: Store, hold_max: Duration) -> (Self, Commands) {
         let (commands_sender, commands) = mpsc::channel(COMMAND_QUEUE);
         let (health, health_out) = watch::channel(store.health());
         let handle = Commands { sender: commands_sender.clone(), health: health_out };
@@ -169,6 +176,8 @@ impl Driver {
             last_news: BTreeMap::new(),
             news_sequences: BTreeMap::new(),
             alarm: Alarm::default(),
+            hold_max,
+            next_expiry: Now::default() + EXPIRY_INTERVAL,
         };
         (driver, handle)
     }
@@ -346,12 +355,19 @@ impl Driver {
 
     fn housekeeping(&mut self) {
         self.look_at_store();
+        // If the store refused what they waited for, nothing else brings them here.
+        self.admit_captures();
         let round_trips: Vec<_> = self.sessions.iter().map(|(id, session)| (id.clone(), session.rtt())).collect();
         for (neighbor, rtt) in round_trips {
             self.feed(Input::RoundTrip { neighbor, rtt });
         }
         self.notice_news();
         let now = self.now();
+        if self.next_expiry <= now {
+            self.next_expiry = now + EXPIRY_INTERVAL;
+            let held_since = wall_clock().0.saturating_sub(millis(self.hold_max));
+            self.store.spool.expire_held(UnixMillis(held_since));
+        }
         if self.alarm.is_due(now) {
             self.alarm.look(now, wall_clock(), &self.node.audit());
         }
@@ -359,8 +375,9 @@ impl Driver {
 
     fn look_at_store(&mut self) {
         let health = self.store.health();
-        self.health.send_replace(health);
-        self.feed(Input::Room(health.room));
+        let before = self.health.send_replace(health).level;
+        tell_level(before, health.level);
+        self.feed(Input::Room(health.transit_room));
     }
 
     /// Notes when the newest receipt and the newest word of each node came, for people who look.
@@ -479,6 +496,10 @@ impl Driver {
     }
 }
 
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The payload that an append keeps in memory until it is written.
 fn payload_bytes(append: &Append) -> u64 {
     match append {
@@ -492,6 +513,17 @@ fn record_of(append: &Append) -> Option<RecordId> {
     match append {
         Append::Record(record) => Some(record.header.header().id.clone()),
         Append::Begin { .. } | Append::Chunk { .. } | Append::Put { .. } => None,
+    }
+}
+
+/// A watermark was passed, up or down.
+fn tell_level(before: Level, now: Level) {
+    match now {
+        _ if now == before => {}
+        Level::Good => info!("the store has room again"),
+        Level::Filling => warn!("less than a quarter of the store is free; what keeps it from emptying itself?"),
+        Level::NoTransit => warn!("the store is nearly full: neighbors are asked to wait, the counter goes on"),
+        Level::Full => error!("the store is full: nothing is taken in until receipts come, or it is given more room"),
     }
 }
 

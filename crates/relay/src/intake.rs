@@ -44,15 +44,17 @@ struct Shared {
     store: Store,
     /// The letters that this node's slips begin with.
     code: ShortCode,
+    /// What is synced stays. Without that no slip is given.
+    promises: bool,
     budget: Arc<Semaphore>,
     next_transfer: AtomicU64,
 }
 
 impl Intake {
     /// `code` is this node's, by the topology.
-    pub(crate) fn new(commands: Commands, store: Store, code: ShortCode) -> Self {
+    pub(crate) fn new(promises: bool, commands: Commands, store: Store, code: ShortCode) -> Self {
         let budget = Arc::new(Semaphore::new(BODY_BYTES_MAX));
-        Self { shared: Arc::new(Shared { commands, store, code, budget, next_transfer: AtomicU64::new(1) }) }
+        Self { shared: Arc::new(Shared { commands, store, code, promises, budget, next_transfer: AtomicU64::new(1) }) }
     }
 
     pub(crate) fn routes(self) -> Router {
@@ -103,7 +105,7 @@ async fn take(shared: &Shared, headers: &HeaderMap, body: &mut Body) -> Result<R
     if announced.unwrap_or(0) > u64::from(PAYLOAD_BYTES_MAX) {
         return Err(Problem::too_large());
     }
-    if health.room.0 <= announced.unwrap_or(0) {
+    if health.capture_room.0 <= announced.unwrap_or(0) {
         return Err(Problem::full());
     }
     let transfer = TransferId(shared.next_transfer.fetch_add(1, Ordering::Relaxed));
@@ -123,6 +125,14 @@ async fn take(shared: &Shared, headers: &HeaderMap, body: &mut Body) -> Result<R
     upload.hand_over();
     let answer = shared.commands.capture(capture).await.map_err(|_| Problem::shutting_down())?;
     let captured = answer.map_err(refusal)?.into_inner();
+    if !shared.promises {
+        let detail = "This server runs on a disk that does not keep what is written. The record was taken, but NO slip \
+                      may be given: it is safe only when its state is receipted.";
+        let (id, hash) = (captured.id.to_string(), captured.payload_hash.to_string());
+        let answer = json!({ "record_id": id, "blake3": hash, "bytes": captured.payload_bytes, "detail": detail });
+        let header = [(header::CONTENT_TYPE, "application/json")];
+        return Ok((StatusCode::ACCEPTED, header, answer.to_string()).into_response());
+    }
     let answer = json!({
         "slip": captured.id.slip(shared.code).to_string(),
         "record_id": captured.id.to_string(),
@@ -215,15 +225,19 @@ async fn metrics(State(intake): State<Intake>) -> Result<String, Problem> {
         let custody = view.node.custody();
         let own = custody.receipted().iter().filter(|((origin, _), _)| origin == view.node.id());
         let receipted: u64 = own.map(|(_, ranges)| ranges.count()).sum();
-        (custody.held_count(), receipted, custody.committed_count())
+        let missing = view.node.audit().origins.iter().map(|origin| origin.missing.len() as u64).sum::<u64>();
+        let quarantined = custody.quarantine().count() as u64;
+        (custody.held_count(), receipted, custody.committed_count(), quarantined, missing)
     });
-    let (held, receipted, committed) = asked.await.map_err(|_| Problem::shutting_down())?;
+    let (held, receipted, committed, quarantined, missing) = asked.await.map_err(|_| Problem::shutting_down())?;
     let usage = intake.shared.store.spool.usage();
     let poisoned = u8::from(usage.poisoned.is_some());
     let rows = [
         ("estafet_records_held", "gauge", held),
         ("estafet_records_receipted_total", "counter", receipted),
         ("estafet_records_committed_total", "counter", committed),
+        ("estafet_records_quarantined", "gauge", quarantined),
+        ("estafet_records_missing", "gauge", missing),
         ("estafet_spool_syncs_total", "counter", usage.syncs),
         ("estafet_spool_used_bytes", "gauge", usage.used_bytes.0),
         ("estafet_spool_free_bytes", "gauge", usage.free_bytes.0),

@@ -5,6 +5,7 @@ mod alarm;
 mod config;
 mod door;
 mod driver;
+mod durability;
 mod intake;
 mod ledger;
 mod listing;
@@ -12,6 +13,7 @@ mod problem;
 mod relay;
 mod store;
 mod submit;
+mod surgery;
 mod tail;
 mod upload;
 mod views;
@@ -44,6 +46,10 @@ enum Command {
         /// The node's relay.toml.
         #[arg(long)]
         config: PathBuf,
+        /// Runs although the data folder may not keep what is synced. The node then gives no slip, no acceptance and
+        /// no receipt, and `topology show` says so.
+        #[arg(long)]
+        no_durability_i_know: bool,
     },
     /// Checks the configuration, the keys and the topology, and says what they mean.
     Check {
@@ -67,6 +73,11 @@ enum Command {
         /// Files of up to 16 MiB.
         #[arg(required = true)]
         files: Vec<PathBuf>,
+    },
+    /// Looks into this node's store, repairs it, or takes records out of it, while the relay is stopped.
+    Store {
+        #[command(subcommand)]
+        operation: surgery::Operation,
     },
 }
 
@@ -93,7 +104,7 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> miette::Result<()> {
     match command {
-        Command::Run { config } => relay::run(Config::load(&config)?)?,
+        Command::Run { config, no_durability_i_know } => relay::run(Config::load(&config)?, !no_durability_i_know)?,
         Command::Check { config } => {
             let config = Config::load(&config)?;
             let neighbors: Vec<_> = config.topology.neighbors(&config.node.id).map(|(id, _)| id.to_string()).collect();
@@ -116,6 +127,7 @@ fn dispatch(command: Command) -> miette::Result<()> {
         Command::Submit { config, class, kind, files } => {
             submit::submit(&config, &files, class, &kind, &mut std::io::stdout().lock())?;
         }
+        Command::Store { operation } => surgery::operate(&operation, &mut std::io::stdout().lock())?,
     }
     Ok(())
 }

@@ -42,19 +42,22 @@ pub(crate) enum RelayError {
     System(#[from] io::Error),
 }
 
-/// Runs until SIGTERM or SIGINT, then says goodbye to the neighbors.
-pub(crate) fn run(config: Config) -> Result<(), RelayError> {
+/// Runs until SIGTERM or SIGINT, then says goodbye to the neighbors. With `promises` the disk must be a good one.
+pub(crate) fn run(config: Config, promises: bool) -> Result<(), RelayError> {
     let hub = (config.node.role == Role::Hub).then_some(&config.node.id);
     // Before the runtime: recovery may take long, and nobody is to be told that this node lives until it is done.
-    let opened = Store::open(&config.data, hub, config.spool_bytes_max, config.hold_bytes_max)?;
+    let opened = Store::open(&config.data, hub, config.spool_bytes_max, config.hold_bytes_max, promises)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(serve(config, opened))
+    runtime.block_on(serve(config, opened, promises))
 }
 
-async fn serve(config: Config, opened: Opened) -> Result<(), RelayError> {
+async fn serve(config: Config, opened: Opened, promises: bool) -> Result<(), RelayError> {
     let Opened { store, events, recovered, identity } = opened;
     let me = config.node.id.clone();
     info!(node = %me, records = recovered.records.count(), epoch = identity.epoch.get(), starts = identity.starts, "the store is open");
+    if !promises {
+        error!(node = %me, "this node runs without durability: it gives no slip, no acceptance and no receipt");
+    }
     let node = Node::new(
         NodeConfig {
             me: me.clone(),
@@ -62,13 +65,13 @@ async fn serve(config: Config, opened: Opened) -> Result<(), RelayError> {
             topology: Arc::clone(&config.topology),
             epoch: identity.epoch,
             spare_epoch: random_epoch(),
-            durable: true,
+            durable: promises,
             first_transfer: FIRST_NEIGHBOR_TRANSFER | (identity.starts << 32),
             first_lsa_sequence: identity.starts << 32,
         },
         recovered,
     );
-    let (driver, commands) = Driver::new(node, store.clone());
+    let (driver, commands) = Driver::new(node, store.clone(), config.hold_max);
 
     let intake_listener = listen("counters", config.intake).await?;
     let admin_listener = listen("operators", config.admin).await?;
@@ -87,7 +90,7 @@ async fn serve(config: Config, opened: Opened) -> Result<(), RelayError> {
     info!(node = %me, quic = %config.listen, admin = %config.admin, intake = %config.intake, "serving");
 
     let (stop, stopped) = watch::channel(false);
-    let routes = Intake::new(commands.clone(), store.clone(), config.node.code).routes();
+    let routes = Intake::new(promises, commands.clone(), store.clone(), config.node.code).routes();
     let intake = tokio::spawn(door::serve(intake_listener, routes, until(stopped.clone())));
     let topology = Arc::clone(&config.topology);
     let callers = move |key: &estafet_model::PublicKey| Caller::by_key(&topology, key);

@@ -139,7 +139,7 @@ impl<'a> Upload<'a> {
     /// Hands the chunks that have come to the spool.
     fn queue_run(&mut self) -> Result<(), Problem> {
         let Some(run) = self.run.take() else { return Ok(()) };
-        if self.commands.health().room.0 <= run.bytes.len() as u64 {
+        if self.commands.health().capture_room.0 <= run.bytes.len() as u64 {
             return Err(Problem::full());
         }
         self.queued_bytes += run.bytes.len() as u64;

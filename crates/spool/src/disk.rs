@@ -39,6 +39,10 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// Removes a file's name. Files that are open stay readable.
     fn remove(&self, name: &str) -> io::Result<()>;
 
+    /// Moves a file to the folder `damaged` beside the others, where it is not listed. Durable after
+    /// [`Disk::sync_dir`].
+    fn put_aside(&self, name: &str) -> io::Result<()>;
+
     /// Makes all creations, renames and removals so far durable.
     fn sync_dir(&self) -> io::Result<()>;
 

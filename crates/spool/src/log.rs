@@ -15,7 +15,7 @@ use crate::frame::Frame;
 use crate::index::{Share, shares_of};
 use crate::options::{Fill, SpoolOptions, Usage};
 use crate::prepared::{Prepared, Then};
-use crate::recovery::{OpenError, Recovered, Restored, recover, stored_record};
+use crate::recovery::{EachRecord, OpenError, Recovered, Restored, recover, stored_record};
 use crate::segments::{Segments, Spare};
 use crate::shelf::{ReadError, ReadRecord, Shelf};
 use crate::table::{BeginRow, ChunkRow, Row, TableWriter};
@@ -42,6 +42,8 @@ pub struct Log {
     sealed_at: Option<u32>,
     /// A segment was begun, and nothing was tidied since.
     to_tidy: bool,
+    /// It is being repaired: nothing is given back.
+    keeps_all: bool,
     /// Where the segment's own entries begin, behind the values it repeats.
     floor: u32,
     /// What the frame's entries become once they are durable.
@@ -94,6 +96,15 @@ impl Log {
         options: SpoolOptions,
         each: &mut dyn FnMut(Durable<StoredRecord>),
     ) -> Result<(Self, Recovered), OpenError> {
+        Self::open_as(disk, options, false, each)
+    }
+
+    fn open_as(
+        disk: Arc<dyn Disk>,
+        options: SpoolOptions,
+        keeps_all: bool,
+        each: EachRecord<'_>,
+    ) -> Result<(Self, Recovered), OpenError> {
         let shelf = Arc::new(Shelf::new(disk));
         let restored = recover(&shelf, &options, each)?;
         let Restored { segments, transfers, next_generation, failed, syncs, recovered } = restored;
@@ -107,6 +118,7 @@ impl Log {
             table: TableWriter::default(),
             sealed_at: None,
             to_tidy: false,
+            keeps_all,
             floor: 0,
             staged: Vec::new(),
             values,
@@ -123,6 +135,12 @@ impl Log {
             tracing::error!(%poisoned, "the spool opens for reading only");
         }
         Ok((log, recovered))
+    }
+
+    /// Opens the log to repair it: nothing is given back, and everything whole is in the index.
+    pub(crate) fn open_keeping(disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
+        let options = SpoolOptions { spare_segments: usize::MAX, ..SpoolOptions::default() };
+        Ok(Self::open_as(disk, options, true, &mut |_| ())?.0)
     }
 
     /// Stores everything in the batch, in order, and says of each what became of it. Usually one write and one sync.
@@ -172,11 +190,18 @@ impl Log {
     }
 
     /// Seals the segment, so that the next start knows that nothing was torn.
-    pub fn close(mut self) {
-        if self.poisoned.is_none() {
-            self.push_seal();
-            let _ = self.flush(&mut Vec::new());
+    pub fn close(self) {
+        // If the disk fails now, the next start finds out where the log ends.
+        let _ = self.seal();
+    }
+
+    /// The same, and says whether everything is durable.
+    pub(crate) fn seal(mut self) -> Result<(), Poisoned> {
+        if let Some(poisoned) = &self.poisoned {
+            return Err(poisoned.clone());
         }
+        self.push_seal();
+        self.flush(&mut Vec::new())
     }
 
     /// Reads a record by its id.
@@ -424,7 +449,7 @@ impl Log {
     }
 
     fn new_file(&mut self, generation: u64) -> io::Result<(Arc<dyn DiskFile>, u64)> {
-        if self.segments.spares() == 0 && self.room_is_short() {
+        if self.segments.spares() == 0 && !self.keeps_all && self.room_is_short() {
             // Held captures are receipted: they give way to new ones.
             self.note_damage();
             if let Some(held) = self.segments.oldest_held() {
@@ -458,7 +483,7 @@ impl Log {
 
     /// Gives back all segments that may go.
     fn reclaim(&mut self) {
-        if !self.options.reclaim {
+        if !self.options.reclaim || self.keeps_all {
             return;
         }
         self.note_damage();

@@ -339,7 +339,7 @@ impl Disk for MemoryDisk {
             name: name.clone(),
             bytes: state.files[file].current.len() as u64,
         };
-        Ok(state.names.iter().map(listed).collect())
+        Ok(state.names.iter().filter(|(name, _)| !name.contains('/')).map(listed).collect())
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
@@ -374,6 +374,10 @@ impl Disk for MemoryDisk {
         }
         state.apply(Operation::Remove(name.to_owned()));
         Ok(())
+    }
+
+    fn put_aside(&self, name: &str) -> io::Result<()> {
+        self.rename(name, &format!("damaged/{name}"))
     }
 
     fn sync_dir(&self) -> io::Result<()> {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::disk::{Disk, DiskFile, Listed};
 
 const LOCK: &str = "lock";
+const DAMAGED: &str = "damaged";
 
 /// What one system call takes at most (`IOV_MAX` on Linux).
 const PARTS_MAX: usize = 1024;
@@ -80,6 +81,13 @@ impl Disk for RealDisk {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         fs::remove_file(self.folder.join(name))
+    }
+
+    fn put_aside(&self, name: &str) -> io::Result<()> {
+        let folder = self.folder.join(DAMAGED);
+        create_durably(&folder)?;
+        fs::rename(self.folder.join(name), folder.join(name))?;
+        File::open(folder)?.sync_all()
     }
 
     fn sync_dir(&self) -> io::Result<()> {

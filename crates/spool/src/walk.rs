@@ -92,6 +92,11 @@ impl Walk {
         self.entries().last().map_or(SEGMENT_HEADER_BYTES, |found| found.extent.offset + found.extent.length)
     }
 
+    /// The seal says that there is a table, and that is damaged.
+    pub(crate) fn seal_is_damaged(&self) -> bool {
+        self.sealed && self.entries().last().is_some_and(|seal| !seal.whole)
+    }
+
     /// The last commit that was begun.
     pub(crate) fn last_commit(&self) -> u32 {
         self.entries().map(|found| found.head.commit).max().unwrap_or(0)

@@ -49,7 +49,7 @@ fn what_a_lost_neighbor_was_handed_goes_by_another_accepted_or_not() {
     stored(&mut custody, at(1), 1..=4, Class::Normal, KIB);
     outputs(&mut custody);
     custody.acceptances(at(2), &node(HUB), &[record(1), record(2)]);
-    custody.set_next_hops(at(3), vec![node("senapelan")]);
+    custody.set_next_hops(at(3), &[node("senapelan")]);
     custody.neighbor_down(at(3), &node(HUB));
     let outputs = outputs(&mut custody);
     let (offered, carried) = handed(&outputs, "senapelan");
@@ -66,7 +66,7 @@ fn windows_are_whole_again_after_a_neighbor_was_lost() {
         if round == 0 {
             stored(&mut custody, at(0), 1..=40, Class::Normal, MIB);
         } else {
-            custody.set_next_hops(at(round), vec![node(HUB)]);
+            custody.set_next_hops(at(round), &[node(HUB)]);
         }
         assert_eq!(custody.records().filter(|view| matches!(view.state, RecordState::Offered { .. })).count(), 16);
         custody.neighbor_down(at(round), &node(HUB));
@@ -79,7 +79,7 @@ fn after_a_restart_records_are_offered_and_not_sent() {
     let records = (1..=3).map(|seq| held(seq, Class::Normal, KIB, None)).collect();
     let mut custody = relay(Recovered { records, ..Recovered::default() });
     custody.neighbor_up(&node(HUB));
-    custody.set_next_hops(at(1), vec![node(HUB)]);
+    custody.set_next_hops(at(1), &[node(HUB)]);
     assert_eq!(handed(&outputs(&mut custody), HUB), (vec![], vec![]), "not before it said what is receipted");
     custody.receipts(at(2), &node(HUB), &[receipt(&[2]).encode()]);
     assert_eq!(handed(&outputs(&mut custody), HUB), (vec![1, 3], vec![]));
@@ -95,7 +95,7 @@ fn urgent_is_first_and_every_eighth_pick_is_of_the_lowest_class() {
     stored(&mut custody, at(0), 101..=200, Class::Normal, KIB);
     stored(&mut custody, at(0), 201..=300, Class::Urgent, KIB);
     custody.neighbor_up(&node(HUB));
-    custody.set_next_hops(at(1), vec![node(HUB)]);
+    custody.set_next_hops(at(1), &[node(HUB)]);
     custody.receipts(at(1), &node(HUB), &[]);
     let (_, carried) = handed(&outputs(&mut custody), HUB);
     let first: Vec<u32> = carried[..16].to_vec();
@@ -151,12 +151,12 @@ fn an_answer_of_a_neighbor_that_was_not_asked_changes_nothing() {
     assert_eq!(custody.record(&record(1)).unwrap().state, RecordState::Offered { to: node(HUB) });
 }
 
-/// Sukajadi has handed record 1 of 20 KiB, which came from Rumbai, to Senapelan.
+/// Sukajadi has handed record 1 of 12 KiB, which came from Rumbai, to Senapelan.
 fn on_its_way_to_senapelan() -> Custody {
     let mut custody = relay(Recovered::default());
     open(&mut custody, at(0), &["senapelan"]);
-    let big = header(1, Class::Normal, 20 * KIB);
-    let mut record = held(1, Class::Normal, 20 * KIB, Some("rumbai")).into_inner();
+    let big = header(1, Class::Normal, 12 * KIB);
+    let mut record = held(1, Class::Normal, 12 * KIB, Some("rumbai")).into_inner();
     record.digest = big.header().digest();
     custody.stored(at(0), vec![after_sync(record)]);
     assert_eq!(handed(&outputs(&mut custody), "senapelan").0, [1]);
@@ -168,7 +168,7 @@ fn whoever_says_that_it_has_an_accepted_record_passes_it_on_again() {
     for neighbor in ["senapelan", "rumbai", "lima-puluh"] {
         let mut custody = on_its_way_to_senapelan();
         custody.acceptances(at(1), &node("senapelan"), &[record(1)]);
-        custody.offers(&node(neighbor), vec![offer(1, 20 * KIB)], at(2));
+        custody.offers(&node(neighbor), vec![offer(1, 12 * KIB)], at(2));
         assert_eq!(answered(&outputs(&mut custody), neighbor), [(1, Verdict::Have)].into());
         custody.handle_timeout(at(52));
         assert_eq!(handed(&outputs(&mut custody), "senapelan").0, [1], "offered back by {neighbor}");
@@ -178,7 +178,7 @@ fn whoever_says_that_it_has_an_accepted_record_passes_it_on_again() {
 #[test]
 fn an_acceptance_that_may_be_older_than_an_offer_of_another_is_asked_for_again() {
     let mut custody = on_its_way_to_senapelan();
-    custody.offers(&node("lima-puluh"), vec![offer(1, 20 * KIB)], at(1));
+    custody.offers(&node("lima-puluh"), vec![offer(1, 12 * KIB)], at(1));
     assert_eq!(answered(&outputs(&mut custody), "lima-puluh"), [(1, Verdict::Have)].into());
     custody.acceptances(at(2), &node("senapelan"), &[record(1)]);
     assert!(matches!(custody.record(&record(1)).unwrap().state, RecordState::Waiting { .. }));

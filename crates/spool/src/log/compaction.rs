@@ -4,15 +4,18 @@
 //! What is moved is appended anew and synced like everything else; only then is the old place not needed any more. A
 //! crash in between leaves both, and the later copy counts.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
-use estafet_model::RecordId;
 
 use super::{Log, Staged};
 use crate::append::{Extent, Poisoned, TransferId};
 use crate::format::{BeginMeta, ChunkMeta, ChunkPlace, HEAD_BYTES, Kind, RecordMeta};
 use crate::index::{Share, shares_of};
 use crate::recovery::stored_record;
+use crate::repair::Repair;
 use crate::shelf::Entry;
+use crate::survey::Survey;
 
 /// A segment is moved out of if less than one part in this many of it is live: then it costs at most a third of what
 /// it gives back.
@@ -49,7 +52,7 @@ impl Log {
     }
 
     fn move_out_of_sparsest(&mut self, parts: u64) -> bool {
-        if self.poisoned.is_some() || !self.options.reclaim {
+        if self.poisoned.is_some() || !self.options.reclaim || self.keeps_all {
             return false;
         }
         self.note_damage();
@@ -78,8 +81,9 @@ impl Log {
         let records = self.shelf.index().live_in(generation);
         let mut moved = 0;
         for id in &records {
-            if moved < ROUND_BYTES {
-                moved += self.move_record(id, generation)?;
+            let place = self.shelf.index().find_live(id).filter(|_| moved < ROUND_BYTES);
+            if let Some(place) = place {
+                moved += self.move_record(place, &|chunk| chunk == generation)?;
             }
         }
         for (transfer, index, entry) in self.transfers.in_segment(generation) {
@@ -92,14 +96,34 @@ impl Log {
         Ok(())
     }
 
-    /// Appends a record anew, with those of its chunks that are in this segment. Returns how much that was.
-    fn move_record(&mut self, id: &RecordId, generation: u64) -> Result<u64, Stuck> {
-        let Some(place) = self.shelf.index().find_live(id) else { return Ok(0) };
+    /// Moves everything that the survey found whole out of these segments, however much it is.
+    pub(crate) fn move_all_out(&mut self, survey: &Survey, from: &BTreeSet<u64>, repair: &mut Repair) {
+        let is_from = |generation: u64| from.contains(&generation);
+        for (id, place) in survey.places() {
+            let meta = self.shelf.meta(place, Kind::Record).and_then(|meta| RecordMeta::decode(&meta).ok());
+            let mut chunks = meta.iter().flat_map(|meta| meta.chunks.iter().flatten());
+            if is_from(place.generation) || chunks.any(|chunk| is_from(chunk.extent.generation)) {
+                let moved = self.move_record(place, &is_from);
+                if moved.is_ok() { &mut repair.saved } else { &mut repair.lost }.insert(id.clone());
+            }
+        }
+        for &generation in from {
+            for (transfer, index, entry) in self.transfers.in_segment(generation) {
+                // A chunk that cannot be read has not arrived.
+                if self.move_arriving(transfer, index, entry).is_ok() {
+                    repair.transfers.insert(transfer);
+                }
+            }
+        }
+    }
+
+    /// Appends a record anew, with those of its chunks that are where it is to leave. Returns how much that was.
+    fn move_record(&mut self, place: Extent, leaves: &dyn Fn(u64) -> bool) -> Result<u64, Stuck> {
         let record = self.entry_to_move(place, Kind::Record)?;
         let mut meta = RecordMeta::decode(&record.meta).map_err(|_| Stuck::Damaged(place))?;
         // Everything is read before anything is appended.
         let mut copies = Vec::new();
-        for chunk in meta.chunks.iter().flatten().filter(|chunk| chunk.extent.generation == generation) {
+        for chunk in meta.chunks.iter().flatten().filter(|chunk| leaves(chunk.extent.generation)) {
             let copy = self.entry_to_move(chunk.extent, Kind::Chunk)?;
             let meta = ChunkMeta::decode(&copy.meta).map_err(|_| Stuck::Damaged(chunk.extent))?;
             copies.push((copy, meta));
@@ -107,7 +131,7 @@ impl Log {
         let mut copies = copies.into_iter();
         let mut moved = u64::from(place.length);
         for chunk in meta.chunks.iter_mut().flatten() {
-            if chunk.extent.generation != generation {
+            if !leaves(chunk.extent.generation) {
                 self.segments.need(Share::of(chunk.extent));
             } else if let Some((copy, meta)) = copies.next() {
                 moved += u64::from(chunk.extent.length);

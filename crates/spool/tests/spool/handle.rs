@@ -184,3 +184,30 @@ fn aborted_and_released_room_comes_back() {
     assert!(usage.segments <= 3, "{usage:?}");
     assert!(fixture.spool.free_bytes().0 > 60 << 20);
 }
+
+#[test]
+fn a_live_record_can_be_read_at_any_time_while_it_is_moved() {
+    let disk = MemoryDisk::new();
+    let (fixture, _) = start(&disk);
+    let large = payload(7, 400);
+    fixture.store(vec![inline(TRANSIT, 1, &payload(1, 100))]);
+    fixture.store(chunked(TRANSIT, 2, 1, &large));
+    let spool = fixture.spool.clone();
+    let (sender, stop) = channel::<()>();
+    let reader = std::thread::spawn(move || {
+        let mut read = 0;
+        while stop.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) || read < 1000 {
+            assert_eq!(spool.read_chunk(&id(TRANSIT, 1), 0), Ok(payload(1, 100)));
+            assert_eq!(spool.read_chunk(&id(TRANSIT, 2), 0), Ok(large.clone()));
+            read += 1;
+        }
+    });
+    for seq in 10..800 {
+        fixture.store(vec![inline(TRANSIT, seq, &payload(seq, 1000))]);
+        fixture.spool.release(vec![id(TRANSIT, seq)]);
+    }
+    sender.send(()).unwrap();
+    reader.join().unwrap();
+    let first = "0000000000000001.segment";
+    assert!(estafet_spool::Disk::open(&disk, first).is_err(), "they were moved, or this would not test that");
+}

@@ -7,5 +7,7 @@ mod damage;
 mod handle;
 mod model;
 mod poison;
+mod reclaiming;
 mod recycling;
 mod support;
+mod surgery;

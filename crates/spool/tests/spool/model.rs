@@ -28,6 +28,8 @@ enum Step {
     Release(usize),
     /// Stores a live record again, with other bytes.
     Replace(usize, usize),
+    /// Moves what can be moved.
+    Tidy,
     Restart,
     Cut(Unsynced),
 }
@@ -44,6 +46,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0u8..4, any::<u8>()).prop_map(|(key, value)| Step::Put(key, value)),
         8 => any::<usize>().prop_map(Step::Release),
         1 => (any::<usize>(), length).prop_map(|(place, length)| Step::Replace(place, length)),
+        1 => Just(Step::Tidy),
         1 => Just(Step::Restart),
         1 => prop_oneof![Just(Unsynced::Kept), Just(Unsynced::Dropped), any::<u64>().prop_map(Unsynced::Torn)]
             .prop_map(Step::Cut),
@@ -146,6 +149,10 @@ impl Model {
                     let before = self.live.insert(id.clone(), bytes).unwrap();
                     self.released.entry(id).or_default().insert(before);
                 }
+            }
+            Step::Tidy => {
+                let rounds = std::iter::repeat_with(|| self.log.tidy()).take_while(|tidied| *tidied).take(1000);
+                assert!(rounds.count() < 1000, "tidying ends");
             }
             Step::Restart => self.reopen(self.disk.clone(), Log::close),
             Step::Cut(unsynced) => self.reopen(self.disk.power_cut(*unsynced), drop),

@@ -93,7 +93,7 @@ impl Play {
             1 => self.neighbor_down(&from),
             2 => {
                 let hops = [bytes.choose(&NEIGHBORS)?, bytes.choose(&NEIGHBORS)?].map(|name| node(name));
-                self.custody.set_next_hops(self.now, hops.to_vec());
+                self.custody.set_next_hops(self.now, &hops);
             }
             3 => self.custody.set_room(ByteCount(*bytes.choose(&[0, 1 << 10, 1 << 20, u64::MAX])?)),
             4 | 5 => {
@@ -315,7 +315,6 @@ impl Play {
             receipts: self.duty.kept().cloned().collect(),
             committed,
             transfers: kept,
-            ..Recovered::default()
         };
         self.custody = Custody::new(config(&self.me, self.hub, self.next_transfer), recovered);
         self.now = Now::default();
@@ -510,7 +509,7 @@ impl Play {
         let hub = node(HUBS[0]);
         self.neighbor_up(&hub);
         self.custody.receipts(self.now, &hub, &[]);
-        self.custody.set_next_hops(self.now, vec![hub.clone()]);
+        self.custody.set_next_hops(self.now, std::slice::from_ref(&hub));
         // Each round trip takes at least one record.
         for _ in 0..=2 * self.custody.held_count() {
             let outputs: Vec<CustodyOutput> = iter::from_fn(|| self.custody.poll_output()).collect();
