@@ -11,6 +11,7 @@ mod counter;
 mod delivery;
 mod durability;
 mod harness;
+mod hostile_requests;
 mod kills;
 mod power;
 mod strangers;
