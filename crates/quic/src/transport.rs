@@ -249,7 +249,8 @@ fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
 fn transport_parameters() -> quinn::TransportConfig {
     let mut parameters = quinn::TransportConfig::default();
     let mut datagrams = MtuDiscoveryConfig::default();
-    datagrams.upper_bound(DATAGRAM_BYTES_MAX);
+    // The last bytes of a datagram are not worth a probe of each reconnection.
+    datagrams.upper_bound(DATAGRAM_BYTES_MAX).minimum_change(100);
     parameters
         .mtu_discovery_config(Some(datagrams))
         .max_idle_timeout(Some(VarInt::from_u32(IDLE_TIMEOUT_MS).into()))

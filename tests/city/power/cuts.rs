@@ -57,6 +57,7 @@ impl Rig {
             Some(library) if self.liars.contains(&node) => {
                 let mut relay = Command::new(program("estafet-relay"));
                 relay.arg("run").arg("--config").arg(self.city.config(node)).env("LD_PRELOAD", library);
+                relay.env("LIE", library.with_extension("lie"));
                 self.city.start_as(node, relay);
             }
             _ => self.city.start(node),
@@ -161,17 +162,37 @@ fn power_cuts_at_random_moments_lose_nothing_and_commit_nothing_twice() {
     });
 }
 
-/// Says that everything is synced, and syncs nothing.
-const BLIND_SYNC: &str = "int fsync(int fd) { (void)fd; return 0; }
-int fdatasync(int fd) { (void)fd; return 0; }
-int sync_file_range(int fd, long long a, long long b, unsigned c) { (void)fd; (void)a; (void)b; (void)c; return 0; }
-";
+/// From the moment the file that `LIE` names is there, says that everything is synced, and syncs nothing. Before, it is
+/// honest: a relay that starts looks whether its disk is written to.
+const BLIND_SYNC: &str = r#"#define _GNU_SOURCE
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+static int lies(void) { const char *sign = getenv("LIE"); return sign && access(sign, F_OK) == 0; }
+int fsync(int fd) { return lies() ? 0 : syscall(SYS_fsync, fd); }
+int fdatasync(int fd) { return lies() ? 0 : syscall(SYS_fdatasync, fd); }
+"#;
 
 fn blind_sync(folder: &Path) -> PathBuf {
     let (source, library) = (folder.join("blind_sync.c"), folder.join("blind_sync.so"));
     std::fs::write(&source, BLIND_SYNC).unwrap();
     run("cc", &["-shared", "-fPIC", "-o", library.to_str().unwrap(), source.to_str().unwrap()]);
     library
+}
+
+#[test]
+fn a_relay_whose_syncs_reach_no_disk_does_not_start() {
+    let tools = [DISK_TOOLS, &["cc"]].concat();
+    alone("power::cuts::a_relay_whose_syncs_reach_no_disk_does_not_start", &tools, || {
+        let city = City::new("pekanbaru");
+        let library = blind_sync(&city.dir);
+        std::fs::write(library.with_extension("lie"), "").unwrap();
+        let mut relay = Command::new(program("estafet-relay"));
+        relay.arg("run").arg("--config").arg(city.config("rumbai")).env("LD_PRELOAD", &library);
+        let refused = relay.env("LIE", library.with_extension("lie")).output().unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && said.contains("--no-durability-i-know"), "{said}");
+    });
 }
 
 #[test]
@@ -192,12 +213,15 @@ fn the_rig_finds_a_relay_that_does_not_sync() {
                 rig.city.wait_for_path(&CHAIN);
             }
             wait_for("intake answers", || rig.city.metric("rumbai", "estafet_records_held"));
+            let sign = rig.blind_sync.clone().unwrap().with_extension("lie");
+            std::fs::write(&sign, "").unwrap();
             let url = rig.city.intake("rumbai");
             let given: Vec<Given> = (0..RECORDS as u64).map(|seed| capture(&url, &noise(seed, 20_000), &[])).collect();
             if waits_for_power.is_empty() {
                 rig.city.wait_until_receipted(RECORDS as u64);
             }
             rig.cut(&[liar]);
+            std::fs::remove_file(&sign).unwrap();
             rig.restore(&[liar]);
             waits_for_power.iter().for_each(|node| rig.start(node));
             rig.city.wait_for_path(&CHAIN);
