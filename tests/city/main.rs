@@ -9,6 +9,9 @@
 mod command_line;
 mod counter;
 mod delivery;
+mod durability;
 mod harness;
+mod hostile_requests;
 mod kills;
+mod power;
 mod strangers;

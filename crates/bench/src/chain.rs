@@ -1,17 +1,18 @@
 //! Three relays in a row, each with a process and a folder of its own.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use estafet_cli::CityFolder;
 use estafet_cli::demo::{Fleet, Intake, wait_until_mapped};
+use estafet_cli::disk::temporary_folder;
 use estafet_cli::init::init_plan;
 use estafet_model::{LinkCost, NodeId};
 use estafet_topology::{CityPlan, Link, Medium, PlannedNode, Role};
 use tempfile::TempDir;
 
 use crate::error::BenchError;
-use crate::note;
 use crate::process::{NodeUsage, Usage};
 
 pub(crate) const ORIGIN: &str = "origin";
@@ -22,6 +23,7 @@ const HUB: &str = "hub";
 pub(crate) struct Chain {
     fleet: Fleet,
     intakes: BTreeMap<String, Intake>,
+    origin: SocketAddr,
     /// Removed at the end.
     _temporary: Option<TempDir>,
 }
@@ -31,13 +33,10 @@ impl Chain {
     pub(crate) async fn start(program: PathBuf, dir: Option<&Path>) -> Result<Self, BenchError> {
         let temporary = match dir {
             Some(_) => None,
-            None => Some(tempfile::Builder::new().prefix("estafet-bench-").tempdir().map_err(BenchError::Folder)?),
+            None => Some(temporary_folder("estafet-bench-").map_err(BenchError::Folder)?),
         };
         let dir = dir.or(temporary.as_ref().map(TempDir::path)).unwrap_or(Path::new("."));
         let city = init_plan(plan(), dir)?;
-        if has_no_disk(&city.dir) {
-            note(format_args!("{} is in memory: a sync costs nothing there (--dir names a disk)", city.dir.display()));
-        }
         let folder = CityFolder::open(&city.dir)?;
         let mut fleet = Fleet::new(program);
         for (id, node) in &city.nodes {
@@ -47,17 +46,20 @@ impl Chain {
             wait_until_mapped(&folder, &node_id(seen_from), &mut fleet, |_| ()).await?;
         }
         let intakes = city.nodes.iter().map(|(id, node)| (id.clone(), Intake::new(&node.intake))).collect();
-        Ok(Self { fleet, intakes, _temporary: temporary })
+        let origin = &city.nodes[ORIGIN].intake;
+        let address = origin.strip_prefix("http://").and_then(|address| address.parse().ok());
+        let origin = address.ok_or_else(|| BenchError::Address(origin.clone()))?;
+        Ok(Self { fleet, intakes, origin, _temporary: temporary })
     }
 
     /// Where records go in.
-    pub(crate) fn origin(&self) -> &Intake {
-        &self.intakes[ORIGIN]
+    pub(crate) fn origin(&self) -> SocketAddr {
+        self.origin
     }
 
     /// How many of its records the origin holds receipts for.
     pub(crate) async fn receipted_at_origin(&self) -> Result<u64, BenchError> {
-        metric(self.origin(), "estafet_records_receipted_total").await
+        metric(&self.intakes[ORIGIN], "estafet_records_receipted_total").await
     }
 
     /// Fails if a relay has ended.
@@ -125,14 +127,6 @@ pub(crate) fn plan() -> CityPlan {
 pub(crate) fn node_id(id: &'static str) -> NodeId {
     id.parse().expect("the names in this module are node ids")
 }
-
-/// True if a folder lies on a file system in memory.
-fn has_no_disk(dir: &Path) -> bool {
-    rustix::fs::statfs(dir).is_ok_and(|about| about.f_type == TMPFS_MAGIC)
-}
-
-/// `statfs(2)`
-const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
 
 #[cfg(test)]
 mod tests {

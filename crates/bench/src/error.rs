@@ -28,6 +28,8 @@ pub(crate) enum BenchError {
     NoAnswer { waited_s: u64 },
     #[error("the origin did not take a record: {0}")]
     Submit(NotAccepted),
+    #[error("`{0}` is no address of an intake")]
+    Address(String),
     #[error("a node did not give its metrics: {0}")]
     Metrics(NotAccepted),
     #[error("a node has no metric `{0}`")]

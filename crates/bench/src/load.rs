@@ -1,17 +1,19 @@
-//! The load: counters that submit as fast as the chain allows, and a watch for the receipts.
+//! The load: counters that submit as fast as the chain allows, and a watch for the receipts. One counter with one
+//! record at a time asks for the receipt itself, again and again.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use estafet_cli::demo::{Intake, Submission};
 use estafet_model::RecordId;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::chain::Chain;
+use crate::counter::Counter;
 use crate::error::BenchError;
 
 /// What is sent.
@@ -39,7 +41,7 @@ pub(crate) struct Measured {
 /// What the submitters share.
 struct Shared {
     load: Load,
-    intake: Intake,
+    intake: SocketAddr,
     /// More than one record long, so that each is another part of it.
     noise: Bytes,
     next: AtomicU64,
@@ -53,6 +55,8 @@ struct Submitted {
     number: u64,
     began: Instant,
     custody: Duration,
+    /// From its submission until its receipt, if its counter waited for that.
+    receipt: Option<Duration>,
 }
 
 /// How many receipts the origin had at a moment.
@@ -63,10 +67,14 @@ struct Sighting {
 }
 
 impl Load {
+    fn is_one_at_a_time(&self) -> bool {
+        self.outstanding == 1
+    }
+
     pub(crate) async fn run(&self, chain: &mut Chain) -> Result<Measured, BenchError> {
         let shared = Arc::new(Shared {
             load: *self,
-            intake: chain.origin().clone(),
+            intake: chain.origin(),
             noise: noise(self.bytes_each),
             next: AtomicU64::new(0),
             submitted: Mutex::new(Vec::new()),
@@ -74,7 +82,7 @@ impl Load {
         let receipted = watch::Sender::new(0);
         let mut submitters = JoinSet::new();
         let began = Instant::now();
-        for _ in 0..self.connections {
+        for _ in 0..u64::from(self.connections).min(self.outstanding) {
             submitters.spawn(submit_all(Arc::clone(&shared), receipted.subscribe()));
         }
         let sightings = watch_receipts(self.records, chain, &shared, &receipted, &mut submitters).await?;
@@ -116,6 +124,11 @@ async fn watch_receipts(
             return Err(BenchError::Stuck { receipted: seen, records, waited_s: STUCK_AFTER.as_secs() });
         }
         chain.check()?;
+        if shared.load.is_one_at_a_time() {
+            // The counter looks for itself.
+            sleep(LOOK_EVERY_BESIDE).await;
+            continue;
+        }
         let is_full = shared.next.load(Ordering::Relaxed) > seen + shared.load.outstanding;
         sleep(if is_full { LOOK_EVERY_WHEN_FULL } else { LOOK_EVERY }).await;
     }
@@ -123,27 +136,30 @@ async fn watch_receipts(
 
 /// Takes the next record until there is none.
 async fn submit_all(shared: Arc<Shared>, mut receipted: watch::Receiver<u64>) -> Result<(), BenchError> {
+    let mut counter = Counter::connect(shared.intake).await.map_err(BenchError::Submit)?;
+    let one_at_a_time = shared.load.is_one_at_a_time();
     loop {
         let index = shared.next.fetch_add(1, Ordering::Relaxed);
         if index >= shared.load.records {
             return Ok(());
         }
         let outstanding = shared.load.outstanding;
-        if receipted.wait_for(|receipted| index < receipted + outstanding).await.is_err() {
+        if !one_at_a_time && receipted.wait_for(|receipted| index < receipted + outstanding).await.is_err() {
             return Ok(());
         }
         let key = format!("bench-{index}");
-        let submission = Submission {
-            body: shared.payload(index),
-            media_type: "application/octet-stream",
-            kind: "bench",
-            idempotency_key: &key,
-        };
         let began = Instant::now();
-        let accepted = shared.intake.submit(&submission).await.map_err(BenchError::Submit)?;
+        let accepted = counter.submit(shared.payload(index), &key).await.map_err(BenchError::Submit)?;
         let custody = began.elapsed();
+        let mut receipt = None;
+        while one_at_a_time && receipt.is_none() {
+            let is_receipted = counter.is_receipted(&accepted.slip).await.map_err(BenchError::Submit)?;
+            receipt = is_receipted.then(|| began.elapsed());
+            // Nothing else runs in this program meanwhile, and the clock of its tasks is too coarse for this.
+            std::thread::sleep(LOOK_AGAIN);
+        }
         let number = accepted.record_id.parse().map_or(shared.load.records, |id: RecordId| id.seq.get().into());
-        let submitted = Submitted { number, began, custody };
+        let submitted = Submitted { number, began, custody, receipt };
         shared.submitted.lock().unwrap_or_else(PoisonError::into_inner).push(submitted);
     }
 }
@@ -164,6 +180,9 @@ fn noise(bytes_each: u32) -> Bytes {
 
 /// From a record's submission until the origin was first seen with as many receipts as the record's number.
 fn receipt(record: &Submitted, sightings: &[Sighting]) -> Duration {
+    if let Some(receipt) = record.receipt {
+        return receipt;
+    }
     let index = sightings.partition_point(|sighting| sighting.receipted < record.number);
     sightings.get(index).or(sightings.last()).map_or(Duration::ZERO, |seen| seen.at.duration_since(record.began))
 }
@@ -173,6 +192,9 @@ const NOISE_PARTS: u32 = 1 << 16;
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Submitters wait for this.
 const LOOK_EVERY_WHEN_FULL: Duration = Duration::from_millis(1);
+/// One at a time: little beside the milliseconds that are measured, and a rest for the origin between two looks.
+const LOOK_AGAIN: Duration = Duration::from_micros(200);
+const LOOK_EVERY_BESIDE: Duration = Duration::from_millis(20);
 const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
@@ -184,7 +206,7 @@ mod tests {
         let began = Instant::now();
         let at = |ms| began + Duration::from_millis(ms);
         let sightings = [(5, 2), (10, 3)].map(|(ms, receipted)| Sighting { at: at(ms), receipted });
-        let record = |number| Submitted { number, began: at(1), custody: Duration::ZERO };
+        let record = |number| Submitted { number, began: at(1), custody: Duration::ZERO, receipt: None };
         for (number, expected_ms) in [(1, 4), (2, 4), (3, 9), (4, 9)] {
             assert_eq!(receipt(&record(number), &sightings), Duration::from_millis(expected_ms), "{number}");
         }

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "the report is this program's output")]
 
 mod chain;
+mod counter;
 mod error;
 mod load;
 mod options;

@@ -23,7 +23,8 @@ pub(crate) struct ChainReport {
     /// many connections this is mostly waiting: they share one disk.
     custody_ms: Percentiles,
     /// From a record's submission until the origin's count of receipts was seen to reach the record's number. Receipts
-    /// come in the order of numbers, nearly; the count is looked at every 5 ms, so it is up to that much too long.
+    /// come in the order of numbers, nearly; the count is looked at every 5 ms, so it is up to that much too long. One at a
+    /// time (`--outstanding 1`), until the origin said so when it was asked for this record, again and again.
     receipt_ms: Percentiles,
     processes: Vec<ProcessReport>,
 }

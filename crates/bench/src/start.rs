@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use estafet_cli::demo::{Fleet, Intake};
+use estafet_cli::disk::temporary_folder;
 use estafet_cli::init::init_plan;
 use estafet_model::{
     CHUNK_BYTES, ChunkHash, Class, Epoch, Kind, MediaType, RecordHeader, RecordId, Seq, SignedHeader, SigningKey,
@@ -82,7 +83,7 @@ pub(crate) async fn measure(
     records: u32,
     bytes_each: u32,
 ) -> Result<StartReport, BenchError> {
-    let temporary = tempfile::Builder::new().prefix("estafet-bench-").tempdir().map_err(BenchError::Folder)?;
+    let temporary = temporary_folder("estafet-bench-").map_err(BenchError::Folder)?;
     let city = init_plan(plan(), dir.unwrap_or(temporary.path()))?;
     let node = &city.nodes[ORIGIN];
     let data = node.config.with_file_name("data");

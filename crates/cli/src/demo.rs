@@ -31,6 +31,7 @@ use estafet_topology::Template;
 use tempfile::TempDir;
 
 use crate::city::CityFolder;
+use crate::disk::temporary_folder;
 use crate::failure::{Failure, Outcome};
 use crate::init::{NewCity, init};
 use crate::output::Output;
@@ -108,9 +109,8 @@ impl Place {
         match &options.dir {
             Some(dir) => Ok(Self { dir: dir.clone(), temporary: None }),
             None => {
-                let within = std::env::temp_dir();
-                let made = tempfile::Builder::new().prefix("estafet-demo-").tempdir_in(&within);
-                let temporary = made.map_err(Failure::write(&within))?;
+                let made = temporary_folder("estafet-demo-");
+                let temporary = made.map_err(Failure::write(&std::env::temp_dir()))?;
                 Ok(Self { dir: temporary.path().to_owned(), temporary: Some(temporary) })
             }
         }

@@ -10,6 +10,7 @@ mod arguments;
 mod city;
 pub mod commands;
 pub mod demo;
+pub mod disk;
 mod failure;
 pub mod init;
 mod moment;

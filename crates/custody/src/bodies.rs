@@ -29,7 +29,7 @@ pub(crate) struct Body {
 
 impl Body {
     pub(crate) fn digest(&self) -> HeaderDigest {
-        self.header.header().digest()
+        self.header.digest()
     }
 
     pub(crate) fn is_whole(&self) -> bool {

@@ -97,8 +97,7 @@ impl Custody {
             custody.outbound.recover_conflicts(*epoch, seqs);
         }
         for ((origin, epoch), receipted) in custody.receipts.covered() {
-            let conflicts = (*origin == me).then(|| custody.conflicts.get(epoch)).flatten();
-            let ended = conflicts.map_or(receipted.clone(), |conflicts| receipted.minus(conflicts));
+            let ended = custody.less_conflicts(origin, *epoch, receipted);
             released.extend(custody.outbound.release(Now::default(), origin, *epoch, &ended).ids);
         }
         if !released.is_empty() {
@@ -145,8 +144,8 @@ impl Custody {
     }
 
     /// The neighbors that records may go to, best first.
-    pub fn set_next_hops(&mut self, now: Now, next_hops: Vec<NodeId>) {
-        self.outbound.set_next_hops(&next_hops);
+    pub fn set_next_hops(&mut self, now: Now, next_hops: &[NodeId]) {
+        self.outbound.set_next_hops(next_hops);
         self.dispatch(now);
     }
 
@@ -191,7 +190,7 @@ impl Custody {
     pub fn piece(&mut self, now: Now, from: &NodeId, piece: Piece) {
         let id = piece.head.id.clone();
         let digest = match &piece.head.signed_header {
-            Some(header) => SignedHeader::decode(header).ok().map(|signed| signed.header().digest()),
+            Some(header) => SignedHeader::decode(header).ok().map(|signed| signed.digest()),
             None => self.inbound.arriving_digest(&id, from),
         };
         let known = match digest {
@@ -298,7 +297,7 @@ impl Custody {
 
     /// An own capture, signed, is to be stored.
     pub fn capture(&mut self, header: SignedHeader, idempotency: Option<[u8; 16]>, payload: StorePayload) {
-        self.inbound.store_own(header.header().id.clone(), header.header().digest());
+        self.inbound.store_own(header.header().id.clone(), header.digest());
         let record = StoreRecord { header, received_from: None, idempotency, payload };
         self.outputs.push_back(CustodyOutput::Store(Box::new(record)));
     }
@@ -320,7 +319,10 @@ impl Custody {
                 let event = if new { CustodyEvent::Committed(id) } else { CustodyEvent::CommittedTwice };
                 self.outputs.push_back(CustodyOutput::Event(event));
             } else if self.receipts.is_covered(&id) {
-                self.receipts.release_late(id, &mut self.outputs);
+                match self.outbound.hold_receipted(now, record) {
+                    Some(id) => self.receipts.release_late(id, &mut self.outputs),
+                    None => self.keep_conflicts(id.epoch, &SeqRanges::of(id.seq)),
+                }
             } else {
                 self.outbound.hold(now, record);
             }
@@ -378,13 +380,11 @@ impl Custody {
                 Ok(None) => {}
                 Ok(Some((receipt, new))) => {
                     let key = receipt.key().clone();
+                    let ended = self.less_conflicts(&key.origin, key.epoch, &new);
                     let Released { ids: mut released, conflicts } =
-                        self.outbound.release(now, &key.origin, key.epoch, &new);
+                        self.outbound.release(now, &key.origin, key.epoch, &ended);
                     if !conflicts.is_empty() {
-                        let all = self.conflicts.entry(key.epoch).or_default();
-                        *all = all.union(&conflicts);
-                        let seqs = all.clone();
-                        self.outputs.push_back(CustodyOutput::KeepConflicts { epoch: key.epoch, seqs });
+                        self.keep_conflicts(key.epoch, &conflicts);
                     }
                     let covered =
                         |id: &RecordId| id.origin == key.origin && id.epoch == key.epoch && new.contains(id.seq);
@@ -401,6 +401,20 @@ impl Custody {
         self.open_lane(from);
         self.receipts.spread(now, &mut self.outputs);
         self.dispatch(now);
+    }
+
+    /// What a receipt ends of what it covers: own captures that are known for conflicts stay, also when the receipt that
+    /// made them so was lost with a crash and comes once more.
+    fn less_conflicts(&self, origin: &NodeId, epoch: Epoch, receipted: &SeqRanges) -> SeqRanges {
+        let conflicts = self.conflicts.get(&epoch).filter(|_| self.outbound.is_me(origin));
+        conflicts.map_or_else(|| receipted.clone(), |conflicts| receipted.minus(conflicts))
+    }
+
+    fn keep_conflicts(&mut self, epoch: Epoch, new: &SeqRanges) {
+        let all = self.conflicts.entry(epoch).or_default();
+        *all = all.union(new);
+        let seqs = all.clone();
+        self.outputs.push_back(CustodyOutput::KeepConflicts { epoch, seqs });
     }
 
     fn open_lane(&mut self, neighbor: &NodeId) {

@@ -168,7 +168,7 @@ impl Inbound {
                     self.cancel(&id, &other, outputs);
                 }
                 let waiting = BTreeSet::from([from.clone()]);
-                self.storing.insert(id, Storing { digest: record.header.header().digest(), waiting });
+                self.storing.insert(id, Storing { digest: record.header.digest(), waiting });
             }
         }
         verdict

@@ -19,7 +19,7 @@ use crate::output::{CustodyEvent, CustodyOutput};
 
 /// Payloads up to this size travel without being offered first: the offer's round trip would cost more than a
 /// duplicate does.
-const UNOFFERED_BYTES_MAX: u32 = 16 << 10;
+const UNOFFERED_BYTES_MAX: u32 = 8 << 10;
 
 /// One pick in so many goes to the lowest class that waits, so that none starves.
 const LOW_CLASS_EVERY: u64 = 8;
@@ -44,6 +44,9 @@ const SLOWEST_LINE_BYTES_PER_SECOND: u64 = 2 << 10;
 /// custodian that still has it says so, for the price of an offer; one that lost it gets it again.
 const RECEIPT_PATIENCE: Duration = Duration::from_secs(300);
 const RECEIPT_PATIENCE_MAX: Duration = Duration::from_secs(3600);
+
+/// The longest that a neighbor may have a record wait which it says is coming to it by another way.
+const ASKED_REST_MAX: Duration = Duration::from_secs(60);
 
 /// A record in this node's custody, as the store has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,6 +202,10 @@ impl Outbound {
         self.me == Some(origin)
     }
 
+    pub(crate) fn is_me(&self, node: &NodeId) -> bool {
+        self.names.find(node).is_some_and(|name| self.is_own(name))
+    }
+
     /// Takes custody of a record that has just become durable here.
     pub(crate) fn hold(&mut self, now: Now, record: Durable<HeldRecord>) {
         self.keep(now, &record.into_inner(), false);
@@ -248,13 +255,17 @@ impl Outbound {
         conflicts.iter().for_each(|key| self.set_conflict(now, *key));
         let conflicts: SeqRanges = conflicts.iter().map(|key| key.seq).collect();
         let receipted = &receipted.minus(&conflicts);
-        keys.iter().for_each(|key| drop(self.forget(*key)));
+        for key in &keys {
+            self.forget(*key);
+        }
         self.hold_no_more(origin, epoch, receipted, keys.len());
         Released { ids: keys.into_iter().map(|key| self.names.id(key)).collect(), conflicts }
     }
 
+    /// An own capture that nobody was handed. What came from a neighbor is known elsewhere, whoever captured it.
     fn is_conflict(&self, key: Key) -> bool {
-        self.is_own(key.origin) && self.table.find(key).is_some_and(|held| !held.tried)
+        let captured = |held: &Held| held.received_from.is_none() && !held.tried;
+        self.is_own(key.origin) && self.table.find(key).is_some_and(captured)
     }
 
     fn set_conflict(&mut self, now: Now, key: Key) {
@@ -270,6 +281,20 @@ impl Outbound {
                 self.set_conflict(Now::default(), key);
             }
         }
+    }
+
+    /// Takes custody of a record that has just become durable here, whose number a receipt has covered meanwhile. Says
+    /// which record it is if the receipt can be for it: then there is nothing to hold.
+    pub(crate) fn hold_receipted(&mut self, now: Now, record: Durable<HeldRecord>) -> Option<RecordId> {
+        let id = record.get().id.clone();
+        if record.get().received_from.is_some() || !self.is_me(&id.origin) {
+            return Some(id);
+        }
+        self.hold(now, record);
+        if let Some(key) = self.names.find_key(&id) {
+            self.set_conflict(now, key);
+        }
+        None
     }
 
     /// Ends custody of a record that cannot be read from this node's disk.
@@ -447,7 +472,7 @@ impl Outbound {
     /// The neighbor asks for time: the record is coming to it by another way.
     pub(crate) fn asked_to_wait(&mut self, now: Now, id: &RecordId, by: &NodeId, delay: Duration) {
         if let Some((key, by)) = self.offered_to(id, by) {
-            self.rest(now, key, Why::AskedToWait(by), delay);
+            self.rest(now, key, Why::AskedToWait(by), delay.min(ASKED_REST_MAX));
         }
     }
 

@@ -21,7 +21,8 @@ impl Writer {
     /// An empty buffer.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        // A record's header fits, mostly, and is written some times at every hop.
+        Self { buffer: Vec::with_capacity(256) }
     }
 
     /// One byte.

@@ -9,14 +9,14 @@ use data_encoding::HEXLOWER;
 /// The largest payload: 16 MiB.
 pub const PAYLOAD_BYTES_MAX: u32 = 16 << 20;
 
-/// The unit of transfer: what a cut costs at most of what was sent (4 s on a line of 64 kbit/s), and still large enough
+/// The unit of transfer: what a cut costs at most of what was sent (2 s on a line of 64 kbit/s), and still large enough
 /// that its hash and head are nothing beside it. A power of two of at least 1,024, as the BLAKE3 tree demands.
-pub const CHUNK_BYTES: usize = 32 << 10;
+pub const CHUNK_BYTES: usize = 16 << 10;
 
 /// How many chunks a payload of this length has; an empty one has a single empty chunk.
 #[must_use]
 pub fn chunk_count(payload_bytes: u32) -> u32 {
-    const CHUNK: u32 = 32 << 10;
+    const CHUNK: u32 = 16 << 10;
     payload_bytes.div_ceil(CHUNK).max(1)
 }
 

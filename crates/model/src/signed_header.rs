@@ -50,6 +50,8 @@ impl OriginProof {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedHeader {
     header: RecordHeader,
+    /// Of the header; computed once.
+    digest: HeaderDigest,
     proof: OriginProof,
 }
 
@@ -60,11 +62,17 @@ impl SignedHeader {
         &self.header
     }
 
+    /// The header's hash.
+    #[must_use]
+    pub fn digest(&self) -> HeaderDigest {
+        self.digest
+    }
+
     /// Checks that `key`, the origin's key by the topology, signed this header.
     ///
     /// `verified_root` remembers the last root that was found good, so that a batch costs one signature check.
     pub fn verify(&self, key: &PublicKey, verified_root: &mut Option<VerifiedRoot>) -> Result<(), ForgedHeader> {
-        let root = self.proof.root(self.header.digest()).ok_or(ForgedHeader)?;
+        let root = self.proof.root(self.digest).ok_or(ForgedHeader)?;
         let root = VerifiedRoot { key: *key, root, signature: self.proof.signature };
         if verified_root.as_ref() == Some(&root) {
             return Ok(());
@@ -105,7 +113,7 @@ impl SignedHeader {
         }
         let siblings = (0..count).map(|_| reader.array("sibling")).collect::<Result<_, _>>()?;
         reader.end("signed header")?;
-        Ok(Self { header, proof: OriginProof { signature, index, siblings } })
+        Ok(Self { digest: header.digest(), header, proof: OriginProof { signature, index, siblings } })
     }
 }
 
@@ -125,20 +133,21 @@ pub fn sign_batch(headers: Vec<RecordHeader>, key: &SigningKey) -> Vec<SignedHea
     let mut signed = Vec::with_capacity(headers.len());
     while headers.peek().is_some() {
         let batch: Vec<RecordHeader> = headers.by_ref().take(BATCH_MAX).collect();
-        let levels = merkle_levels(&batch);
+        let digests: Vec<HeaderDigest> = batch.iter().map(RecordHeader::digest).collect();
+        let levels = merkle_levels(&digests);
         let signature = key.sign(PURPOSE, &levels[levels.len() - 1][0]);
-        signed.extend(batch.into_iter().enumerate().map(|(index, header)| {
+        signed.extend(batch.into_iter().zip(digests).enumerate().map(|(index, (header, digest))| {
             let siblings = siblings_of(&levels, index);
             let index = u32::try_from(index).expect("a batch is small");
-            SignedHeader { header, proof: OriginProof { signature, index, siblings } }
+            SignedHeader { header, digest, proof: OriginProof { signature, index, siblings } }
         }));
     }
     signed
 }
 
 /// The tree from leaves to root, each level padded to an even count by repeating its last hash.
-fn merkle_levels(batch: &[RecordHeader]) -> Vec<Vec<[u8; 32]>> {
-    let mut levels = vec![batch.iter().map(|header| leaf_hash(header.digest())).collect::<Vec<_>>()];
+fn merkle_levels(digests: &[HeaderDigest]) -> Vec<Vec<[u8; 32]>> {
+    let mut levels = vec![digests.iter().map(|digest| leaf_hash(*digest)).collect::<Vec<_>>()];
     loop {
         let level = levels.last().expect("there is a first level");
         if level.len() == 1 {
@@ -205,6 +214,7 @@ mod tests {
         let mut remembered = None;
         batch[0].verify(&key.public(), &mut remembered).unwrap();
         batch[1].header.class = Class::Urgent;
+        let batch: Vec<_> = batch.iter().map(|signed| SignedHeader::decode(&signed.encode()).unwrap()).collect();
         assert_eq!(batch[1].verify(&key.public(), &mut remembered), Err(ForgedHeader));
         assert_eq!(batch[2].verify(&key.public(), &mut remembered), Ok(()));
     }

@@ -2,7 +2,7 @@
 //!
 //! [`Node`] is a state machine. Its driver feeds it an [`Input`] with the time, takes [`Output`]s from
 //! [`Node::poll_output`] until there are none, and wakes it with [`Input::Timeout`] when [`Node::poll_timeout`] says
-//! so. Time, randomness, disk results and frames come in as values; the daemon and the tests' virtual city drive the
+//! so. Time, randomness, disk results and frames come in as values; the daemon and the simulator drive the
 //! same code.
 //!
 //! Routing and custody do not know each other. What passes between them passes here: an adjacency that comes up or

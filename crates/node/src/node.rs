@@ -437,8 +437,8 @@ impl Node {
         let next_hops: Vec<NodeId> = self.router.next_hops().into_iter().map(|hop| hop.neighbor).collect();
         if next_hops != self.next_hops {
             self.next_hops.clone_from(&next_hops);
-            self.event(NodeEvent::NextHops(next_hops.clone()));
-            self.custody.set_next_hops(now, next_hops);
+            self.custody.set_next_hops(now, &next_hops);
+            self.event(NodeEvent::NextHops(next_hops));
         }
     }
 

@@ -9,11 +9,12 @@
 //! [`PayloadSource`].
 
 mod dial;
+mod pieces;
 mod registry;
 mod session;
 mod streams;
 mod transport;
 
+pub use pieces::{ReceivedPiece, ReceivedPieces};
 pub use session::{Carry, PayloadSource, ReadRecord, Session, SessionGone, SessionId, Unreadable};
-pub use streams::ReceivedPiece;
 pub use transport::{DownReason, Neighbor, SessionEvent, SessionEvents, Transport, TransportConfig, TransportError};

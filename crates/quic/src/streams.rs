@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use estafet_model::{ChunkHash, Class, NodeId, RecordId};
-use estafet_wire::{CONTROL_FRAME_BYTES_MAX, Frame, PieceHead, PieceLengths};
+use estafet_model::{Class, NodeId, RecordId};
+use estafet_wire::{CONTROL_FRAME_BYTES_MAX, Frame, PieceHead};
 use quinn::{Connection, ReadExactError, RecvStream, SendStream};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
+use crate::pieces::read_pieces;
 use crate::session::{Carry, PayloadSource, ReadRecord, SessionId, Unreadable};
 use crate::transport::{SessionEvent, Shared, close_code};
 
@@ -20,21 +21,6 @@ const URGENT_PRIORITY: i32 = 1;
 const READ_AHEAD_BYTES: usize = 512 << 10;
 const READ_AHEAD_RECORDS: usize = 128;
 const READ_AHEAD_CHUNKS: u32 = 16;
-
-/// A piece of payload from a neighbor, hashed.
-#[derive(Debug)]
-pub struct ReceivedPiece {
-    /// From whom.
-    pub neighbor: NodeId,
-    /// By which session.
-    pub session: SessionId,
-    /// Which piece of which record.
-    pub head: PieceHead,
-    /// Its bytes.
-    pub data: Bytes,
-    /// Their hash as a chunk of the payload.
-    pub hash: ChunkHash,
-}
 
 /// Reads one control frame; nothing if the stream ended before one began.
 pub(crate) async fn read_frame(stream: &mut RecvStream) -> Result<Option<Frame>, String> {
@@ -106,33 +92,6 @@ pub(crate) async fn accept_payload(shared: Arc<Shared>, neighbor: NodeId, sessio
                 connection.close(close_code::PROTOCOL, b"bad payload");
             }
         });
-    }
-}
-
-async fn read_pieces(
-    shared: &Shared,
-    neighbor: &NodeId,
-    session: SessionId,
-    mut stream: RecvStream,
-) -> Result<(), String> {
-    loop {
-        let mut lengths = [0; PieceLengths::BYTES];
-        match stream.read_exact(&mut lengths).await {
-            Ok(()) => {}
-            Err(ReadExactError::FinishedEarly(0)) => return Ok(()),
-            Err(error) => return Err(error.to_string()),
-        }
-        let lengths = PieceLengths::decode(lengths).map_err(|error| error.to_string())?;
-        let mut body = vec![0; lengths.head + lengths.piece];
-        stream.read_exact(&mut body).await.map_err(|error| error.to_string())?;
-        let mut head = Bytes::from(body);
-        let data = head.split_off(lengths.head);
-        let head = PieceHead::decode(head).map_err(|error| error.to_string())?;
-        let hash = ChunkHash::of(&data, head.index, head.chunks);
-        let piece = ReceivedPiece { neighbor: neighbor.clone(), session, head, data, hash };
-        if shared.pieces.send(piece).await.is_err() {
-            return Ok(());
-        }
     }
 }
 

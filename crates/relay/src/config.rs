@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use estafet_model::{ByteCount, NodeId, PublicKey, SigningKey};
 use estafet_topology::{Node, Role, SignedTopology, Topology};
@@ -22,6 +23,7 @@ const KEYS: &[&str] = &[
     "spool",
     "bytes_max",
     "hold_bytes_max",
+    "hold_days",
 ];
 
 /// What is wrong with the configuration, and what to do about it.
@@ -84,6 +86,7 @@ struct IntakeFile {
 struct SpoolFile {
     bytes_max: Option<String>,
     hold_bytes_max: Option<String>,
+    hold_days: Option<u16>,
 }
 
 fn default_data() -> PathBuf {
@@ -99,6 +102,9 @@ const ARCHIVE_BYTES_MAX: ByteCount = ByteCount(u64::MAX);
 /// What is kept of captures that have their receipt, for as long as nothing else needs the room.
 const HOLD_BYTES_MAX: ByteCount = ByteCount::mebibytes(1 << 10);
 
+/// How long they are kept at most: what a citizen asks about is mostly younger.
+const HOLD_DAYS: u16 = 30;
+
 /// A node's configuration: everything read, everything checked.
 pub(crate) struct Config {
     pub(crate) node: Node,
@@ -111,6 +117,7 @@ pub(crate) struct Config {
     pub(crate) intake: SocketAddr,
     pub(crate) spool_bytes_max: ByteCount,
     pub(crate) hold_bytes_max: ByteCount,
+    pub(crate) hold_max: Duration,
 }
 
 impl Config {
@@ -145,6 +152,7 @@ impl Config {
             intake: file.intake.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
             spool_bytes_max: size(file.spool.bytes_max, if is_hub { ARCHIVE_BYTES_MAX } else { SPOOL_BYTES_MAX })?,
             hold_bytes_max: size(file.spool.hold_bytes_max, HOLD_BYTES_MAX)?,
+            hold_max: Duration::from_secs(24 * 3600) * u32::from(file.spool.hold_days.unwrap_or(HOLD_DAYS)),
             topology: Arc::new(topology),
             node,
             key,

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use estafet_model::{ByteCount, Durable, NodeId, Now, RecordId, UnixMillis};
+use estafet_model::{Durable, NodeId, Now, RecordId, UnixMillis};
 use estafet_node::custody::{CustodyEvent, Piece};
 use estafet_node::{Capture, CaptureRefused, CaptureToken, Captured, Input, Node, NodeEvent, Output};
-use estafet_quic::{Carry, DownReason, ReceivedPiece, Session, SessionEvent, SessionEvents};
+use estafet_quic::{Carry, DownReason, ReceivedPiece, ReceivedPieces, Session, SessionEvent, SessionEvents};
 use estafet_spool::{Append, NewRecord, Payload};
 use estafet_store::{
     begin_append, chunk_append, conflicts_append, epoch_appends, receipt_append, record_append, stored_record,
@@ -22,7 +22,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use crate::alarm::Alarm;
-use crate::store::{Store, StoreEvent, wall_clock};
+use crate::store::{Health, Level, Store, StoreEvent, wall_clock};
 
 /// Commands that may wait. Intake beyond that waits in its own requests.
 const COMMAND_QUEUE: usize = 1024;
@@ -30,8 +30,16 @@ const COMMAND_QUEUE: usize = 1024;
 /// Captures that share a signature and an entry into the store's queue.
 const CAPTURES_PER_BATCH: usize = 256;
 
+/// While own captures are on their way to the disk, others are gathered up to this many: they would wait for the next
+/// sync anyway, and each batch costs a signature here and a verification at every node on the way. With this many the
+/// share of each is small.
+const GATHERED_ENOUGH: usize = 64;
+
 /// Events of one kind that are handled before the others get their turn.
 const EVENTS_PER_TURN: usize = 256;
+
+/// Runs of pieces from neighbors that are handled before the others get their turn: 4 MiB at most.
+const RUNS_PER_TURN: usize = 16;
 
 /// Appends that may wait for the disk before pieces from neighbors are left to QUIC's flow control. Together with
 /// custody's grants this bounds the memory that payload can take.
@@ -40,6 +48,10 @@ const APPEND_BYTES_MAX: u64 = 32 << 20;
 
 /// How often room and round-trip times are looked at.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
+
+/// How often held captures are looked through for those whose time is over. By the wall clock, which may be wrong: what
+/// goes too soon has its receipt, and what stays too long goes when room is needed.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Asks the node something, between two inputs.
 pub(crate) type Question = Box<dyn FnOnce(&View<'_>) + Send>;
@@ -70,7 +82,7 @@ enum Command {
 #[derive(Clone)]
 pub(crate) struct Commands {
     sender: mpsc::Sender<Command>,
-    room: watch::Receiver<ByteCount>,
+    health: watch::Receiver<Health>,
 }
 
 /// The driver has ended: the process is shutting down.
@@ -102,9 +114,9 @@ impl Commands {
         self.sender.send(Command::Retry(only)).await.map_err(|_| ShuttingDown)
     }
 
-    /// How much the store can still take.
-    pub(crate) fn room(&self) -> ByteCount {
-        *self.room.borrow()
+    /// How the store fares, as of half a second ago at most.
+    pub(crate) fn health(&self) -> Health {
+        *self.health.borrow()
     }
 }
 
@@ -115,9 +127,13 @@ pub(crate) struct Driver {
     sessions: BTreeMap<NodeId, Session>,
     commands: mpsc::Receiver<Command>,
     commands_sender: mpsc::Sender<Command>,
-    room: watch::Sender<ByteCount>,
+    health: watch::Sender<Health>,
     waiting: HashMap<CaptureToken, oneshot::Sender<CaptureAnswer>>,
     next_token: u64,
+    /// Captures that wait for company.
+    gathered: Vec<Capture>,
+    /// Own captures on their way to the disk.
+    storing_own: usize,
     /// From whom the records came that are being stored.
     senders: HashMap<RecordId, NodeId>,
     appends: Vec<Append>,
@@ -129,13 +145,16 @@ pub(crate) struct Driver {
     last_news: BTreeMap<NodeId, Now>,
     news_sequences: BTreeMap<NodeId, u64>,
     alarm: Alarm,
+    /// How long own captures are held after their receipt.
+    hold_max: Duration,
+    next_expiry: Now,
 }
 
 impl Driver {
-    pub(crate) fn new(node: Node, store: Store) -> (Self, Commands) {
+    pub(crate) fn new(node: Node, store: Store, hold_max: Duration) -> (Self, Commands) {
         let (commands_sender, commands) = mpsc::channel(COMMAND_QUEUE);
-        let (room, room_out) = watch::channel(store.room());
-        let handle = Commands { sender: commands_sender.clone(), room: room_out };
+        let (health, health_out) = watch::channel(store.health());
+        let handle = Commands { sender: commands_sender.clone(), health: health_out };
         let driver = Self {
             node,
             store,
@@ -143,9 +162,11 @@ impl Driver {
             sessions: BTreeMap::new(),
             commands,
             commands_sender,
-            room,
+            health,
             waiting: HashMap::new(),
             next_token: 0,
+            gathered: Vec::new(),
+            storing_own: 0,
             senders: HashMap::new(),
             appends: Vec::new(),
             queued: VecDeque::new(),
@@ -155,6 +176,8 @@ impl Driver {
             last_news: BTreeMap::new(),
             news_sequences: BTreeMap::new(),
             alarm: Alarm::default(),
+            hold_max,
+            next_expiry: Now::default() + EXPIRY_INTERVAL,
         };
         (driver, handle)
     }
@@ -196,11 +219,11 @@ impl Driver {
                     }
                 }
                 Some(command) = self.commands.recv() => self.run_commands(command),
-                Some(piece) = sessions.pieces.recv(), if disk_keeps_up => {
-                    self.piece(piece);
-                    for _ in 0..EVENTS_PER_TURN {
-                        let Ok(piece) = sessions.pieces.try_recv() else { break };
-                        self.piece(piece);
+                Some(pieces) = sessions.pieces.recv(), if disk_keeps_up => {
+                    self.pieces(pieces);
+                    for _ in 1..RUNS_PER_TURN {
+                        let Ok(pieces) = sessions.pieces.try_recv() else { break };
+                        self.pieces(pieces);
                     }
                 }
                 () = sleep_until(wake.into()) => self.feed(Input::Timeout),
@@ -248,10 +271,12 @@ impl Driver {
         self.sessions.get(neighbor).is_some_and(|current| current.id() == session)
     }
 
-    fn piece(&mut self, piece: ReceivedPiece) {
-        if self.is_current(&piece.neighbor, piece.session) {
-            let ReceivedPiece { neighbor, head, data, hash, .. } = piece;
-            self.feed(Input::Piece { from: neighbor, piece: Piece { head, data, hash } });
+    fn pieces(&mut self, received: ReceivedPieces) {
+        let ReceivedPieces { neighbor, session, pieces } = received;
+        if self.is_current(&neighbor, session) {
+            for ReceivedPiece { head, data, hash } in pieces {
+                self.feed(Input::Piece { from: neighbor.clone(), piece: Piece { head, data, hash } });
+            }
         }
     }
 
@@ -262,18 +287,20 @@ impl Driver {
                     ledger.feed(records.iter().map(|record| record.get().clone()).collect());
                 }
                 let records = records.into_iter().map(|record| {
-                    let from = self.senders.remove(&record.get().id);
+                    let from = self.end_storing(&record.get().id);
                     stored_record(record, from)
                 });
                 let records = records.collect();
                 self.feed(Input::Stored(records));
+                self.admit_captures();
             }
             StoreEvent::EpochKept => self.feed(Input::EpochKept),
             StoreEvent::ReceiptKept(key) => self.feed(Input::ReceiptKept(key)),
             StoreEvent::Failed(ids) => {
-                ids.iter().for_each(|id| drop(self.senders.remove(id)));
-                self.feed(Input::Room(ByteCount(0)));
+                ids.iter().for_each(|id| drop(self.end_storing(id)));
+                self.look_at_store();
                 self.feed(Input::StoreFailed(ids));
+                self.admit_captures();
             }
             StoreEvent::Settled(appends) => {
                 let settled = self.queued.drain(..appends.min(self.queued.len()));
@@ -282,9 +309,17 @@ impl Driver {
         }
     }
 
+    /// The store has spoken on a record. Says from whom it came; nobody if it was captured here.
+    fn end_storing(&mut self, id: &RecordId) -> Option<NodeId> {
+        let from = self.senders.remove(id);
+        if from.is_none() {
+            self.storing_own = self.storing_own.saturating_sub(1);
+        }
+        from
+    }
+
     /// Runs what waits; captures that wait together share a batch.
     fn run_commands(&mut self, first: Command) {
-        let mut captures = Vec::new();
         let mut next = Some(first);
         while let Some(command) = next {
             match command {
@@ -292,7 +327,7 @@ impl Driver {
                     capture.token = CaptureToken(self.next_token);
                     self.next_token += 1;
                     self.waiting.insert(capture.token, answer);
-                    captures.push(*capture);
+                    self.gathered.push(*capture);
                 }
                 Command::Ask(question) => question(&View {
                     node: &self.node,
@@ -304,26 +339,45 @@ impl Driver {
                 Command::Compared { id, from, same } => self.feed(Input::Compared { id, from, same }),
                 Command::Retry(only) => self.feed(Input::Retry(only)),
             }
-            next = if captures.len() < CAPTURES_PER_BATCH { self.commands.try_recv().ok() } else { None };
+            next = if self.gathered.len() < CAPTURES_PER_BATCH { self.commands.try_recv().ok() } else { None };
         }
-        if !captures.is_empty() {
+        self.admit_captures();
+    }
+
+    /// Hands the gathered captures to the node, if it is time.
+    fn admit_captures(&mut self) {
+        let is_time = self.storing_own == 0 || self.gathered.len() >= GATHERED_ENOUGH;
+        if is_time && !self.gathered.is_empty() {
+            let captures = std::mem::take(&mut self.gathered);
             self.feed(Input::Captures(captures));
         }
     }
 
     fn housekeeping(&mut self) {
-        let room = self.store.room();
-        self.room.send_replace(room);
-        self.feed(Input::Room(room));
+        self.look_at_store();
+        // If the store refused what they waited for, nothing else brings them here.
+        self.admit_captures();
         let round_trips: Vec<_> = self.sessions.iter().map(|(id, session)| (id.clone(), session.rtt())).collect();
         for (neighbor, rtt) in round_trips {
             self.feed(Input::RoundTrip { neighbor, rtt });
         }
         self.notice_news();
         let now = self.now();
+        if self.next_expiry <= now {
+            self.next_expiry = now + EXPIRY_INTERVAL;
+            let held_since = wall_clock().0.saturating_sub(millis(self.hold_max));
+            self.store.spool.expire_held(UnixMillis(held_since));
+        }
         if self.alarm.is_due(now) {
             self.alarm.look(now, wall_clock(), &self.node.audit());
         }
+    }
+
+    fn look_at_store(&mut self) {
+        let health = self.store.health();
+        let before = self.health.send_replace(health).level;
+        tell_level(before, health.level);
+        self.feed(Input::Room(health.transit_room));
     }
 
     /// Notes when the newest receipt and the newest word of each node came, for people who look.
@@ -364,8 +418,9 @@ impl Driver {
                     }
                 }
                 Output::Store(record) => {
-                    if let Some(from) = record.received_from.clone() {
-                        self.senders.insert(record.header.header().id.clone(), from);
+                    match record.received_from.clone() {
+                        Some(from) => drop(self.senders.insert(record.header.header().id.clone(), from)),
+                        None => self.storing_own += 1,
                     }
                     self.appends.push(record_append(*record, wall_clock()));
                 }
@@ -402,7 +457,8 @@ impl Driver {
         self.queued_bytes += batch.iter().map(payload_bytes).sum::<u64>();
         if let Err(poisoned) = self.store.spool.append(batch) {
             error!(%poisoned, "nothing can be stored; somebody must see to the disk of this node");
-            self.feed(Input::Room(ByteCount(0)));
+            records.iter().for_each(|id| drop(self.end_storing(id)));
+            self.look_at_store();
             self.feed(Input::StoreFailed(records));
         }
     }
@@ -440,6 +496,10 @@ impl Driver {
     }
 }
 
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The payload that an append keeps in memory until it is written.
 fn payload_bytes(append: &Append) -> u64 {
     match append {
@@ -453,6 +513,17 @@ fn record_of(append: &Append) -> Option<RecordId> {
     match append {
         Append::Record(record) => Some(record.header.header().id.clone()),
         Append::Begin { .. } | Append::Chunk { .. } | Append::Put { .. } => None,
+    }
+}
+
+/// A watermark was passed, up or down.
+fn tell_level(before: Level, now: Level) {
+    match now {
+        _ if now == before => {}
+        Level::Good => info!("the store has room again"),
+        Level::Filling => warn!("less than a quarter of the store is free; what keeps it from emptying itself?"),
+        Level::NoTransit => warn!("the store is nearly full: neighbors are asked to wait, the counter goes on"),
+        Level::Full => error!("the store is full: nothing is taken in until receipts come, or it is given more room"),
     }
 }
 

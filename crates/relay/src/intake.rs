@@ -14,25 +14,19 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use bytes::{Bytes, BytesMut};
-use estafet_model::{
-    CHUNK_BYTES, ChunkHash, Class, Kind, MediaType, PAYLOAD_BYTES_MAX, RecordId, Slip, payload_hash_of_chunks,
-};
-use estafet_node::custody::{RecordState, StorePayload, TransferId};
+use bytes::Bytes;
+use estafet_model::{Class, Kind, MediaType, PAYLOAD_BYTES_MAX, ShortCode, Slip, payload_hash_of_chunks};
+use estafet_node::custody::{RecordState, TransferId};
 use estafet_node::{Capture, CaptureRefused, CaptureToken, Whereabouts};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::driver::Commands;
+use crate::problem::Problem;
 use crate::store::{Store, wall_clock};
-
-/// What all requests together may hold in memory.
-const BODY_BYTES_MAX: usize = 32 << 20;
-
-/// A counter that sends nothing for this long is given up.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::upload::{BODY_BYTES_MAX, Received, Upload};
 
 /// What is read of a body after it was refused.
 const DISCARD_BYTES_MAX: usize = 64 << 20;
@@ -48,14 +42,19 @@ pub(crate) struct Intake {
 struct Shared {
     commands: Commands,
     store: Store,
-    budget: Semaphore,
+    /// The letters that this node's slips begin with.
+    code: ShortCode,
+    /// What is synced stays. Without that no slip is given.
+    promises: bool,
+    budget: Arc<Semaphore>,
     next_transfer: AtomicU64,
 }
 
 impl Intake {
-    pub(crate) fn new(commands: Commands, store: Store) -> Self {
-        let budget = Semaphore::new(BODY_BYTES_MAX);
-        Self { shared: Arc::new(Shared { commands, store, budget, next_transfer: AtomicU64::new(1) }) }
+    /// `code` is this node's, by the topology.
+    pub(crate) fn new(promises: bool, commands: Commands, store: Store, code: ShortCode) -> Self {
+        let budget = Arc::new(Semaphore::new(BODY_BYTES_MAX));
+        Self { shared: Arc::new(Shared { commands, store, code, promises, budget, next_transfer: AtomicU64::new(1) }) }
     }
 
     pub(crate) fn routes(self) -> Router {
@@ -66,66 +65,6 @@ impl Intake {
             .fallback(|| async { Problem::unknown_address(StatusCode::NOT_FOUND) })
             .method_not_allowed_fallback(|| async { Problem::unknown_address(StatusCode::METHOD_NOT_ALLOWED) })
             .with_state(self)
-    }
-}
-
-/// Why a request is refused: what happened and what to do, in a clerk's words.
-struct Problem {
-    status: StatusCode,
-    title: &'static str,
-    detail: String,
-}
-
-impl Problem {
-    fn new(status: StatusCode, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, title, detail: detail.into() }
-    }
-
-    fn malformed(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "The request is malformed", detail)
-    }
-
-    fn unknown_address(status: StatusCode) -> Self {
-        let detail = "Hand in a record by POST /v1/records, look one up by GET /v1/records/SLIP.";
-        Self::new(status, "There is nothing here", detail)
-    }
-
-    fn too_large() -> Self {
-        let detail = format!(
-            "A record may have {PAYLOAD_BYTES_MAX} bytes (16 MiB). Scan with a lower resolution, or send it in parts."
-        );
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "The record is too large", detail)
-    }
-
-    fn full() -> Self {
-        Self::new(
-            StatusCode::INSUFFICIENT_STORAGE,
-            "This office's server is full",
-            "The record was NOT taken and no slip may be given. Keep the papers, tell the operator, and try again when \
-             the line to the main server is back: the server empties itself then.",
-        )
-    }
-
-    fn poisoned() -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "The disk of this office's server failed",
-            "The record was NOT taken and no slip may be given. Keep the papers and call the operator: the disk must \
-             be looked at. Records taken before are still on it.",
-        )
-    }
-
-    fn shutting_down() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "This office's server is stopping", "Try again in a minute.")
-    }
-}
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let body = json!({
-            "type": "about:blank", "title": self.title, "status": self.status.as_u16(), "detail": self.detail,
-        });
-        (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
     }
 }
 
@@ -159,17 +98,19 @@ async fn take(shared: &Shared, headers: &HeaderMap, body: &mut Body) -> Result<R
     let media_type = header_value::<MediaType>(headers, "content-type")?;
     let idempotency = idempotency_key(headers)?;
     let announced = announced_length(headers)?;
-    if shared.store.spool.usage().poisoned.is_some() {
+    let health = shared.commands.health();
+    if health.poisoned {
         return Err(Problem::poisoned());
     }
     if announced.unwrap_or(0) > u64::from(PAYLOAD_BYTES_MAX) {
         return Err(Problem::too_large());
     }
-    if shared.commands.room().0 <= announced.unwrap_or(0) {
+    if health.capture_room.0 <= announced.unwrap_or(0) {
         return Err(Problem::full());
     }
-    let mut upload = Upload::new(shared, announced);
-    let (payload, payload_bytes, chunks) = upload.receive(body).await?;
+    let transfer = TransferId(shared.next_transfer.fetch_add(1, Ordering::Relaxed));
+    let mut upload = Upload::new(&shared.store, &shared.commands, &shared.budget, transfer, announced);
+    let Received { payload, payload_bytes, chunks } = upload.receive(body).await?;
     let capture = Capture {
         token: CaptureToken(0),
         class,
@@ -184,9 +125,16 @@ async fn take(shared: &Shared, headers: &HeaderMap, body: &mut Body) -> Result<R
     upload.hand_over();
     let answer = shared.commands.capture(capture).await.map_err(|_| Problem::shutting_down())?;
     let captured = answer.map_err(refusal)?.into_inner();
-    let slip = slip_of(shared, captured.id.clone()).await?;
+    if !shared.promises {
+        let detail = "This server runs on a disk that does not keep what is written. The record was taken, but NO slip \
+                      may be given: it is safe only when its state is receipted.";
+        let (id, hash) = (captured.id.to_string(), captured.payload_hash.to_string());
+        let answer = json!({ "record_id": id, "blake3": hash, "bytes": captured.payload_bytes, "detail": detail });
+        let header = [(header::CONTENT_TYPE, "application/json")];
+        return Ok((StatusCode::ACCEPTED, header, answer.to_string()).into_response());
+    }
     let answer = json!({
-        "slip": slip,
+        "slip": captured.id.slip(shared.code).to_string(),
         "record_id": captured.id.to_string(),
         "blake3": captured.payload_hash.to_string(),
         "bytes": captured.payload_bytes,
@@ -236,100 +184,6 @@ fn announced_length(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     length.map(Some).ok_or_else(|| Problem::malformed("The Content-Length is no number."))
 }
 
-async fn slip_of(shared: &Shared, id: RecordId) -> Result<String, Problem> {
-    let slip = shared.commands.ask(move |view| view.node.slip(&id)).await.map_err(|_| Problem::shutting_down())?;
-    slip.map(|slip| slip.to_string()).ok_or_else(Problem::shutting_down)
-}
-
-/// A body on its way in. Up to one chunk it stays in memory; more goes to the store chunk by chunk.
-struct Upload<'a> {
-    shared: &'a Shared,
-    transfer: TransferId,
-    announced: Option<u64>,
-    buffer: BytesMut,
-    hashes: Vec<ChunkHash>,
-    stored_bytes: u64,
-    permit: Option<SemaphorePermit<'a>>,
-}
-
-type Received = (StorePayload, u32, Vec<ChunkHash>);
-
-impl<'a> Upload<'a> {
-    fn new(shared: &'a Shared, announced: Option<u64>) -> Self {
-        let transfer = TransferId(shared.next_transfer.fetch_add(1, Ordering::Relaxed));
-        let (buffer, hashes) = (BytesMut::new(), Vec::new());
-        Self { shared, transfer, announced, buffer, hashes, stored_bytes: 0, permit: None }
-    }
-
-    async fn receive(&mut self, body: &mut Body) -> Result<Received, Problem> {
-        let expected = self.announced.map_or(CHUNK_BYTES, |bytes| usize::try_from(bytes).unwrap_or(CHUNK_BYTES));
-        // One chunk is gathered while the next arrives, so a request holds at most two.
-        let permits = u32::try_from(expected.clamp(1, 2 * CHUNK_BYTES)).unwrap_or(u32::MAX);
-        self.permit = self.shared.budget.acquire_many(permits).await.ok();
-        loop {
-            let frame = timeout(READ_TIMEOUT, body.frame()).await.map_err(|_| {
-                Problem::new(StatusCode::REQUEST_TIMEOUT, "The record did not arrive in time", "Send it again.")
-            })?;
-            let Some(frame) = frame else { break };
-            let frame =
-                frame.map_err(|error| Problem::malformed(format!("The body broke off: {error}. Send it again.")))?;
-            let Ok(data) = frame.into_data() else { continue };
-            if self.stored_bytes + (self.buffer.len() + data.len()) as u64 > u64::from(PAYLOAD_BYTES_MAX) {
-                return Err(Problem::too_large());
-            }
-            self.buffer.extend_from_slice(&data);
-            // A full chunk is stored only when more follows: a payload of one chunk stays whole.
-            while self.buffer.len() > CHUNK_BYTES {
-                let chunk = self.buffer.split_to(CHUNK_BYTES).freeze();
-                self.store(chunk).await?;
-            }
-        }
-        let rest = std::mem::take(&mut self.buffer).freeze();
-        let bytes = self.stored_bytes + rest.len() as u64;
-        if self.announced.is_some_and(|announced| announced != bytes) {
-            return Err(Problem::malformed("The body is shorter than its Content-Length. Send it again."));
-        }
-        let payload_bytes = u32::try_from(bytes).map_err(|_| Problem::too_large())?;
-        if self.hashes.is_empty() {
-            let hash = ChunkHash::of(&rest, 0, 1);
-            return Ok((StorePayload::Inline(rest), payload_bytes, vec![hash]));
-        }
-        self.store(rest).await?;
-        Ok((StorePayload::Transfer(self.transfer), payload_bytes, self.hashes.clone()))
-    }
-
-    async fn store(&mut self, chunk: Bytes) -> Result<(), Problem> {
-        if self.shared.commands.room().0 <= chunk.len() as u64 {
-            return Err(Problem::full());
-        }
-        let index = u32::try_from(self.hashes.len()).map_err(|_| Problem::too_large())?;
-        // Only payloads of several chunks come here, so the chunk's hash is that of a part.
-        let hash = ChunkHash::of(&chunk, index, index + 2);
-        self.hashes.push(hash);
-        self.stored_bytes += chunk.len() as u64;
-        let transfer = estafet_spool::TransferId(self.transfer.0);
-        if self.shared.store.store_chunk(transfer, index, chunk, hash).await {
-            Ok(())
-        } else {
-            Err(Problem::poisoned())
-        }
-    }
-
-    /// The chunks are the node's business from here on.
-    fn hand_over(&mut self) {
-        self.hashes.clear();
-    }
-}
-
-impl Drop for Upload<'_> {
-    /// A body that did not become a record, because it was refused or its counter hung up, leaves no chunks.
-    fn drop(&mut self) {
-        if !self.hashes.is_empty() {
-            self.shared.store.spool.abort(estafet_spool::TransferId(self.transfer.0));
-        }
-    }
-}
-
 async fn status(State(intake): State<Intake>, Path(slip): Path<String>) -> Result<Response, Problem> {
     let slip: Slip = slip.parse().map_err(|error: estafet_model::SlipError| Problem::malformed(format!("{error}.")))?;
     let asked = intake.shared.commands.ask(move |view| {
@@ -371,15 +225,19 @@ async fn metrics(State(intake): State<Intake>) -> Result<String, Problem> {
         let custody = view.node.custody();
         let own = custody.receipted().iter().filter(|((origin, _), _)| origin == view.node.id());
         let receipted: u64 = own.map(|(_, ranges)| ranges.count()).sum();
-        (custody.held_count(), receipted, custody.committed_count())
+        let missing = view.node.audit().origins.iter().map(|origin| origin.missing.len() as u64).sum::<u64>();
+        let quarantined = custody.quarantine().count() as u64;
+        (custody.held_count(), receipted, custody.committed_count(), quarantined, missing)
     });
-    let (held, receipted, committed) = asked.await.map_err(|_| Problem::shutting_down())?;
+    let (held, receipted, committed, quarantined, missing) = asked.await.map_err(|_| Problem::shutting_down())?;
     let usage = intake.shared.store.spool.usage();
     let poisoned = u8::from(usage.poisoned.is_some());
     let rows = [
         ("estafet_records_held", "gauge", held),
         ("estafet_records_receipted_total", "counter", receipted),
         ("estafet_records_committed_total", "counter", committed),
+        ("estafet_records_quarantined", "gauge", quarantined),
+        ("estafet_records_missing", "gauge", missing),
         ("estafet_spool_syncs_total", "counter", usage.syncs),
         ("estafet_spool_used_bytes", "gauge", usage.used_bytes.0),
         ("estafet_spool_free_bytes", "gauge", usage.free_bytes.0),

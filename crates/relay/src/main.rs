@@ -3,15 +3,19 @@
 mod admin;
 mod alarm;
 mod config;
+mod door;
 mod driver;
+mod durability;
 mod intake;
 mod ledger;
 mod listing;
+mod problem;
 mod relay;
 mod store;
 mod submit;
 mod surgery;
 mod tail;
+mod upload;
 mod views;
 
 use std::io::IsTerminal;
@@ -42,6 +46,10 @@ enum Command {
         /// The node's relay.toml.
         #[arg(long)]
         config: PathBuf,
+        /// Runs although the data folder may not keep what is synced. The node then gives no slip, no acceptance and
+        /// no receipt, and `topology show` says so.
+        #[arg(long)]
+        no_durability_i_know: bool,
     },
     /// Checks the configuration, the keys and the topology, and says what they mean.
     Check {
@@ -96,7 +104,7 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> miette::Result<()> {
     match command {
-        Command::Run { config } => relay::run(Config::load(&config)?)?,
+        Command::Run { config, no_durability_i_know } => relay::run(Config::load(&config)?, !no_durability_i_know)?,
         Command::Check { config } => {
             let config = Config::load(&config)?;
             let neighbors: Vec<_> = config.topology.neighbors(&config.node.id).map(|(id, _)| id.to_string()).collect();

@@ -17,13 +17,10 @@ use tracing::{error, info};
 
 use crate::admin::AdminService;
 use crate::config::Config;
+use crate::door;
 use crate::driver::Driver;
 use crate::intake::Intake;
-use crate::store::{Opened, Store, StoreError, random_epoch};
-
-/// Transfer ids of intake are below, those of neighbors' payloads from here on; each start has its own, because what
-/// was arriving goes on after it.
-const FIRST_NEIGHBOR_TRANSFER: u64 = 1 << 62;
+use crate::store::{FIRST_NEIGHBOR_TRANSFER, Opened, Store, StoreError, random_epoch};
 
 /// The relay could not start, or stopped by a fault.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -45,19 +42,22 @@ pub(crate) enum RelayError {
     System(#[from] io::Error),
 }
 
-/// Runs until SIGTERM or SIGINT, then says goodbye to the neighbors.
-pub(crate) fn run(config: Config) -> Result<(), RelayError> {
+/// Runs until SIGTERM or SIGINT, then says goodbye to the neighbors. With `promises` the disk must be a good one.
+pub(crate) fn run(config: Config, promises: bool) -> Result<(), RelayError> {
     let hub = (config.node.role == Role::Hub).then_some(&config.node.id);
     // Before the runtime: recovery may take long, and nobody is to be told that this node lives until it is done.
-    let opened = Store::open(&config.data, hub, config.spool_bytes_max, config.hold_bytes_max)?;
+    let opened = Store::open(&config.data, hub, config.spool_bytes_max, config.hold_bytes_max, promises)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(serve(config, opened))
+    runtime.block_on(serve(config, opened, promises))
 }
 
-async fn serve(config: Config, opened: Opened) -> Result<(), RelayError> {
+async fn serve(config: Config, opened: Opened, promises: bool) -> Result<(), RelayError> {
     let Opened { store, events, recovered, identity } = opened;
     let me = config.node.id.clone();
     info!(node = %me, records = recovered.records.count(), epoch = identity.epoch.get(), starts = identity.starts, "the store is open");
+    if !promises {
+        error!(node = %me, "this node runs without durability: it gives no slip, no acceptance and no receipt");
+    }
     let node = Node::new(
         NodeConfig {
             me: me.clone(),
@@ -65,13 +65,13 @@ async fn serve(config: Config, opened: Opened) -> Result<(), RelayError> {
             topology: Arc::clone(&config.topology),
             epoch: identity.epoch,
             spare_epoch: random_epoch(),
-            durable: true,
+            durable: promises,
             first_transfer: FIRST_NEIGHBOR_TRANSFER | (identity.starts << 32),
             first_lsa_sequence: identity.starts << 32,
         },
         recovered,
     );
-    let (driver, commands) = Driver::new(node, store.clone());
+    let (driver, commands) = Driver::new(node, store.clone(), config.hold_max);
 
     let intake_listener = listen("counters", config.intake).await?;
     let admin_listener = listen("operators", config.admin).await?;
@@ -90,28 +90,27 @@ async fn serve(config: Config, opened: Opened) -> Result<(), RelayError> {
     info!(node = %me, quic = %config.listen, admin = %config.admin, intake = %config.intake, "serving");
 
     let (stop, stopped) = watch::channel(false);
-    let routes = Intake::new(commands.clone(), store.clone()).routes();
-    let intake = axum::serve(intake_listener, routes).with_graceful_shutdown(until(stopped.clone()));
-    let intake = tokio::spawn(intake.into_future());
+    let routes = Intake::new(promises, commands.clone(), store.clone(), config.node.code).routes();
+    let intake = tokio::spawn(door::serve(intake_listener, routes, until(stopped.clone())));
     let topology = Arc::clone(&config.topology);
     let callers = move |key: &estafet_model::PublicKey| Caller::by_key(&topology, key);
     let admin = AdminService::new(commands, store, me.clone(), &config.topology);
     let admin = tokio::spawn(estafet_admin::serve(admin, listeners, callers, until(stopped.clone())));
 
+    // On the main thread, not as a task among the others: what comes while it works is then handled together.
     driver.run(sessions, events, shutdown_signal()?).await;
     info!(node = %me, "stopping");
     transport.shut_down("shutdown").await;
     stop.send_replace(true);
-    for (what, ended) in [("intake", flatten(intake.await)), ("admin", flatten(admin.await))] {
+    let intake = intake.await.map_err(|error| error.to_string());
+    let admin =
+        admin.await.map_err(|error| error.to_string()).and_then(|ended| ended.map_err(|error| error.to_string()));
+    for (what, ended) in [("intake", intake), ("admin", admin)] {
         if let Err(reason) = ended {
             error!(what, reason, "a face of the relay ended with a fault");
         }
     }
     Ok(())
-}
-
-fn flatten<E: std::fmt::Display>(joined: Result<Result<(), E>, tokio::task::JoinError>) -> Result<(), String> {
-    joined.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
 
 async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, RelayError> {

@@ -3,9 +3,7 @@
 //! A relay's spool gives room back when receipts have come. A hub's is an archive: the same log, but nothing is ever
 //! given back, and what is durable in it is committed. The ledger (SQLite) is fed from the archive, never ahead of it.
 
-use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -13,16 +11,30 @@ use estafet_admin::v1::Record;
 use estafet_model::{ByteCount, ChunkHash, Durable, Epoch, NodeId, ReceiptKey, RecordId, UnixMillis};
 use estafet_node::Recovered;
 use estafet_quic::{PayloadSource, ReadRecord, Unreadable};
-use estafet_spool::{Append, OpenError, Outcome, ReadPayload, Spool, SpoolOptions, TransferId};
-use estafet_store::{Identity, Settled, SettledChunk, lost_record, receipts, recovered_transfer, stored_record};
+use estafet_spool::{OpenError, Outcome, ReadPayload, Spool, SpoolOptions, Usage};
+use estafet_store::{Identity, Settled, lost_record, receipts, recovered_transfer, stored_record};
 use rand::RngExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tracing::{error, warn};
 
+use crate::durability::{Durability, examine};
 use crate::ledger::{Ledger, LedgerError};
 
-/// What is left free of a full store, so that receipts can still be kept and what is arriving can end.
-const RESERVE_MAX: ByteCount = ByteCount::mebibytes(256);
+/// What is kept free for receipts and control, so that a full node can always empty itself: a part of the whole, and
+/// no more than this.
+const CONTROL_PART: u64 = 16;
+const CONTROL_BYTES_MAX: ByteCount = ByteCount::mebibytes(256);
+
+/// What is kept free for own captures when neighbors are already asked to wait.
+const CAPTURE_PART: u64 = 8;
+const CAPTURE_BYTES_MAX: ByteCount = ByteCount::mebibytes(1 << 10);
+
+/// With less than this part free, people are told.
+const FILLING_PART: u64 = 4;
+
+/// Transfer ids of intake are below, those of neighbors' payloads from here on; each start has its own, because what
+/// was arriving goes on after it.
+pub(crate) const FIRST_NEIGHBOR_TRANSFER: u64 = 1 << 62;
 
 /// The store could not be opened.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -36,6 +48,15 @@ pub(crate) enum StoreError {
     #[error("failed to write the first entries of the spool")]
     #[diagnostic(help("the disk refuses writes: see the log above"))]
     NotWritable,
+    #[error("failed to find a disk that keeps what is synced: {0}")]
+    #[diagnostic(help(
+        "put `data` on a disk of this machine (ext4, XFS); with --no-durability-i-know the relay runs all the same, \
+         and gives no slip, no acceptance and no receipt"
+    ))]
+    NotDurable(String),
+    #[error("failed to look whether the data folder keeps what is synced: {0}")]
+    #[diagnostic(help("the folder must be writable, and its disk not full"))]
+    Unexamined(std::io::Error),
 }
 
 /// What the store has done, for the driver.
@@ -53,16 +74,59 @@ pub(crate) enum StoreEvent {
     Settled(usize),
 }
 
-/// Whoever waits for a chunk that intake stored itself.
-type ChunkWaiters = Arc<Mutex<HashMap<(TransferId, u32), oneshot::Sender<bool>>>>;
+/// How the store fares, as intake needs to know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Health {
+    /// How much own captures may still bring.
+    pub(crate) capture_room: ByteCount,
+    /// How much neighbors may still bring. It ends sooner, so that the counter goes on when transit has stopped.
+    pub(crate) transit_room: ByteCount,
+    /// How full it is, in words.
+    pub(crate) level: Level,
+    /// The disk failed: nothing is taken in until the process is started anew.
+    pub(crate) poisoned: bool,
+}
+
+/// The watermarks of the store, in the order in which they are reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    /// There is room.
+    Good,
+    /// Somebody should look why so much is held.
+    Filling,
+    /// Neighbors are asked to wait; the counter goes on.
+    NoTransit,
+    /// Nothing is taken in. What is kept back is for receipts and control: they are what empties it.
+    Full,
+}
+
+impl Health {
+    /// What a spool may still take, by its watermarks. A hub takes no captures worth a reserve, so its records have
+    /// all but what control needs.
+    fn of(usage: &Usage, is_hub: bool) -> Self {
+        let capacity = usage.used_bytes + usage.free_bytes;
+        let part = |divisor: u64, most: ByteCount| ByteCount(capacity.0 / divisor).min(most);
+        let capture_room = usage.free_bytes - part(CONTROL_PART, CONTROL_BYTES_MAX);
+        let for_captures = if is_hub { ByteCount(0) } else { part(CAPTURE_PART, CAPTURE_BYTES_MAX) };
+        let transit_room = capture_room - for_captures;
+        let level = if capture_room.0 == 0 {
+            Level::Full
+        } else if transit_room.0 == 0 {
+            Level::NoTransit
+        } else if usage.free_bytes.0 < capacity.0 / FILLING_PART {
+            Level::Filling
+        } else {
+            Level::Good
+        };
+        Self { capture_room, transit_room, level, poisoned: usage.poisoned.is_some() }
+    }
+}
 
 /// The store of one node. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Store {
     pub(crate) spool: Spool,
     pub(crate) ledger: Option<Ledger>,
-    chunk_waiters: ChunkWaiters,
-    reserve: ByteCount,
 }
 
 /// A store that was opened, and what was in it.
@@ -74,12 +138,13 @@ pub(crate) struct Opened {
 }
 
 impl Store {
-    /// Opens the store, or makes it.
+    /// Opens the store, or makes it. If it is to give promises, its disk must be seen to keep what is synced.
     pub(crate) fn open(
         folder: &Path,
         hub: Option<&NodeId>,
         bytes_max: ByteCount,
         hold_bytes_max: ByteCount,
+        promises: bool,
     ) -> Result<Opened, StoreError> {
         let ledger = hub.map(|_| Ledger::open(&folder.join("ledger.sqlite"))).transpose()?;
         let options = SpoolOptions {
@@ -90,8 +155,6 @@ impl Store {
             ..SpoolOptions::default()
         };
         let (sender, mut events) = mpsc::unbounded_channel();
-        let chunk_waiters = ChunkWaiters::default();
-        let waiters = Arc::clone(&chunk_waiters);
         let mut recovered = Recovered::default();
         let mut for_ledger = Vec::new();
         let mut each = |record: Durable<estafet_spool::StoredRecord>| {
@@ -102,8 +165,11 @@ impl Store {
                 recovered.records.add(stored_record(record, None));
             }
         };
-        let report = move |outcomes| report(outcomes, &waiters, &sender);
+        let report = move |outcomes| report(outcomes, &sender);
         let (spool, found) = Spool::open_with(folder, options, &mut each, report)?;
+        if promises && let Durability::Absent(why) = examine(folder).map_err(StoreError::Unexamined)? {
+            return Err(StoreError::NotDurable(why));
+        }
         for damage in &found.damaged {
             error!(?damage, "a part of the spool is damaged; everything else is served");
         }
@@ -127,13 +193,7 @@ impl Store {
         }
         recovered.damaged = found.broken.into_iter().map(lost_record).collect();
         recovered.transfers = found.transfers.into_iter().map(recovered_transfer).collect();
-        let reserve = ByteCount(bytes_max.0 / 16).min(RESERVE_MAX);
-        Ok(Opened { store: Self { spool, ledger, chunk_waiters, reserve }, events, recovered, identity })
-    }
-
-    /// How much may still be taken in.
-    pub(crate) fn room(&self) -> ByteCount {
-        self.spool.free_bytes() - self.reserve
+        Ok(Opened { store: Self { spool, ledger }, events, recovered, identity })
     }
 
     /// Adds to a record's description what only the disk knows. Blocks for the disk.
@@ -148,34 +208,22 @@ impl Store {
         }
     }
 
-    /// Stores one chunk and waits until it is durable.
-    pub(crate) async fn store_chunk(&self, transfer: TransferId, index: u32, data: Bytes, hash: ChunkHash) -> bool {
-        let (sender, durable) = oneshot::channel();
-        self.chunk_waiters.lock().unwrap_or_else(PoisonError::into_inner).insert((transfer, index), sender);
-        let queued = self.spool.append(vec![Append::Chunk { transfer, index, data, hash }]).is_ok();
-        if !queued {
-            self.chunk_waiters.lock().unwrap_or_else(PoisonError::into_inner).remove(&(transfer, index));
-        }
-        queued && durable.await.unwrap_or(false)
+    /// How the store fares. Asks the file system what it has left.
+    pub(crate) fn health(&self) -> Health {
+        Health::of(&self.spool.usage(), self.ledger.is_some())
     }
 }
 
 /// Sorts what the writer thread has done to whom it concerns.
-fn report(outcomes: Vec<Outcome>, waiters: &ChunkWaiters, events: &mpsc::UnboundedSender<StoreEvent>) {
-    let mut settled = outcomes.len();
+fn report(outcomes: Vec<Outcome>, events: &mpsc::UnboundedSender<StoreEvent>) {
+    let appends = outcomes.len();
     let Settled { stored, failed, chunks, receipts, epoch_kept, failures } = Settled::from_outcomes(outcomes);
     let broken = !failures.is_empty();
     for failure in failures {
         error!(%failure, "the disk of this node fails; it promises nothing more");
     }
-    for SettledChunk { transfer, index, durable } in chunks {
-        // Chunks of neighbors have no waiter: their record fails if they did.
-        let waiter = waiters.lock().unwrap_or_else(PoisonError::into_inner).remove(&(transfer, index));
-        if let Some(waiter) = waiter {
-            settled -= 1;
-            let _counter_hung_up = waiter.send(durable);
-        }
-    }
+    // Nobody waits for a chunk: the record behind it fails if it did.
+    let of_intake = chunks.iter().filter(|chunk| chunk.transfer.0 < FIRST_NEIGHBOR_TRANSFER).count();
     let events_in_order = [
         (!stored.is_empty()).then_some(StoreEvent::Stored(stored)),
         broken.then_some(StoreEvent::Failed(failed)),
@@ -187,7 +235,7 @@ fn report(outcomes: Vec<Outcome>, waiters: &ChunkWaiters, events: &mpsc::Unbound
     for key in receipts {
         let _driver_is_gone = events.send(StoreEvent::ReceiptKept(key));
     }
-    let _driver_is_gone = events.send(StoreEvent::Settled(settled));
+    let _driver_is_gone = events.send(StoreEvent::Settled(appends - of_intake));
 }
 
 /// An epoch: of a new spool, or to look from for another.

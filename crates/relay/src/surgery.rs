@@ -478,7 +478,7 @@ mod tests {
         };
         Append::Record(NewRecord {
             header: sign_batch(vec![header], &SigningKey::from_seed([1; 32])).remove(0),
-            received_from: (seq % 2 == 0).then(|| "sail".parse::<NodeId>().unwrap()),
+            received_from: seq.is_multiple_of(2).then(|| "sail".parse::<NodeId>().unwrap()),
             stored_at: UnixMillis(9),
             idempotency: None,
             payload: Payload::Inline(payload(seq)),

@@ -1,6 +1,6 @@
 //! The city: its offices, links and counters, and the agenda of what happens next.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,8 +69,8 @@ pub(crate) struct Office {
     pub(crate) booted: Now,
     pub(crate) wake_at: Option<Now>,
     pub(crate) clock: Clock,
-    /// All epochs its spools have had.
-    pub(crate) epochs: BTreeSet<Epoch>,
+    /// All epochs its spools have had, each with the newest number that was given.
+    pub(crate) given: BTreeMap<Epoch, u32>,
 }
 
 /// What an office's clock on the wall says.
@@ -215,7 +215,7 @@ impl City {
                 booted: Now::default(),
                 wake_at: None,
                 clock: Clock::Right,
-                epochs: BTreeSet::new(),
+                given: BTreeMap::new(),
             };
             city.offices.insert(node.clone(), office);
         }

@@ -74,6 +74,11 @@ impl City {
             Output::Store(record) => {
                 let now = self.now;
                 let office = self.office_mut(id);
+                let numbered = &record.header.header().id;
+                if numbered.origin == *id {
+                    let given = office.given.entry(numbered.epoch).or_default();
+                    *given = numbered.seq.get().max(*given);
+                }
                 let wall_clock = office.clock.read(now);
                 office.store.store(*record, wall_clock);
                 self.sync(id);

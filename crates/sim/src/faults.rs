@@ -91,7 +91,7 @@ impl City {
         let office = self.office_mut(id);
         office.life += 1;
         office.booted = now;
-        office.epochs.insert(identity.epoch);
+        office.given.entry(identity.epoch).or_default();
         let config = NodeConfig {
             me: id.clone(),
             signing_key: office.key.clone(),
@@ -112,9 +112,9 @@ impl City {
     /// The epoch of a new spool: 1 for the first of an office, so that slips in tests are easy to read, then any that
     /// it has not had. (By chance alone one in 65,535 comes again; that chance is taken by the design, not here.)
     fn draw_epoch(&mut self, id: &NodeId) -> Epoch {
-        let used = self.offices[id].epochs.clone();
+        let used = self.offices[id].given.clone();
         let mut drawn = Epoch::new(1).expect("1 is an epoch");
-        while used.contains(&drawn) {
+        while used.contains_key(&drawn) {
             let number = u16::try_from(1 + self.seeded.draw() % u64::from(Epoch::MAX)).expect("at most the last epoch");
             drawn = Epoch::new(number).expect("an epoch between 1 and the last");
         }
@@ -146,6 +146,12 @@ impl City {
     /// The disk of a node is replaced by one with what a backup holds.
     pub fn restore(&mut self, id: &NodeId, backup: Store) {
         self.end_process(id);
+        for (epoch, given) in self.offices[id].given.clone() {
+            let newest = backup.newest(id, epoch);
+            if newest < given {
+                self.oracle.rolled_back(id, epoch, newest, given);
+            }
+        }
         self.office_mut(id).store = backup;
         self.excuse_what_is_lost();
     }

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
 use estafet_custody::RecordState;
-use estafet_model::{NodeId, Now, PayloadHash, ReceiptKey, RecordId, SeqRanges, SignedReceipt};
+use estafet_model::{Epoch, NodeId, Now, PayloadHash, ReceiptKey, RecordId, SeqRanges, SignedReceipt};
 use estafet_node::{AuditReport, CaptureToken, Captured, Node};
 use estafet_wire::{Frame, Verdict};
 
@@ -29,6 +30,9 @@ pub struct Oracle {
     open: BTreeSet<RecordId>,
     /// The slips whose records were lost with the only disk that held them.
     excused: BTreeSet<RecordId>,
+    /// Numbers that may have been given twice, because a spool came back from a backup: per origin and epoch, those
+    /// between the newest in the backup and the newest ever given.
+    ambiguous: BTreeMap<(NodeId, Epoch), Range<u32>>,
     /// The newest receipt that the main server has sent, by what it speaks of.
     receipts: BTreeMap<ReceiptKey, SeqRanges>,
     violation: Option<Violation>,
@@ -43,6 +47,20 @@ impl Oracle {
     /// Who waits for an answer of this node will never have one.
     pub(crate) fn killed(&mut self, node: &NodeId) {
         self.waiting.retain(|_, asked| asked != node);
+    }
+
+    /// The spool of a node comes back with what a backup holds of an epoch, of which more was given.
+    pub(crate) fn rolled_back(&mut self, node: &NodeId, epoch: Epoch, newest: u32, given: u32) {
+        let numbers = self.ambiguous.entry((node.clone(), epoch)).or_insert(newest + 1..given + 1);
+        *numbers = numbers.start.min(newest + 1)..numbers.end.max(given + 1);
+        let mut open = std::mem::take(&mut self.open);
+        open.retain(|id| !self.is_ambiguous(id));
+        self.open = open;
+    }
+
+    /// Two records may have this id: nothing can be said of it.
+    fn is_ambiguous(&self, id: &RecordId) -> bool {
+        self.ambiguous.get(&(id.origin.clone(), id.epoch)).is_some_and(|numbers| numbers.contains(&id.seq.get()))
     }
 
     pub(crate) fn violated(&mut self, at: Now, what: String) {
@@ -93,6 +111,9 @@ impl City {
         }
         if !self.has(by, id) {
             self.violated(format!("slip {id} was given and its record is not durable"));
+        }
+        if self.oracle.is_ambiguous(id) {
+            return;
         }
         match self.oracle.slips.insert(id.clone(), handed_in) {
             Some(before) if before != handed_in => self.violated(format!("two records have the slip {id}")),
@@ -159,7 +180,7 @@ impl City {
 
     fn check_bytes(&mut self, id: &RecordId) {
         let found = self.hub_store().payload_hash(id);
-        let promised = self.oracle.slips.get(id);
+        let promised = self.oracle.slips.get(id).filter(|_| !self.oracle.is_ambiguous(id));
         if found.is_none() || promised.is_some_and(|promised| found != Some(*promised)) {
             self.violated(format!("the main server does not have {id} as it was handed in"));
         }
@@ -176,10 +197,6 @@ impl City {
         self.notice_commits();
         if let Some(id) = self.oracle.open.iter().find(|id| !self.is_held(id)) {
             let what = format!("{id} has a slip and is nowhere");
-            self.violated(what);
-        }
-        if let Some(id) = self.hub_store().stored_twice() {
-            let what = format!("the main server stored {id} twice");
             self.violated(what);
         }
     }
@@ -202,8 +219,9 @@ impl City {
 
     /// In a city without liars nobody refuses a record for good.
     pub(crate) fn check_nobody_refused(&mut self) -> Result<(), Violation> {
-        if let Some((by, to, answer)) = self.refusals.first() {
-            let what = format!("{by} refused {answer:?} of {to} for good ({} refusals in all)", self.refusals.len());
+        let mut refusals = self.refusals.iter().filter(|(_, _, answer)| !self.oracle.is_ambiguous(&answer.id));
+        if let Some((by, to, answer)) = refusals.next() {
+            let what = format!("{by} refused {answer:?} of {to} for good");
             self.violated(what);
         }
         self.oracle.violation().map_or(Ok(()), Err)
@@ -248,7 +266,7 @@ impl City {
         }
     }
 
-    /// Every slip's record is on its origin's disk or on the hub's; the hub has none twice.
+    /// Every slip's record is on its origin's disk or on the hub's.
     ///
     /// # Panics
     /// If not, or if a promise was broken before.
@@ -288,18 +306,24 @@ impl City {
     fn is_delivered(&self) -> bool {
         let running = || self.offices.values().filter_map(|office| office.node.as_ref());
         self.oracle.waiting.is_empty()
-            && running().all(|node| node.custody().held_count() == 0)
+            && running().all(|node| self.holds_nothing(node))
             && self.oracle.open.iter().all(|id| self.is_committed(id))
             && running().all(|node| self.ledger_is_closed(&node.audit()))
+    }
+
+    /// But records whose id another has: they stay in quarantine.
+    fn holds_nothing(&self, node: &Node) -> bool {
+        node.custody().held_count() == 0 || node.custody().records().all(|view| self.oracle.is_ambiguous(&view.id))
     }
 
     /// P4, as one node sees it, when nothing is under way: only what was lost with a disk may be missing.
     fn ledger_is_closed(&self, audit: &AuditReport) -> bool {
         let closed = audit.origins.iter().all(|origin| {
             let missing = u64::try_from(origin.missing.len()).unwrap_or(u64::MAX);
-            origin.held == 0
-                && origin.captured == origin.receipted + missing
-                && origin.missing.iter().all(|id| self.oracle.excused.contains(id))
+            let rolled_back = self.oracle.ambiguous.keys().any(|(node, _)| *node == origin.node);
+            (origin.held == 0 || rolled_back)
+                && origin.captured == origin.receipted + origin.held + missing
+                && origin.missing.iter().all(|id| self.oracle.excused.contains(id) || self.oracle.is_ambiguous(id))
         });
         closed && audit.committed_twice == 0
     }

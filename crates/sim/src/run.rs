@@ -137,7 +137,7 @@ impl Run {
         Trouble {
             // Most runs lose nothing at all, and are held to it.
             loses_disks: self.seed % 5 == 3 && city.node_ids().len() > 1,
-            restores_backups: false,
+            restores_backups: self.seed % 10 == 6,
             shortest,
             longest,
             counts: BTreeMap::new(),

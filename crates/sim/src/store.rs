@@ -13,7 +13,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use estafet_custody::StoreRecord;
 use estafet_model::{
-    ByteCount, Epoch, HeaderDigest, NodeId, PayloadHash, ReceiptKey, RecordId, SeqRanges, SignedReceipt, UnixMillis,
+    ByteCount, Epoch, HeaderDigest, NodeId, PayloadHash, ReceiptKey, RecordId, Seq, SeqRanges, SignedReceipt,
+    UnixMillis,
 };
 use estafet_node::{Input, Recovered};
 use estafet_spool::{
@@ -99,8 +100,6 @@ pub struct Store {
     /// Receipts on their way to the disk, in order.
     keeping: VecDeque<SignedReceipt>,
     starts: u64,
-    /// At a hub: the first record that it has stored twice.
-    twice: Option<RecordId>,
 }
 
 impl Store {
@@ -117,7 +116,6 @@ impl Store {
             receipts: BTreeMap::new(),
             keeping: VecDeque::new(),
             starts: 0,
-            twice: None,
         }
     }
 
@@ -281,7 +279,7 @@ impl Store {
             return Err(format!("{} was told to be durable and is not", record.id));
         }
         if self.kept.insert(record.id.clone(), kept(record)).is_some() && self.is_hub {
-            self.twice.get_or_insert_with(|| record.id.clone());
+            return Err(format!("{} is committed twice", record.id));
         }
         Ok(())
     }
@@ -378,14 +376,18 @@ impl Store {
         self.kept.contains_key(id)
     }
 
+    /// The newest number that is held of an origin's epoch, or was receipted when the node was told so.
+    pub(crate) fn newest(&self, origin: &NodeId, epoch: Epoch) -> u32 {
+        let held = self.kept.keys().filter(|id| id.origin == *origin && id.epoch == epoch).map(|id| id.seq);
+        let receipts = self.receipts.iter().filter(|(key, _)| key.origin == *origin && key.epoch == epoch);
+        let receipted = receipts.filter_map(|(_, committed)| committed.last());
+        held.chain(receipted).max().map_or(0, Seq::get)
+    }
+
     /// How many records are held.
     #[must_use]
     pub fn record_count(&self) -> usize {
         self.kept.len()
-    }
-
-    pub(crate) fn stored_twice(&self) -> Option<&RecordId> {
-        self.twice.as_ref()
     }
 
     /// Reads a record from the running node's log.
@@ -437,5 +439,7 @@ fn write(log: &mut Log, round: Vec<Command>) -> Settled {
     if !released.is_empty() {
         log.release(&released);
     }
+    // The daemon's writer tidies when nothing else waits; here a step follows each round, so that cuts fall into it.
+    log.tidy();
     settled
 }

@@ -71,7 +71,7 @@ const WEIGHTS: &[(Fault, usize)] = &[
     (Fault::SyncFails, 4),
     (Fault::ClockJump, 3),
     (Fault::DiskLost, 3),
-    (Fault::Restored, 3),
+    (Fault::Restored, 6),
 ];
 
 /// What sets a fault right.
@@ -180,11 +180,13 @@ impl Trouble {
                 Repair::Start(vec![node])
             }
             Fault::Restored => {
-                let node = seeded.pick(&relays);
-                match self.backups.remove(&node) {
-                    Some(backup) => city.restore(&node, backup),
-                    None => drop(self.backups.insert(node.clone(), city.backup(&node))),
-                }
+                // Every other time a backup is taken, and the next time its disk comes back.
+                let Some((node, backup)) = self.backups.pop_first() else {
+                    let node = seeded.pick(&relays);
+                    self.backups.insert(node.clone(), city.backup(&node));
+                    return Repair::Start(vec![node]);
+                };
+                city.restore(&node, backup);
                 Repair::Start(vec![node])
             }
         }

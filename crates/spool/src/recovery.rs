@@ -559,7 +559,7 @@ pub(crate) fn stored_record(meta: &RecordMeta, record: Extent) -> StoredRecord {
         id: header.id.clone(),
         class: header.class,
         payload_bytes: header.payload_bytes,
-        digest: header.digest(),
+        digest: meta.header.digest(),
         own: meta.received_from.is_none(),
         idempotency: meta.idempotency,
         stored_at: meta.stored_at,

@@ -14,8 +14,8 @@ use prost::Message;
 use crate::control::{BadFrame, raw_record_id, record_id};
 use crate::proto;
 
-/// A longer head is refused before it is read: a signed header is under 2 KiB, the hashes of 512 chunks are 16 KiB.
-pub const PIECE_META_BYTES_MAX: usize = 20 << 10;
+/// A longer head is refused before it is read: a signed header is under 2 KiB, the hashes of 1,024 chunks are 32 KiB.
+pub const PIECE_META_BYTES_MAX: usize = 36 << 10;
 
 /// The two lengths in front of a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,10 +135,10 @@ mod tests {
 
     #[test]
     fn a_head_survives_the_wire() {
-        for head in [head(0, 1), head(0, 512), head(3, 512)] {
-            let bytes = head.encode(30_000);
+        for head in [head(0, 1), head(0, 1024), head(3, 1024)] {
+            let bytes = head.encode(15_000);
             let lengths = PieceLengths::decode(bytes[..8].try_into().unwrap()).unwrap();
-            assert_eq!(lengths, PieceLengths { head: bytes.len() - 8, piece: 30_000 });
+            assert_eq!(lengths, PieceLengths { head: bytes.len() - 8, piece: 15_000 });
             assert_eq!(PieceHead::decode(bytes.slice(8..)), Ok(head));
         }
     }
@@ -150,7 +150,7 @@ mod tests {
         let short_of_hashes = PieceHead { chunks: 5, ..head(0, 4) };
         let late_hashes = PieceHead { chunk_hashes: head(0, 4).chunk_hashes, ..head(1, 4) };
         let beyond = PieceHead { index: 4, ..head(3, 4) };
-        let too_many = PieceHead { chunks: 513, ..head(3, 4) };
+        let too_many = PieceHead { chunks: 1025, ..head(3, 4) };
         for bad in [without_header, late_header, short_of_hashes, late_hashes, beyond, too_many] {
             assert!(PieceHead::decode(bad.encode(1).slice(8..)).is_err(), "{bad:?}");
         }
@@ -159,6 +159,6 @@ mod tests {
     #[test]
     fn over_long_lengths_are_refused_before_anything_is_allocated() {
         assert!(PieceLengths::decode([0xff; 8]).is_err());
-        assert!(PieceLengths::decode([1, 0, 0, 0, 1, 0x80, 0, 0]).is_err());
+        assert!(PieceLengths::decode([1, 0, 0, 0, 1, 0x40, 0, 0]).is_err());
     }
 }

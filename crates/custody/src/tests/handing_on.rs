@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use estafet_model::{Class, Now};
+use estafet_model::{Class, Now, ReceiptKey, RecordId, SignedReceipt};
 use estafet_wire::{Answer, Frame, NeverReason, Verdict};
 
 use super::relay::{HUB, answered, at, handed, held, node, offer, open, outputs, piece, record, relay};
-use super::relay::{after_sync, header, receipt};
-use crate::{Custody, CustodyEvent, CustodyOutput, RecordState, Recovered, WaitReason};
+use super::relay::{after_sync, header, key, receipt};
+use crate::{Custody, CustodyEvent, CustodyOutput, HeldRecord, RecordState, Recovered, WaitReason};
 
 const KIB: u32 = 1 << 10;
 const MIB: u32 = 1 << 20;
@@ -49,7 +49,7 @@ fn what_a_lost_neighbor_was_handed_goes_by_another_accepted_or_not() {
     stored(&mut custody, at(1), 1..=4, Class::Normal, KIB);
     outputs(&mut custody);
     custody.acceptances(at(2), &node(HUB), &[record(1), record(2)]);
-    custody.set_next_hops(at(3), vec![node("senapelan")]);
+    custody.set_next_hops(at(3), &[node("senapelan")]);
     custody.neighbor_down(at(3), &node(HUB));
     let outputs = outputs(&mut custody);
     let (offered, carried) = handed(&outputs, "senapelan");
@@ -66,7 +66,7 @@ fn windows_are_whole_again_after_a_neighbor_was_lost() {
         if round == 0 {
             stored(&mut custody, at(0), 1..=40, Class::Normal, MIB);
         } else {
-            custody.set_next_hops(at(round), vec![node(HUB)]);
+            custody.set_next_hops(at(round), &[node(HUB)]);
         }
         assert_eq!(custody.records().filter(|view| matches!(view.state, RecordState::Offered { .. })).count(), 16);
         custody.neighbor_down(at(round), &node(HUB));
@@ -79,7 +79,7 @@ fn after_a_restart_records_are_offered_and_not_sent() {
     let records = (1..=3).map(|seq| held(seq, Class::Normal, KIB, None)).collect();
     let mut custody = relay(Recovered { records, ..Recovered::default() });
     custody.neighbor_up(&node(HUB));
-    custody.set_next_hops(at(1), vec![node(HUB)]);
+    custody.set_next_hops(at(1), &[node(HUB)]);
     assert_eq!(handed(&outputs(&mut custody), HUB), (vec![], vec![]), "not before it said what is receipted");
     custody.receipts(at(2), &node(HUB), &[receipt(&[2]).encode()]);
     assert_eq!(handed(&outputs(&mut custody), HUB), (vec![1, 3], vec![]));
@@ -95,7 +95,7 @@ fn urgent_is_first_and_every_eighth_pick_is_of_the_lowest_class() {
     stored(&mut custody, at(0), 101..=200, Class::Normal, KIB);
     stored(&mut custody, at(0), 201..=300, Class::Urgent, KIB);
     custody.neighbor_up(&node(HUB));
-    custody.set_next_hops(at(1), vec![node(HUB)]);
+    custody.set_next_hops(at(1), &[node(HUB)]);
     custody.receipts(at(1), &node(HUB), &[]);
     let (_, carried) = handed(&outputs(&mut custody), HUB);
     let first: Vec<u32> = carried[..16].to_vec();
@@ -151,12 +151,12 @@ fn an_answer_of_a_neighbor_that_was_not_asked_changes_nothing() {
     assert_eq!(custody.record(&record(1)).unwrap().state, RecordState::Offered { to: node(HUB) });
 }
 
-/// Sukajadi has handed record 1 of 20 KiB, which came from Rumbai, to Senapelan.
+/// Sukajadi has handed record 1 of 12 KiB, which came from Rumbai, to Senapelan.
 fn on_its_way_to_senapelan() -> Custody {
     let mut custody = relay(Recovered::default());
     open(&mut custody, at(0), &["senapelan"]);
-    let big = header(1, Class::Normal, 20 * KIB);
-    let mut record = held(1, Class::Normal, 20 * KIB, Some("rumbai")).into_inner();
+    let big = header(1, Class::Normal, 12 * KIB);
+    let mut record = held(1, Class::Normal, 12 * KIB, Some("rumbai")).into_inner();
     record.digest = big.header().digest();
     custody.stored(at(0), vec![after_sync(record)]);
     assert_eq!(handed(&outputs(&mut custody), "senapelan").0, [1]);
@@ -168,7 +168,7 @@ fn whoever_says_that_it_has_an_accepted_record_passes_it_on_again() {
     for neighbor in ["senapelan", "rumbai", "lima-puluh"] {
         let mut custody = on_its_way_to_senapelan();
         custody.acceptances(at(1), &node("senapelan"), &[record(1)]);
-        custody.offers(&node(neighbor), vec![offer(1, 20 * KIB)], at(2));
+        custody.offers(&node(neighbor), vec![offer(1, 12 * KIB)], at(2));
         assert_eq!(answered(&outputs(&mut custody), neighbor), [(1, Verdict::Have)].into());
         custody.handle_timeout(at(52));
         assert_eq!(handed(&outputs(&mut custody), "senapelan").0, [1], "offered back by {neighbor}");
@@ -178,7 +178,7 @@ fn whoever_says_that_it_has_an_accepted_record_passes_it_on_again() {
 #[test]
 fn an_acceptance_that_may_be_older_than_an_offer_of_another_is_asked_for_again() {
     let mut custody = on_its_way_to_senapelan();
-    custody.offers(&node("lima-puluh"), vec![offer(1, 20 * KIB)], at(1));
+    custody.offers(&node("lima-puluh"), vec![offer(1, 12 * KIB)], at(1));
     assert_eq!(answered(&outputs(&mut custody), "lima-puluh"), [(1, Verdict::Have)].into());
     custody.acceptances(at(2), &node("senapelan"), &[record(1)]);
     assert!(matches!(custody.record(&record(1)).unwrap().state, RecordState::Waiting { .. }));
@@ -208,4 +208,75 @@ fn records_go_when_a_receipt_is_durable_and_not_before() {
     custody.receipt_kept(&after_sync(receipt.key().clone()));
     assert_eq!(outputs(&mut custody), [CustodyOutput::Release(vec![record(1), record(3)])]);
     assert_eq!(custody.held_count(), 1);
+}
+
+#[test]
+fn no_neighbor_can_have_a_record_wait_for_long() {
+    let mut custody = relay(Recovered::default());
+    open(&mut custody, at(0), &[HUB]);
+    stored(&mut custody, at(0), [1], Class::Normal, MIB);
+    outputs(&mut custody);
+    says(&mut custody, at(1), HUB, 1, Verdict::Wait(Duration::from_millis(u32::MAX.into())));
+    custody.neighbor_down(at(2), &node(HUB));
+    open(&mut custody, at(3), &["senapelan"]);
+    let (due, _) = custody.poll_timeout().unwrap();
+    assert!(due <= at(60_001), "{due:?}");
+    custody.handle_timeout(due);
+    assert_eq!(handed(&outputs(&mut custody), "senapelan"), (vec![1], vec![]));
+}
+
+/// A capture of the relay itself, which nobody has seen.
+fn own_capture() -> HeldRecord {
+    HeldRecord { id: "sukajadi.1.1".parse().unwrap(), ..held(1, Class::Normal, KIB, None).into_inner() }
+}
+
+fn receipt_for(id: &RecordId) -> SignedReceipt {
+    let key_of = ReceiptKey { hub: node(HUB), origin: id.origin.clone(), epoch: id.epoch };
+    SignedReceipt::sign(key_of, [id.seq].into_iter().collect(), &key(HUB))
+}
+
+#[test]
+fn a_receipt_that_comes_while_a_capture_is_being_stored_is_not_for_it() {
+    let mut custody = relay(Recovered::default());
+    open(&mut custody, at(0), &[HUB]);
+    let capture = own_capture();
+    let receipt = receipt_for(&capture.id);
+    custody.receipts(at(1), &node(HUB), &[receipt.encode()]);
+    custody.receipt_kept(&after_sync(receipt.key().clone()));
+    custody.stored(at(2), vec![after_sync(capture.clone())]);
+    let after = outputs(&mut custody);
+    assert!(!after.iter().any(|output| matches!(output, CustodyOutput::Release(_))), "{after:?}");
+    let (epoch, seqs) = (capture.id.epoch, [capture.id.seq].into_iter().collect());
+    assert!(after.contains(&CustodyOutput::KeepConflicts { epoch, seqs }), "{after:?}");
+    assert_eq!(custody.quarantine().count(), 1);
+}
+
+#[test]
+fn a_receipt_is_for_an_own_record_that_a_neighbor_brought_back() {
+    let mut custody = relay(Recovered::default());
+    open(&mut custody, at(0), &[]);
+    let brought_back = HeldRecord { received_from: Some(node("rumbai")), ..own_capture() };
+    let receipt = receipt_for(&brought_back.id);
+    custody.stored(at(1), vec![after_sync(brought_back)]);
+    custody.receipts(at(2), &node(HUB), &[receipt.encode()]);
+    custody.receipt_kept(&after_sync(receipt.key().clone()));
+    assert_eq!(custody.held_count(), 0);
+    assert!(outputs(&mut custody).iter().any(|output| matches!(output, CustodyOutput::Release(_))));
+}
+
+#[test]
+fn a_conflict_outlives_the_receipt_that_was_lost_with_a_crash() {
+    let capture = own_capture();
+    let conflicts = [(capture.id.epoch, [capture.id.seq].into_iter().collect())].into();
+    let mut custody = relay(Recovered {
+        conflicts,
+        records: [after_sync(capture.clone())].into_iter().collect(),
+        ..Recovered::default()
+    });
+    open(&mut custody, at(0), &[]);
+    let receipt = receipt_for(&capture.id);
+    custody.receipts(at(1), &node(HUB), &[receipt.encode()]);
+    custody.receipt_kept(&after_sync(receipt.key().clone()));
+    assert!(!outputs(&mut custody).iter().any(|output| matches!(output, CustodyOutput::Release(_))));
+    assert_eq!((custody.held_count(), custody.quarantine().count()), (1, 1));
 }

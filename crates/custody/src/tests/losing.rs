@@ -22,7 +22,7 @@ fn sought_from(outputs: &[CustodyOutput], neighbor: &str) -> bool {
 fn relay_that_lost_one() -> Custody {
     let mut custody = relay(Recovered::default());
     open(&mut custody, at(0), &[HUB, "rumbai"]);
-    custody.set_next_hops(at(0), Vec::new());
+    custody.set_next_hops(at(0), &[]);
     custody.stored(at(0), vec![after_sync(stored())]);
     custody.unreadable(at(1), &record(1));
     let after = outputs(&mut custody);

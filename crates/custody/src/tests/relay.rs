@@ -108,7 +108,7 @@ pub(super) fn open(custody: &mut Custody, now: Now, neighbors: &[&str]) {
         custody.neighbor_up(&node(neighbor));
         custody.receipts(now, &node(neighbor), &[]);
     }
-    custody.set_next_hops(now, neighbors.iter().map(|name| node(name)).collect());
+    custody.set_next_hops(now, &neighbors.iter().map(|name| node(name)).collect::<Vec<_>>());
     outputs(custody);
 }
 

@@ -8,7 +8,7 @@ use super::relay::{answered, at, header, node, offer_of, open, outputs, receipt,
 use crate::{Custody, CustodyOutput, Piece, Recovered, RecoveredTransfer, StorePayload, TransferId};
 
 const CHUNKS: u32 = 20;
-const BYTES: u32 = CHUNKS * (32 << 10);
+const BYTES: u32 = CHUNKS * (16 << 10);
 
 fn big() -> SignedHeader {
     header(1, Class::Normal, BYTES)
@@ -17,7 +17,7 @@ fn big() -> SignedHeader {
 fn relay_with_neighbors() -> Custody {
     let mut custody = relay(Recovered::default());
     open(&mut custody, at(0), &["rumbai", "senapelan"]);
-    custody.set_next_hops(at(0), Vec::new());
+    custody.set_next_hops(at(0), &[]);
     custody
 }
 
@@ -74,7 +74,7 @@ fn a_broken_line_costs_nothing_that_had_arrived() {
     custody.neighbor_down(at(3), &node("rumbai"));
     assert_eq!(outputs(&mut custody), [], "what has come stays");
     open(&mut custody, at(4), &["rumbai"]);
-    custody.set_next_hops(at(4), Vec::new());
+    custody.set_next_hops(at(4), &[]);
     assert_eq!(wanted_from(&mut custody, "rumbai"), 7);
     let rest = send(&mut custody, "rumbai", 7..CHUNKS);
     assert_eq!(stored_chunks(&rest), (7..CHUNKS).collect::<Vec<_>>());

@@ -16,7 +16,7 @@ const BUDGET: usize = 32;
 fn relay_with_neighbors() -> Custody {
     let mut custody = relay(Recovered::default());
     open(&mut custody, at(0), &["rumbai", "senapelan", "lima-puluh"]);
-    custody.set_next_hops(at(0), Vec::new());
+    custody.set_next_hops(at(0), &[]);
     custody
 }
 
@@ -55,7 +55,7 @@ fn what_a_lost_neighbor_leaves_is_granted_to_who_waits() {
 #[test]
 fn budget_is_not_lost_on_a_record_that_comes_from_elsewhere() {
     let mut custody = relay_with_neighbors();
-    let small = header(1, Class::Normal, 20 * KIB);
+    let small = header(1, Class::Normal, 12 * KIB);
     for round in 0..3 {
         custody.offers(&node("rumbai"), vec![offer_of(&small)], at(1));
         custody.piece(at(2), &node("senapelan"), piece(&small));
@@ -70,7 +70,7 @@ fn budget_is_not_lost_on_a_record_that_comes_from_elsewhere() {
 
 #[test]
 fn every_offer_is_answered_also_if_the_record_came_while_it_waited() {
-    let small = header(1, Class::Normal, 20 * KIB);
+    let small = header(1, Class::Normal, 12 * KIB);
     let mut custody = relay_with_neighbors();
     assert_eq!(wanted(&mut custody, "lima-puluh", 100, 40), BUDGET);
     for neighbor in ["rumbai", "senapelan"] {
@@ -87,7 +87,7 @@ fn every_offer_is_answered_also_if_the_record_came_while_it_waited() {
 fn an_offer_whose_record_was_receipted_while_it_waited_is_not_wanted() {
     let mut custody = relay_with_neighbors();
     assert_eq!(wanted(&mut custody, "lima-puluh", 100, 40), BUDGET);
-    custody.offers(&node("rumbai"), vec![offer(1, 20 * KIB)], at(1));
+    custody.offers(&node("rumbai"), vec![offer(1, 12 * KIB)], at(1));
     custody.receipts(at(2), &node("senapelan"), &[receipt(&[1]).encode()]);
     custody.neighbor_down(at(3), &node("lima-puluh"));
     assert_eq!(answered(&outputs(&mut custody), "rumbai"), [(1, Verdict::Have)].into());

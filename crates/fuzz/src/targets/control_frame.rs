@@ -26,7 +26,7 @@ fn check(input: &[u8]) {
         Frame::Lsas(all) | Frame::Receipts(all) => all.len(),
         Frame::Offers(all) => all.len(),
         Frame::Answers(all) => all.len(),
-        Frame::Acceptances(all) => all.len(),
+        Frame::Acceptances(all) | Frame::Seek(all) => all.len(),
         _ => 1,
     };
     assert_eq!(parts.iter().map(items).sum::<usize>(), items(&frame), "nothing is lost where a frame is split");
@@ -48,6 +48,7 @@ fn frames() -> Vec<Frame> {
         Verdict::Want { first_chunk: 3 },
         Verdict::Have,
         Verdict::Wait(Duration::from_millis(250)),
+        Verdict::Full(Duration::from_secs(1)),
         Verdict::Never(NeverReason::UnknownOrigin),
         Verdict::Never(NeverReason::Conflict),
     ];
@@ -61,5 +62,6 @@ fn frames() -> Vec<Frame> {
         Frame::Offers(vec![Offer { id: id(), class: Class::Urgent, payload_bytes: 9, digest: HeaderDigest([4; 32]) }]),
         Frame::Answers(verdicts.map(|verdict| Answer { id: id(), verdict }).to_vec()),
         Frame::Acceptances(vec![id(), id()]),
+        Frame::Seek(vec![id()]),
     ]
 }

@@ -80,7 +80,7 @@ fn lsa(bytes: &mut Unstructured<'_>) -> Result<(&'static str, Lsa)> {
     let origin = node(if bytes.ratio(1, 16)? { "siak" } else { name });
     let mut adjacencies = Vec::new();
     for _ in 0..bytes.int_in_range(0..=4u8)? {
-        let neighbor = node(if bytes.ratio(1, 16)? { "siak" } else { *bytes.choose(&NAMES)? });
+        let neighbor = node(if bytes.ratio(1, 16)? { "siak" } else { bytes.choose(&NAMES)? });
         let cost = LinkCost(if bytes.ratio(1, 4)? { u32::MAX } else { bytes.int_in_range(1..=100)? });
         adjacencies.push(Adjacency { neighbor, cost, rtt_micros: bytes.arbitrary()? });
     }

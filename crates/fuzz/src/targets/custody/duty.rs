@@ -9,6 +9,10 @@ use estafet_model::{ReceiptKey, RecordId, Seq, SignedReceipt};
 pub(super) struct Duty {
     /// Durable here, and not given back.
     stored: BTreeSet<RecordId>,
+    /// Durable here and unreadable since.
+    lost: BTreeSet<RecordId>,
+    /// Own captures whose numbers were given before, in a life that this node has forgotten: no receipt is for them.
+    conflicts: BTreeSet<RecordId>,
     /// Was durable here once.
     ever_stored: BTreeSet<RecordId>,
     /// The newest receipt of each hub that is good, and which of them are durable here.
@@ -18,8 +22,18 @@ pub(super) struct Duty {
 
 impl Duty {
     pub(super) fn store(&mut self, id: RecordId) {
+        self.lost.remove(&id);
         self.ever_stored.insert(id.clone());
         self.stored.insert(id);
+    }
+
+    pub(super) fn lose(&mut self, id: RecordId) {
+        self.lost.insert(id);
+    }
+
+    pub(super) fn conflict(&mut self, id: RecordId) {
+        assert!(self.is_covered(&id), "{id} conflicts with nothing");
+        self.conflicts.insert(id);
     }
 
     /// A receipt with a good signature came. It counts if it says all that the last one said, and more.
@@ -41,7 +55,9 @@ impl Duty {
 
     pub(super) fn release(&mut self, id: &RecordId) {
         assert!(self.kept.values().any(|receipt| receipt.covers(id)), "{id} goes without a durable receipt");
+        assert!(!self.conflicts.contains(id), "{id} is not what the receipt is for");
         assert!(self.stored.remove(id), "{id} goes twice, or never was here");
+        self.lost.remove(id);
     }
 
     /// The node starts anew: what is not on the disk is forgotten.
@@ -55,7 +71,20 @@ impl Duty {
 
     /// What has to be held: durable here, and no receipt for it has come.
     pub(super) fn held(&self) -> BTreeSet<RecordId> {
-        self.stored.iter().filter(|id| !self.is_covered(id)).cloned().collect()
+        self.stored.iter().filter(|id| self.is_held(id)).cloned().collect()
+    }
+
+    pub(super) fn is_held(&self, id: &RecordId) -> bool {
+        let receipted = self.is_covered(id) && !self.conflicts.contains(id);
+        self.stored.contains(id) && !self.lost.contains(id) && !receipted
+    }
+
+    pub(super) fn lost(&self) -> &BTreeSet<RecordId> {
+        &self.lost
+    }
+
+    pub(super) fn conflicts(&self) -> &BTreeSet<RecordId> {
+        &self.conflicts
     }
 
     pub(super) fn ever_stored(&self) -> &BTreeSet<RecordId> {

@@ -27,7 +27,7 @@ const WINDOW_RECORDS: usize = 4096;
 const WINDOW_BYTES: u64 = 16 << 20;
 
 /// However long neighbors asked to wait, and whatever they refused: by then every record is on its way again.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(2 * 3600);
 
 /// The largest captures, of which no byte is needed here: they fill the windows.
 const LARGE_BYTES: u32 = 7 << 20;
@@ -57,6 +57,8 @@ pub(super) struct Play {
     transfers: BTreeMap<TransferId, Transfer>,
     /// What the disk has.
     records: BTreeMap<RecordId, HeldRecord>,
+    /// Own captures that somebody may have got, from this life or the one before.
+    handed: BTreeSet<RecordId>,
     next_transfer: u64,
     up: BTreeSet<NodeId>,
 }
@@ -77,6 +79,7 @@ impl Play {
             comparing: VecDeque::new(),
             transfers: BTreeMap::new(),
             records: BTreeMap::new(),
+            handed: BTreeSet::new(),
             next_transfer: 0,
             up: BTreeSet::new(),
         }
@@ -85,12 +88,12 @@ impl Play {
     /// One input to the machine.
     pub(super) fn step(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
         let from = node(bytes.choose(&NEIGHBORS)?);
-        match bytes.int_in_range(0..=21u8)? {
+        match bytes.int_in_range(0..=23u8)? {
             0 => self.neighbor_up(&from),
             1 => self.neighbor_down(&from),
             2 => {
                 let hops = [bytes.choose(&NEIGHBORS)?, bytes.choose(&NEIGHBORS)?].map(|name| node(name));
-                self.custody.set_next_hops(self.now, hops.to_vec());
+                self.custody.set_next_hops(self.now, &hops);
             }
             3 => self.custody.set_room(ByteCount(*bytes.choose(&[0, 1 << 10, 1 << 20, u64::MAX])?)),
             4 | 5 => {
@@ -119,10 +122,18 @@ impl Play {
             17 => self.receipts(&from, bytes)?,
             18 => {
                 let id = any_id(bytes)?;
+                if !self.hub && self.duty.is_held(&id) {
+                    self.duty.lose(id.clone());
+                }
                 self.custody.unreadable(self.now, &id);
             }
             19 => self.pass_time(Duration::from_millis(bytes.int_in_range(0..=100_000)?)),
             20 => self.restart(bytes)?,
+            21 => {
+                let ids = some(bytes, any_id)?;
+                self.custody.sought(self.now, &from, &ids);
+            }
+            22 => drop(self.custody.retry(self.now, None)),
             _ => self.send_on(&from, bytes)?,
         }
         self.take_outputs();
@@ -290,12 +301,20 @@ impl Play {
         for id in self.duty.ever_stored().iter().filter(|_| self.hub) {
             committed.entry((id.origin.clone(), id.epoch)).or_default().insert(id.seq);
         }
+        self.handed.extend(stored.iter().cloned());
+        let (damaged, whole): (Vec<_>, Vec<_>) =
+            stored.iter().map(|id| self.records[id].clone()).partition(|record| self.duty.lost().contains(&record.id));
+        let mut conflicts: BTreeMap<Epoch, SeqRanges> = BTreeMap::new();
+        for id in self.duty.conflicts() {
+            conflicts.entry(id.epoch).or_default().insert(id.seq);
+        }
         let recovered = Recovered {
-            records: stored.iter().map(|id| Durable::after_sync(self.records[id].clone())).collect(),
+            records: whole.into_iter().map(Durable::after_sync).collect(),
+            conflicts,
+            damaged,
             receipts: self.duty.kept().cloned().collect(),
             committed,
             transfers: kept,
-            ..Recovered::default()
         };
         self.custody = Custody::new(config(&self.me, self.hub, self.next_transfer), recovered);
         self.now = Now::default();
@@ -314,12 +333,12 @@ impl Play {
             match output {
                 CustodyOutput::Send { to, frame } => self.check_frame(&to, frame),
                 CustodyOutput::Carry { to, id, class, chunks, first_chunk: _ } => {
-                    assert!(self.duty.stored().contains(&id), "{id} is sent and not durable here");
+                    assert!(self.duty.is_held(&id), "{id} is sent and not held");
+                    self.handed.insert(id.clone());
                     let record = &self.records[&id];
                     assert_eq!((record.class, chunk_count(record.payload_bytes)), (class, chunks));
                     assert_ne!(to, self.me, "nobody sends to itself");
                 }
-                CustodyOutput::KeepConflicts { .. } => {}
                 CustodyOutput::Store(record) => self.check_store(*record),
                 CustodyOutput::BeginTransfer { transfer, header, chunks } => {
                     let begun = Some((*header, chunks));
@@ -340,7 +359,26 @@ impl Play {
                     assert_eq!(receipt.verify(&public(hub)), Ok(()), "only what is signed is kept");
                     self.keeping.push_back(receipt);
                 }
-                CustodyOutput::Release(ids) => ids.iter().for_each(|id| self.duty.release(id)),
+                CustodyOutput::KeepConflicts { epoch, seqs } => {
+                    for seq in seqs.iter() {
+                        let id = RecordId { origin: self.me.clone(), epoch, seq };
+                        if self.duty.conflicts().contains(&id) {
+                            continue;
+                        }
+                        let captured = self.records.get(&id).is_some_and(|record| record.received_from.is_none());
+                        assert!(captured && !self.handed.contains(&id), "{id} may well be what the receipt is for");
+                        self.duty.conflict(id);
+                    }
+                }
+                CustodyOutput::Release(ids) => {
+                    for id in ids {
+                        let captured = id.origin == self.me && self.records[&id].received_from.is_none();
+                        // What cannot be read is gone, whomever the receipt is for.
+                        let elsewhere = self.handed.contains(&id) || self.duty.lost().contains(&id);
+                        assert!(!captured || elsewhere, "{id} goes, and nobody else ever got it");
+                        self.duty.release(&id);
+                    }
+                }
                 CustodyOutput::Compare { id, digest, from } => self.comparing.push_back((id, digest, from)),
                 CustodyOutput::Event(_) => {}
             }
@@ -348,8 +386,12 @@ impl Play {
     }
 
     /// Every promise comes from the disk.
-    fn check_frame(&self, to: &NodeId, frame: Frame) {
+    fn check_frame(&mut self, to: &NodeId, frame: Frame) {
         let durable = |id: &RecordId| self.duty.ever_stored().contains(id);
+        let here = |id: &RecordId| if self.hub { durable(id) } else { self.duty.is_held(id) };
+        if let Frame::Offers(offers) = &frame {
+            self.handed.extend(offers.iter().map(|offer| offer.id.clone()));
+        }
         for part in frame.split() {
             let _fits = part.encode();
             match part {
@@ -359,11 +401,14 @@ impl Play {
                 Frame::Answers(answers) => {
                     for Answer { id, verdict } in answers {
                         let have = verdict == Verdict::Have;
-                        assert!(!have || durable(&id) || self.duty.is_covered(&id), "{id} is not here");
+                        assert!(!have || here(&id) || self.duty.is_covered(&id), "{id} is not here");
                     }
                 }
                 Frame::Offers(offers) => {
-                    offers.iter().for_each(|offer| assert!(self.duty.stored().contains(&offer.id), "{offer:?}"));
+                    offers.iter().for_each(|offer| assert!(self.duty.is_held(&offer.id), "{offer:?}"));
+                }
+                Frame::Seek(ids) => {
+                    ids.iter().for_each(|id| assert!(self.duty.lost().contains(id), "{id} is sought and not lost"));
                 }
                 Frame::Receipts(receipts) => receipts.iter().for_each(|encoded| self.check_receipt(encoded)),
                 Frame::ReceiptSummary(_) => assert!(self.up.contains(to), "sums are for neighbors"),
@@ -464,7 +509,7 @@ impl Play {
         let hub = node(HUBS[0]);
         self.neighbor_up(&hub);
         self.custody.receipts(self.now, &hub, &[]);
-        self.custody.set_next_hops(self.now, vec![hub.clone()]);
+        self.custody.set_next_hops(self.now, std::slice::from_ref(&hub));
         // Each round trip takes at least one record.
         for _ in 0..=2 * self.custody.held_count() {
             let outputs: Vec<CustodyOutput> = iter::from_fn(|| self.custody.poll_output()).collect();
@@ -480,7 +525,8 @@ impl Play {
             }
         }
         for view in self.custody.records() {
-            assert_eq!(view.state, RecordState::Accepted { by: hub.clone() }, "{} gets to the hub", view.id);
+            let accepted = view.state == RecordState::Accepted { by: hub.clone() };
+            assert!(accepted || self.duty.conflicts().contains(&view.id), "it does not get to the hub: {view:?}");
         }
     }
 
@@ -594,10 +640,11 @@ fn piece(bytes: &mut Unstructured<'_>) -> Result<Piece> {
 }
 
 fn answer(bytes: &mut Unstructured<'_>) -> Result<Answer> {
-    let verdict = match bytes.int_in_range(0..=4u8)? {
+    let verdict = match bytes.int_in_range(0..=5u8)? {
         0 | 1 => Verdict::Want { first_chunk: bytes.int_in_range(0..=12)? },
         2 => Verdict::Have,
         3 => Verdict::Wait(Duration::from_millis(u64::from(bytes.arbitrary::<u32>()?))),
+        4 => Verdict::Full(Duration::from_millis(u64::from(bytes.arbitrary::<u32>()?))),
         _ => Verdict::Never(NeverReason::Conflict),
     };
     Ok(Answer { id: any_id(bytes)?, verdict })

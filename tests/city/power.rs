@@ -1,0 +1,14 @@
+//! What needs root: power cuts on a real file system, and drills on disks and links that a test can break.
+//!
+//! Each test runs in namespaces of its own ([`namespace::alone`]); where it cannot, it says so loudly and proves nothing.
+
+mod cuts;
+mod dead_branch;
+mod disk;
+mod failing_disk;
+mod full_disk;
+mod inventory;
+mod lab;
+mod load;
+mod namespace;
+mod resume;

@@ -1,0 +1,122 @@
+//! A network whose links a test cuts, slows and measures: all relays on loopback, each link known by the two UDP ports
+//! of its ends. The test is alone in its network namespace.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::namespace::run;
+use crate::harness::City;
+
+/// What a test with a lab calls.
+pub(crate) const LAB_TOOLS: &[&str] = &["nft", "tc"];
+
+/// What Ethernet and every radio in between carry; the loopback device would take 64 KiB.
+const MTU: &str = "1500";
+
+/// Datagrams are cut, counted and shaped one by one: what the kernel would carry as one large piece is split before.
+/// What is cut is dropped at the receiver and not counted, so the counters show what really passed.
+const RULES: &str = "
+table inet lab {
+  set cut { type inet_service . inet_service; }
+  set passed { type inet_service . inet_service; counter; }
+  map shaped { type inet_service . inet_service : classid; }
+  chain arriving {
+    type filter hook input priority 0;
+    udp sport . udp dport @cut drop
+    udp sport . udp dport @passed
+  }
+  chain leaving {
+    type filter hook output priority 0;
+    meta priority set udp sport . udp dport map @shaped
+  }
+}";
+
+/// What a slow link queues before it drops: a quarter of a second, as a radio does, but some datagrams in any case.
+fn queue_bytes(kilobits_per_second: u32) -> u32 {
+    (kilobits_per_second * 125 / 4).max(8 << 10)
+}
+
+/// The links between the nodes of a city.
+pub(crate) struct Lab {
+    ports: BTreeMap<String, u16>,
+    /// How many directions are shaped.
+    classes: u16,
+}
+
+impl Lab {
+    /// The links of `city`, all of them open and quick.
+    pub(crate) fn new(city: &City) -> Self {
+        run("ip", &["link", "set", "lo", "mtu", MTU, "gso_max_segs", "1"]);
+        run("tc", &["qdisc", "add", "dev", "lo", "root", "handle", "1:", "htb"]);
+        nft(RULES);
+        let ports: BTreeMap<_, _> =
+            city.node_ids().into_iter().map(|node| (node.clone(), city.quic_port(&node))).collect();
+        let lab = Self { ports, classes: 0 };
+        for (from, to) in lab.ports.keys().flat_map(|from| lab.ports.keys().map(move |to| (from, to))) {
+            nft(&format!("add element inet lab passed {{ {} }}", lab.direction(from, to)));
+        }
+        lab
+    }
+
+    /// Nothing passes between two nodes any more. Neither is told.
+    pub(crate) fn cut(&self, one: &str, other: &str) {
+        nft(&format!("add element inet lab cut {{ {} }}", self.link(one, other)));
+    }
+
+    /// Ends a cut.
+    pub(crate) fn heal(&self, one: &str, other: &str) {
+        nft(&format!("delete element inet lab cut {{ {} }}", self.link(one, other)));
+    }
+
+    /// From now on a link carries so much in each direction.
+    pub(crate) fn slow_down(&mut self, one: &str, other: &str, kilobits_per_second: u32) {
+        let rate = format!("{kilobits_per_second}kbit");
+        let queue = queue_bytes(kilobits_per_second).to_string();
+        for (from, to) in [(one, other), (other, one)] {
+            self.classes += 1;
+            let class = format!("1:{:x}", self.classes);
+            let shape = ["class", "add", "dev", "lo", "parent", "1:", "classid", &class, "htb", "rate", &rate];
+            run("tc", &[&shape[..], &["burst", "16k"]].concat());
+            run("tc", &["qdisc", "add", "dev", "lo", "parent", &class, "bfifo", "limit", &queue]);
+            nft(&format!("add element inet lab shaped {{ {} : {class} }}", self.direction(from, to)));
+        }
+    }
+
+    /// A link is as quick as the machine again.
+    pub(crate) fn speed_up(&self, one: &str, other: &str) {
+        nft(&format!("delete element inet lab shaped {{ {} }}", self.link(one, other)));
+    }
+
+    /// How many bytes of IP have passed from a node to another.
+    pub(crate) fn bytes(&self, from: &str, to: &str) -> u64 {
+        let output = Command::new("nft").args(["-j", "list", "set", "inet", "lab", "passed"]).output().unwrap();
+        let listing: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let sets = listing["nftables"].as_array().unwrap();
+        let elements = sets.iter().find_map(|part| part["set"]["elem"].as_array()).unwrap();
+        let direction = serde_json::json!([self.ports[from], self.ports[to]]);
+        let element = elements.iter().find(|element| element["elem"]["val"]["concat"] == direction).unwrap();
+        element["elem"]["counter"]["bytes"].as_u64().unwrap()
+    }
+
+    /// How many have passed in both directions.
+    pub(crate) fn bytes_both_ways(&self, one: &str, other: &str) -> u64 {
+        self.bytes(one, other) + self.bytes(other, one)
+    }
+
+    fn direction(&self, from: &str, to: &str) -> String {
+        format!("{} . {}", self.ports[from], self.ports[to])
+    }
+
+    fn link(&self, one: &str, other: &str) -> String {
+        format!("{}, {}", self.direction(one, other), self.direction(other, one))
+    }
+}
+
+fn nft(rules: &str) {
+    let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    nft.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
+    assert!(nft.wait().unwrap().success(), "nft refuses {rules}");
+}
