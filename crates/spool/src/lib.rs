@@ -8,7 +8,10 @@
 //!   and what is there can still be read.
 //! - A payload that was [begun](Append::Begin) and had arrived in part goes on where it was after a restart.
 //! - It opens after any crash, in time that does not grow with the payloads, and cuts at most what was not promised.
-//!   Damage costs the entries it hits and is reported ([`Recovered::damaged`]).
+//!   Damage costs the entries it hits. What was sealed in good order is not looked at when opening, so damage there is
+//!   found on reading ([`ReadError::Damaged`]) or by a [`Survey`]; the rest is reported ([`Recovered::damaged`]). A
+//!   damaged segment is kept, and [`Repair`] saves what is whole in it.
+//! - Its room comes back: live records are moved out of segments that are mostly garbage.
 //!
 //! What it does not do: it knows no receipts. Whoever [releases](Spool::release) a record has made durable before
 //! why (a receipt, another custodian's acceptance), because the log does not say which records are released: after a
