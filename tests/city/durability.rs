@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::{City, noise, post, program, wait_for};
+use crate::harness::{City, noise, post, program, said, wait_for};
 
 /// A folder in memory. Every Linux has it.
 const IN_MEMORY: &str = "/dev/shm";
@@ -29,9 +29,9 @@ fn a_folder_in_memory_is_refused_unless_told_and_then_nothing_is_promised() {
 
     let refused =
         Command::new(program("estafet-relay")).arg("run").arg("--config").arg(city.config("rumbai")).output().unwrap();
-    let said = String::from_utf8_lossy(&refused.stderr).replace("\n  │ ", " ");
+    let said = said(&refused);
     assert!(!refused.status.success(), "{said}");
-    assert!(said.contains("in memory") && said.contains("--no-durability-i-know"), "{said}");
+    assert!(said.contains("inmemory") && said.contains("--no-durability-i-know"), "{said}");
 
     for node in city.node_ids().into_iter().filter(|node| node != "rumbai") {
         city.start(&node);

@@ -338,6 +338,11 @@ pub(crate) fn topology(arguments: &[&str]) -> Output {
     Command::new(program("topology")).args(arguments).env_remove("ESTAFET_CITY").output().unwrap()
 }
 
+/// What a program said on standard error, however its lines were broken: without white space and frames.
+pub(crate) fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).chars().filter(|letter| !letter.is_whitespace() && *letter != '│').collect()
+}
+
 /// The object that a command with `--json` prints last.
 pub(crate) fn last_object(output: &Output) -> Value {
     let text = String::from_utf8(output.stdout.clone()).unwrap();

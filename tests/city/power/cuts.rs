@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use super::disk::{DISK_TOOLS, Disk};
 use super::load::{counter, number};
 use super::namespace::{alone, report, run};
-use crate::harness::{CHAIN, City, Given, Verdict, capture, noise, program, wait_for};
+use crate::harness::{CHAIN, City, Given, Verdict, capture, noise, program, said, wait_for};
 
 /// Sparse; a round writes a good deal less.
 const DISK_BYTES: u64 = 4 << 30;
@@ -190,7 +190,7 @@ fn a_relay_whose_syncs_reach_no_disk_does_not_start() {
         let mut relay = Command::new(program("estafet-relay"));
         relay.arg("run").arg("--config").arg(city.config("rumbai")).env("LD_PRELOAD", &library);
         let refused = relay.env("LIE", library.with_extension("lie")).output().unwrap();
-        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        let said = said(&refused);
         assert!(!refused.status.success() && said.contains("--no-durability-i-know"), "{said}");
     });
 }
