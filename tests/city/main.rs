@@ -8,10 +8,12 @@
 
 mod command_line;
 mod counter;
+mod damage;
 mod delivery;
 mod durability;
 mod harness;
 mod hostile_requests;
 mod kills;
+mod lost_disks;
 mod power;
 mod strangers;
