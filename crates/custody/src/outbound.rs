@@ -518,10 +518,13 @@ impl Outbound {
     /// to the hub leads.
     pub(crate) fn sought(&mut self, now: Now, id: &RecordId, by: &NodeId) -> Option<Offer> {
         let (key, name) = (self.names.find_key(id)?, self.names.find(by)?);
-        let held = self.table.find(key)?;
-        if matches!(held.state, State::Offered(_)) || !self.lanes.get(&name)?.open {
+        let held = self.table.find_mut(key)?;
+        // What conflicts with another record is not the one that is sought.
+        let is_conflict = matches!(held.state, State::Resting(Why::Refused(by, _)) if Some(by) == self.me);
+        if is_conflict || matches!(held.state, State::Offered(_)) || !self.lanes.get(&name)?.open {
             return None;
         }
+        held.tried = true;
         let offer = offer(id.clone(), held);
         self.set_state(now, key, State::Offered(name), Some(patience(offer.payload_bytes)));
         Some(offer)

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use estafet_model::{Class, Now, ReceiptKey, RecordId, SignedReceipt};
+use estafet_model::{Class, Now};
 use estafet_wire::{Answer, Frame, NeverReason, Verdict};
 
 use super::relay::{HUB, answered, at, handed, held, node, offer, open, outputs, piece, record, relay};
-use super::relay::{after_sync, header, key, receipt};
+use super::relay::{after_sync, header, own_capture, receipt, receipt_for};
 use crate::{Custody, CustodyEvent, CustodyOutput, HeldRecord, RecordState, Recovered, WaitReason};
 
 const KIB: u32 = 1 << 10;
@@ -223,16 +223,6 @@ fn no_neighbor_can_have_a_record_wait_for_long() {
     assert!(due <= at(60_001), "{due:?}");
     custody.handle_timeout(due);
     assert_eq!(handed(&outputs(&mut custody), "senapelan"), (vec![1], vec![]));
-}
-
-/// A capture of the relay itself, which nobody has seen.
-fn own_capture() -> HeldRecord {
-    HeldRecord { id: "sukajadi.1.1".parse().unwrap(), ..held(1, Class::Normal, KIB, None).into_inner() }
-}
-
-fn receipt_for(id: &RecordId) -> SignedReceipt {
-    let key_of = ReceiptKey { hub: node(HUB), origin: id.origin.clone(), epoch: id.epoch };
-    SignedReceipt::sign(key_of, [id.seq].into_iter().collect(), &key(HUB))
 }
 
 #[test]

@@ -4,7 +4,7 @@ use estafet_model::{Class, HeaderDigest};
 use estafet_wire::{Frame, NeverReason, Offer, Verdict};
 
 use super::relay::{HUB, after_sync, answered, at, handed, header, held, node, offer_of, open, outputs, piece};
-use super::relay::{receipt, record, relay};
+use super::relay::{own_capture, receipt, receipt_for, record, relay};
 use crate::{Custody, CustodyEvent, CustodyOutput, HeldRecord, RecordState, Recovered, WaitReason};
 
 const KIB: u32 = 1 << 10;
@@ -89,4 +89,30 @@ fn whoever_has_a_record_that_a_neighbor_lost_offers_it_to_that_neighbor() {
     outputs(&mut custody);
     custody.sought(at(2), &node("rumbai"), &[record(1), record(2)]);
     assert_eq!(handed(&outputs(&mut custody), "rumbai").0, [1]);
+}
+
+#[test]
+fn a_receipt_is_for_a_capture_that_went_because_it_was_sought() {
+    let mut custody = relay(Recovered::default());
+    open(&mut custody, at(0), &["rumbai"]);
+    custody.set_next_hops(at(0), &[]);
+    let capture = own_capture();
+    custody.stored(at(0), vec![after_sync(capture.clone())]);
+    custody.sought(at(1), &node("rumbai"), std::slice::from_ref(&capture.id));
+    custody.receipts(at(2), &node("rumbai"), &[receipt_for(&capture.id).encode()]);
+    assert_eq!((custody.held_count(), custody.quarantine().count()), (0, 0));
+}
+
+#[test]
+fn a_capture_that_conflicts_is_not_what_a_neighbor_seeks() {
+    let mut custody = relay(Recovered::default());
+    open(&mut custody, at(0), &["rumbai"]);
+    custody.set_next_hops(at(0), &[]);
+    let capture = own_capture();
+    custody.receipts(at(1), &node("rumbai"), &[receipt_for(&capture.id).encode()]);
+    custody.stored(at(2), vec![after_sync(capture.clone())]);
+    outputs(&mut custody);
+    custody.sought(at(3), &node("rumbai"), &[capture.id]);
+    assert!(outputs(&mut custody).is_empty());
+    assert_eq!(custody.quarantine().count(), 1);
 }

@@ -94,6 +94,16 @@ pub(super) fn receipt(seqs: &[u32]) -> SignedReceipt {
     SignedReceipt::sign(key_of, committed, &key(HUB))
 }
 
+/// A capture of the relay itself, which nobody has seen.
+pub(super) fn own_capture() -> HeldRecord {
+    HeldRecord { id: "sukajadi.1.1".parse().unwrap(), ..held(1, Class::Normal, 1024, None).into_inner() }
+}
+
+pub(super) fn receipt_for(id: &RecordId) -> SignedReceipt {
+    let key_of = estafet_model::ReceiptKey { hub: node(HUB), origin: id.origin.clone(), epoch: id.epoch };
+    SignedReceipt::sign(key_of, [id.seq].into_iter().collect(), &key(HUB))
+}
+
 pub(super) fn relay(recovered: Recovered) -> Custody {
     let names = ["rumbai", "sukajadi", "senapelan", "lima-puluh", HUB];
     let origins: BTreeMap<_, _> = names.iter().map(|name| (node(name), key(name).public())).collect();
