@@ -12,9 +12,10 @@ use estafet_wire::{Answer, Frame, NeverReason, Offer, ReceiptVersion, Verdict};
 
 use crate::damaged::Damaged;
 use crate::inbound::{Inbound, Piece, PieceVerdict, RecoveredTransfer};
-use crate::outbound::{HeldRecord, HeldRecords, Outbound, RecordView, Released};
+use crate::outbound::{HeldRecords, Outbound, Released};
 use crate::output::{CustodyEvent, CustodyOutput, StorePayload, StoreRecord};
 use crate::receipts::Receipts;
+use crate::record::{HeldRecord, RecordView};
 
 /// How long a neighbor is asked to wait when the store has no room.
 const NO_ROOM_DELAY: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use estafet_model::{HeaderDigest, Now, RecordId};
 
-use crate::outbound::{HeldRecord, RecordState, RecordView, WaitReason};
+use crate::record::{HeldRecord, RecordState, RecordView, WaitReason};
 
 /// How long after the neighbors were asked they are asked again, at first and at most.
 const SEEK_REST: Duration = Duration::from_secs(30);

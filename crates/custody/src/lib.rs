@@ -5,8 +5,9 @@
 //! to be woken ([`Custody::poll_timeout`]). After any call, poll outputs until there are none, then the timeout.
 //!
 //! Three machines share the work and do not reach into each other:
-//! - `outbound`: the records this node holds, the queue of those that wait, and what each neighbor has been handed.
-//! - `inbound`: what neighbors offer and send, until it is durable here.
+//! - `outbound`: the records this node holds (`held`), the queue of those that wait, and what each neighbor has been
+//!   handed (`lane`).
+//! - `inbound`: what neighbors offer and send (`bodies`), until it is durable here.
 //! - `receipts`: which records are known to be committed at a hub, and who has been told.
 //!
 //! It does not know routing: next hops are handed to it. It does not know the spool: it says what to store, and
@@ -24,10 +25,12 @@ mod lane;
 mod outbound;
 mod output;
 mod receipts;
+mod record;
 #[cfg(test)]
 mod tests;
 
 pub use custody::{Custody, CustodyConfig, Recovered};
 pub use inbound::{Piece, RecoveredTransfer};
-pub use outbound::{HeldRecord, HeldRecords, RecordState, RecordView, WaitReason};
+pub use outbound::HeldRecords;
 pub use output::{CustodyEvent, CustodyOutput, StorePayload, StoreRecord, TransferId};
+pub use record::{HeldRecord, RecordState, RecordView, WaitReason};

@@ -13,7 +13,7 @@ use estafet_routing::{Captured, DownReason, TimerReason};
 use estafet_wire::Frame;
 
 use crate::captures::{Capture, CaptureRefused, CaptureToken, Captured as CapturedRecord};
-use crate::node::StoredRecord;
+use crate::recovered::StoredRecord;
 
 /// Something that happened.
 #[derive(Debug)]

@@ -15,11 +15,13 @@ mod captures;
 mod io;
 mod node;
 mod pasts;
+mod recovered;
 
 pub use audit::{AuditReport, OriginAudit};
 pub use captures::{Capture, CaptureRefused, CaptureToken, Captured};
 pub use io::{Input, NodeEvent, Output, Wakeup};
-pub use node::{Node, NodeConfig, Recovered, RecoveredRecords, StoredRecord, Whereabouts};
+pub use node::{Node, NodeConfig, Whereabouts};
+pub use recovered::{Recovered, RecoveredRecords, StoredRecord};
 
 pub use estafet_custody as custody;
 pub use estafet_routing as routing;
