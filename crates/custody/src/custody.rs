@@ -388,7 +388,7 @@ impl Custody {
                         self.keep_conflicts(key.epoch, &conflicts);
                     }
                     let covered =
-                        |id: &RecordId| id.origin == key.origin && id.epoch == key.epoch && new.contains(id.seq);
+                        |id: &RecordId| id.origin == key.origin && id.epoch == key.epoch && ended.contains(id.seq);
                     released.extend(self.damaged.remove_if(covered));
                     self.inbound.cancel_receipted(&key.origin, key.epoch, &new, &mut self.outputs);
                     self.receipts.keep(receipt, released, &mut self.outputs);

@@ -135,7 +135,8 @@ impl Inbound {
     /// those before are here.
     pub(crate) fn grant(&mut self, from: NodeId, offer: Offer) -> u32 {
         let body = self.bodies.find(&offer.id).filter(|body| body.digest() == offer.digest);
-        let first_chunk = body.map_or(0, |body| body.arrived);
+        // If all are here, the last one comes again, because something has to; there is none behind it to ask for.
+        let first_chunk = body.map_or(0, |body| body.arrived.min(chunk_count(body.header.header().payload_bytes) - 1));
         self.bodies.set_busy(&offer.id);
         let granted_bytes = u64::from(offer.payload_bytes).saturating_sub(u64::from(first_chunk) * CHUNK_BYTES as u64);
         self.granted_bytes += granted_bytes;

@@ -11,6 +11,7 @@ pub(super) struct Duty {
     stored: BTreeSet<RecordId>,
     /// Durable here and unreadable since.
     lost: BTreeSet<RecordId>,
+    ever_lost: BTreeSet<RecordId>,
     /// Own captures whose numbers were given before, in a life that this node has forgotten: no receipt is for them.
     conflicts: BTreeSet<RecordId>,
     /// Was durable here once.
@@ -28,6 +29,7 @@ impl Duty {
     }
 
     pub(super) fn lose(&mut self, id: RecordId) {
+        self.ever_lost.insert(id.clone());
         self.lost.insert(id);
     }
 
@@ -56,7 +58,9 @@ impl Duty {
     pub(super) fn release(&mut self, id: &RecordId) {
         assert!(self.kept.values().any(|receipt| receipt.covers(id)), "{id} goes without a durable receipt");
         assert!(!self.conflicts.contains(id), "{id} is not what the receipt is for");
-        assert!(self.stored.remove(id), "{id} goes twice, or never was here");
+        // The damaged copy and the one that came for it may both be let go.
+        let was_here = self.stored.remove(id) || self.ever_lost.contains(id);
+        assert!(was_here, "{id} goes twice, or never was here");
         self.lost.remove(id);
     }
 
