@@ -460,11 +460,11 @@ impl Custody {
     /// Tries records in quarantine again, all of them or one; says how many there were.
     pub fn retry(&mut self, now: Now, only: Option<&RecordId>) -> usize {
         let refused = self.outbound.retry(now, only);
-        let damaged = if only.is_none_or(|id| self.damaged.digest(id).is_some()) { self.damaged.len() } else { 0 };
+        let damaged = only.map_or(self.damaged.len(), |id| usize::from(self.damaged.digest(id).is_some()));
         self.damaged.ask_now(now);
         self.seek(now);
         self.dispatch(now);
-        refused + only.map_or(damaged, |_| damaged.min(1))
+        refused + damaged
     }
 
     /// Time has come.

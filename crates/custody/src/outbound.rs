@@ -387,7 +387,7 @@ impl Outbound {
         let Some((key, by)) = self.offered_to(id, by) else { return };
         self.ready(now, key, Why::Full(by));
         if let Some(lane) = self.lanes.get_mut(&by) {
-            lane.full_until = lane.full_until.max(Some((now + delay).into()));
+            lane.full_until = lane.full_until.max(Some((now + delay.min(ASKED_REST_MAX)).into()));
         }
     }
 
