@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{City, Given, capture, get, noise, wait_for};
+use crate::harness::{City, Given, capture, get, noise, program, said, wait_for};
 
 fn copy(from: &Path, to: &Path) {
     let _there_may_be_none = std::fs::remove_dir_all(to);
@@ -96,4 +96,17 @@ fn a_capture_under_a_number_that_was_given_before_is_kept_aside_and_can_be_taken
     assert_eq!(std::fs::read(out).unwrap(), noise(50, 2_000));
     given.extend(captured(&city, 60..61));
     city.assert_honored(&given);
+}
+
+#[test]
+fn a_node_does_not_take_anothers_data_for_its_own() {
+    let mut city = City::new("pekanbaru");
+    city.start("rumbai");
+    wait_for("intake answers", || city.metric("rumbai", "estafet_records_held"));
+    city.stop("rumbai");
+    copy(&city.folder("rumbai").join("data"), &city.folder("sail").join("data"));
+    let refused =
+        Command::new(program("estafet-relay")).args(["run", "--config"]).arg(city.config("sail")).output().unwrap();
+    let said = said(&refused);
+    assert!(!refused.status.success() && said.contains("datafolderofnode`rumbai`"), "{said}");
 }

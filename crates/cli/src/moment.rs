@@ -11,13 +11,21 @@ pub(crate) fn rfc3339(unix_ms: u64) -> String {
 
 /// An age in its largest whole unit: `3 s ago`.
 pub(crate) fn age(age_ms: u64) -> String {
-    let seconds = age_ms / 1_000;
+    if age_ms < 1_000 { "now".to_owned() } else { format!("{} ago", span(age_ms)) }
+}
+
+/// A time ahead in its largest whole unit: `in 3 s`.
+pub(crate) fn ahead(left_ms: u64) -> String {
+    if left_ms < 1_000 { "now".to_owned() } else { format!("in {}", span(left_ms)) }
+}
+
+fn span(millis: u64) -> String {
+    let seconds = millis / 1_000;
     match seconds {
-        0 => "now".to_owned(),
-        1..120 => format!("{seconds} s ago"),
-        120..7_200 => format!("{} min ago", seconds / 60),
-        7_200..172_800 => format!("{} h ago", seconds / 3_600),
-        _ => format!("{} d ago", seconds / 86_400),
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
     }
 }
 
@@ -37,5 +45,6 @@ mod tests {
             assert_eq!(age(age_ms), text);
         }
         assert_eq!(age(86_400_000 * 3), "3 d ago");
+        assert_eq!((ahead(10), ahead(240_000)), ("now".to_owned(), "in 4 min".to_owned()));
     }
 }

@@ -14,7 +14,7 @@ use crate::damaged::Damaged;
 use crate::inbound::{Inbound, Piece, PieceVerdict, RecoveredTransfer};
 use crate::outbound::{HeldRecords, Outbound, Released};
 use crate::output::{CustodyEvent, CustodyOutput, StorePayload, StoreRecord};
-use crate::receipts::Receipts;
+use crate::receipts::{News, Receipts};
 use crate::record::{HeldRecord, RecordView};
 
 /// How long a neighbor is asked to wait when the store has no room.
@@ -379,8 +379,12 @@ impl Custody {
         for encoded in receipts {
             match self.receipts.receive(now, from, encoded) {
                 Ok(None) => {}
-                Ok(Some((receipt, new))) => {
+                Ok(Some(News { receipt, new, lost })) => {
                     let key = receipt.key().clone();
+                    if !lost.is_empty() {
+                        let event = CustodyEvent::LostByHub { key: key.clone(), seqs: lost };
+                        self.outputs.push_back(CustodyOutput::Event(event));
+                    }
                     let ended = self.less_conflicts(&key.origin, key.epoch, &new);
                     let Released { ids: mut released, conflicts } =
                         self.outbound.release(now, &key.origin, key.epoch, &ended);

@@ -1,7 +1,9 @@
 //! What custody asks its driver to do.
 
 use bytes::Bytes;
-use estafet_model::{ChunkHash, Class, Epoch, HeaderDigest, NodeId, RecordId, SeqRanges, SignedHeader, SignedReceipt};
+use estafet_model::{
+    ChunkHash, Class, Epoch, HeaderDigest, NodeId, ReceiptKey, RecordId, SeqRanges, SignedHeader, SignedReceipt,
+};
 use estafet_wire::{Frame, NeverReason};
 
 /// Names the chunks of one payload while they arrive. Unique for the life of a store.
@@ -138,6 +140,14 @@ pub enum CustodyEvent {
     Lost(RecordId),
     /// A record that was lost has come again.
     Healed(RecordId),
+    /// A hub signs for less than it had committed: it has lost these. They count as receipted no longer; an origin that
+    /// still holds them sends them again after its next start.
+    LostByHub {
+        /// Which hub, and whose records.
+        key: ReceiptKey,
+        /// Their numbers.
+        seqs: SeqRanges,
+    },
     /// A receipt was not what it should be and released nothing.
     BadReceipt {
         /// Who sent it.

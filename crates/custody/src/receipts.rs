@@ -18,6 +18,15 @@ const PAUSE_PER_RECEIPT: Duration = Duration::from_millis(2);
 /// What a neighbor is known to know.
 type Known = BTreeMap<ReceiptKey, u64>;
 
+/// What a newer receipt says.
+pub(crate) struct News {
+    pub(crate) receipt: SignedReceipt,
+    /// These numbers are newly covered.
+    pub(crate) new: SeqRanges,
+    /// And these its hub had committed, and has no more.
+    pub(crate) lost: SeqRanges,
+}
+
 #[derive(Debug)]
 pub(crate) struct Receipts {
     me: NodeId,
@@ -133,7 +142,7 @@ impl Receipts {
     pub(crate) fn neighbor_up(&mut self, neighbor: &NodeId) -> Frame {
         self.neighbors.insert(neighbor.clone(), Known::new());
         let version =
-            |receipt: &SignedReceipt| ReceiptVersion { key: receipt.key().clone(), count: receipt.committed().count() };
+            |receipt: &SignedReceipt| ReceiptVersion { key: receipt.key().clone(), version: receipt.version() };
         Frame::ReceiptSummary(self.receipts.values().map(version).collect())
     }
 
@@ -144,44 +153,46 @@ impl Receipts {
     /// The neighbor's summary: the answer is everything newer, even if that is nothing.
     pub(crate) fn summary(&mut self, from: &NodeId, versions: Vec<ReceiptVersion>) -> Option<Frame> {
         let known = self.neighbors.get_mut(from)?;
-        known.extend(versions.into_iter().map(|version| (version.key, version.count)));
+        known.extend(versions.into_iter().map(|version| (version.key, version.version)));
         let newer = self.receipts.values().filter_map(|receipt| news_for(known, receipt)).collect();
         Some(Frame::Receipts(newer))
     }
 
-    /// A receipt from a neighbor, in canonical form. Says which numbers are newly covered, or what is wrong with it.
-    pub(crate) fn receive(
-        &mut self,
-        now: Now,
-        from: &NodeId,
-        encoded: &Bytes,
-    ) -> Result<Option<(SignedReceipt, SeqRanges)>, &'static str> {
+    /// What is covered of an origin's epoch, by all receipts there are.
+    fn cover_anew(&mut self, key: &ReceiptKey) {
+        let origin = (key.origin.clone(), key.epoch);
+        let of_origin = self.receipts.values().filter(|receipt| receipt.key().origin == origin.0);
+        let of_epoch = of_origin.filter(|receipt| receipt.key().epoch == origin.1);
+        let here = self.committed.get(&origin).cloned().unwrap_or_default();
+        let covered = of_epoch.fold(here, |all, receipt| all.union(receipt.committed()));
+        self.covered.insert(origin, covered);
+    }
+
+    /// A receipt from a neighbor, in canonical form: what is new in it, or what is wrong with it.
+    pub(crate) fn receive(&mut self, now: Now, from: &NodeId, encoded: &Bytes) -> Result<Option<News>, &'static str> {
         let receipt = SignedReceipt::decode(encoded).map_err(|_| "malformed")?;
         let key = receipt.key().clone();
         if let Some(known) = self.neighbors.get_mut(from) {
-            let count = known.entry(key.clone()).or_default();
-            *count = (*count).max(receipt.committed().count());
+            let version = known.entry(key.clone()).or_default();
+            *version = (*version).max(receipt.version());
         }
         if key.hub == self.me {
             return Ok(None);
         }
-        if let Some(ours) = self.receipts.get(&key) {
-            if receipt.committed().count() <= ours.committed().count() {
-                return Ok(None);
-            }
-            if !ours.committed().minus(receipt.committed()).is_empty() {
-                return Err("it takes back what the same hub committed before");
-            }
+        let ours = self.receipts.get(&key);
+        if ours.is_some_and(|ours| receipt.version() <= ours.version()) {
+            return Ok(None);
         }
+        let lost = ours.map(|ours| ours.committed().minus(receipt.committed())).unwrap_or_default();
         let hub_key = self.hub_keys.get(&key.hub).ok_or("its signer is no hub of the topology")?;
         receipt.verify(hub_key).map_err(|_| "not signed by its hub")?;
         let before = self.covered.get(&(key.origin.clone(), key.epoch)).cloned().unwrap_or_default();
         let new = receipt.committed().minus(&before);
-        self.cover(&receipt);
         self.receipts.insert(key.clone(), receipt.clone());
+        self.cover_anew(&key);
         self.unspread.insert(key);
         self.spread_soon(now);
-        Ok(Some((receipt, new)))
+        Ok(Some(News { receipt, new, lost }))
     }
 
     /// Asks for the receipt to be made durable; only then may the records go (they could not be told from captures
@@ -254,10 +265,10 @@ impl Receipts {
 
 /// The receipt's bytes if it is newer than what the neighbor knows; it knows it from now on.
 fn news_for(known: &mut Known, receipt: &SignedReceipt) -> Option<Bytes> {
-    let count = receipt.committed().count();
-    let known_count = known.entry(receipt.key().clone()).or_default();
-    (*known_count < count).then(|| {
-        *known_count = count;
+    let version = receipt.version();
+    let known_version = known.entry(receipt.key().clone()).or_default();
+    (*known_version < version).then(|| {
+        *known_version = version;
         receipt.encode()
     })
 }

@@ -6,7 +6,7 @@ use crate::canonical::{Malformed, Reader, Writer};
 use crate::keys::{PublicKey, Signature, SigningKey};
 use crate::name::NodeId;
 use crate::ranges::SeqRanges;
-use crate::record::{Epoch, RecordId};
+use crate::record::{Epoch, RecordId, Seq};
 
 const PURPOSE: &str = "estafet receipt v1";
 
@@ -56,7 +56,15 @@ impl SignedReceipt {
         &self.key
     }
 
-    /// The committed numbers. They only grow, so of two good receipts the one with more numbers is the newer.
+    /// Of two good receipts with one key, the one with the greater version is the newer. The committed numbers only
+    /// grow, so it has them all; if it has not, the hub has lost what it lacks.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        let last = self.committed.last().map_or(0, Seq::get);
+        (u64::from(last) << 32) | self.committed.count()
+    }
+
+    /// The committed numbers.
     #[must_use]
     pub fn committed(&self) -> &SeqRanges {
         &self.committed

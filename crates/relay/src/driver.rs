@@ -558,6 +558,15 @@ fn tell(event: &NodeEvent) {
         NodeEvent::Custody(CustodyEvent::Rejected { from, id, reason }) => {
             error!(neighbor = %from, record = %id, why = reason.as_str(), "refused a record from the neighbor");
         }
+        NodeEvent::Custody(CustodyEvent::LostByHub { key, seqs }) => {
+            error!(
+                hub = %key.hub,
+                origin = %key.origin,
+                epoch = key.epoch.get(),
+                count = seqs.count(),
+                "the hub has lost records that it had committed; `topology audit` names them"
+            );
+        }
         NodeEvent::Custody(CustodyEvent::BadReceipt { from, why }) => {
             error!(neighbor = %from, why, "a receipt released nothing");
         }

@@ -184,14 +184,20 @@ fn announced_length(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     length.map(Some).ok_or_else(|| Problem::malformed("The Content-Length is no number."))
 }
 
-async fn status(State(intake): State<Intake>, Path(slip): Path<String>) -> Result<Response, Problem> {
-    let slip: Slip = slip.parse().map_err(|error: estafet_model::SlipError| Problem::malformed(format!("{error}.")))?;
+async fn status(State(intake): State<Intake>, Path(name): Path<String>) -> Result<Response, Problem> {
+    // A slip, or a record id, which is all that a counter of a node without durability has.
+    let id = name.parse::<estafet_model::RecordId>().ok();
+    let slip = match id {
+        Some(_) => None,
+        None => Some(name.parse::<Slip>().map_err(|error| Problem::malformed(format!("{error}.")))?),
+    };
     let asked = intake.shared.commands.ask(move |view| {
-        let id = view.node.record_of(&slip)?;
-        Some((id.clone(), describe(&view.node.whereabouts(&id))))
+        let id = id.or_else(|| view.node.record_of(&slip?))?;
+        let slip = view.node.slip(&id)?;
+        Some((id.clone(), describe(&view.node.whereabouts(&id)).map(|state| (slip, state))))
     });
     let found = asked.await.map_err(|_| Problem::shutting_down())?;
-    let Some((id, Some(state))) = found else {
+    let Some((id, Some((slip, state)))) = found else {
         return Err(Problem::new(
             StatusCode::NOT_FOUND,
             "No record with this slip is known here",

@@ -107,6 +107,9 @@ fn dispatch(command: Command) -> miette::Result<()> {
         Command::Run { config, no_durability_i_know } => relay::run(Config::load(&config)?, !no_durability_i_know)?,
         Command::Check { config } => {
             let config = Config::load(&config)?;
+            if config.data.is_dir() {
+                store::check_disk(&config.data)?;
+            }
             let neighbors: Vec<_> = config.topology.neighbors(&config.node.id).map(|(id, _)| id.to_string()).collect();
             #[expect(clippy::print_stdout, reason = "the answer of the command")]
             {

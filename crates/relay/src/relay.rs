@@ -44,9 +44,10 @@ pub(crate) enum RelayError {
 
 /// Runs until SIGTERM or SIGINT, then says goodbye to the neighbors. With `promises` the disk must be a good one.
 pub(crate) fn run(config: Config, promises: bool) -> Result<(), RelayError> {
-    let hub = (config.node.role == Role::Hub).then_some(&config.node.id);
+    let is_hub = config.node.role == Role::Hub;
     // Before the runtime: recovery may take long, and nobody is to be told that this node lives until it is done.
-    let opened = Store::open(&config.data, hub, config.spool_bytes_max, config.hold_bytes_max, promises)?;
+    let opened =
+        Store::open(&config.data, &config.node.id, is_hub, config.spool_bytes_max, config.hold_bytes_max, promises)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(serve(config, opened, promises))
 }

@@ -3,7 +3,7 @@
 //! A relay's spool gives room back when receipts have come. A hub's is an archive: the same log, but nothing is ever
 //! given back, and what is durable in it is committed. The ledger (SQLite) is fed from the archive, never ahead of it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use estafet_model::{ByteCount, ChunkHash, Durable, Epoch, NodeId, ReceiptKey, Re
 use estafet_node::Recovered;
 use estafet_quic::{PayloadSource, ReadRecord, Unreadable};
 use estafet_spool::{OpenError, Outcome, ReadPayload, Spool, SpoolOptions, Usage};
-use estafet_store::{Identity, Settled, lost_record, receipts, recovered_transfer, stored_record};
+use estafet_store::{Identity, Settled, lost_record, owner, owner_append, receipts, recovered_transfer, stored_record};
 use rand::RngExt;
 use tokio::sync::mpsc;
 use tracing::{error, warn};
@@ -48,6 +48,9 @@ pub(crate) enum StoreError {
     #[error("failed to write the first entries of the spool")]
     #[diagnostic(help("the disk refuses writes: see the log above"))]
     NotWritable,
+    #[error("failed to open the store: {} is the data folder of node `{owner}`", folder.display())]
+    #[diagnostic(help("correct `data` or `node` in relay.toml; two nodes never share or exchange data folders"))]
+    OtherNode { folder: PathBuf, owner: NodeId },
     #[error("failed to find a disk that keeps what is synced: {0}")]
     #[diagnostic(help(
         "put `data` on a disk of this machine (ext4, XFS); with --no-durability-i-know the relay runs all the same, \
@@ -141,16 +144,17 @@ impl Store {
     /// Opens the store, or makes it. If it is to give promises, its disk must be seen to keep what is synced.
     pub(crate) fn open(
         folder: &Path,
-        hub: Option<&NodeId>,
+        me: &NodeId,
+        is_hub: bool,
         bytes_max: ByteCount,
         hold_bytes_max: ByteCount,
         promises: bool,
     ) -> Result<Opened, StoreError> {
-        let ledger = hub.map(|_| Ledger::open(&folder.join("ledger.sqlite"))).transpose()?;
+        let ledger = is_hub.then(|| Ledger::open(&folder.join("ledger.sqlite"))).transpose()?;
         let options = SpoolOptions {
             bytes_max,
             hold_bytes_max,
-            reclaim: hub.is_none(),
+            reclaim: !is_hub,
             scan_from: ledger.as_ref().map(Ledger::scan_from),
             ..SpoolOptions::default()
         };
@@ -167,8 +171,11 @@ impl Store {
         };
         let report = move |outcomes| report(outcomes, &sender);
         let (spool, found) = Spool::open_with(folder, options, &mut each, report)?;
-        if promises && let Durability::Absent(why) = examine(folder).map_err(StoreError::Unexamined)? {
-            return Err(StoreError::NotDurable(why));
+        if let Some(owner) = owner(&found.puts).filter(|owner| owner != me) {
+            return Err(StoreError::OtherNode { folder: folder.to_owned(), owner });
+        }
+        if promises {
+            check_disk(folder)?;
         }
         for damage in &found.damaged {
             error!(?damage, "a part of the spool is damaged; everything else is served");
@@ -177,7 +184,7 @@ impl Store {
             warn!(bytes = found.torn_bytes, "cut an unfinished write off the spool; nothing promised was in it");
         }
         let identity = Identity::at_start(&found.puts, random_epoch);
-        let begun = spool.append(identity.appends()).is_ok();
+        let begun = spool.append([identity.appends(), vec![owner_append(me)]].concat()).is_ok();
         // The epoch is told to nobody: the node takes it from here.
         let settled =
             begun && std::iter::from_fn(|| events.blocking_recv()).any(|event| matches!(event, StoreEvent::Settled(_)));
@@ -202,6 +209,8 @@ impl Store {
         let from = read.received_from.map(|neighbor| neighbor.to_string()).unwrap_or_default();
         Record {
             blake3: read.header.header().payload_hash.to_string(),
+            class: read.header.header().class.to_string(),
+            bytes: read.header.header().payload_bytes.into(),
             stored_unix_ms: Some(read.stored_at.0),
             received_from: if record.received_from.is_empty() { from } else { record.received_from },
             ..record
@@ -211,6 +220,14 @@ impl Store {
     /// How the store fares. Asks the file system what it has left.
     pub(crate) fn health(&self) -> Health {
         Health::of(&self.spool.usage(), self.ledger.is_some())
+    }
+}
+
+/// Fails unless the folder is seen to keep what is synced.
+pub(crate) fn check_disk(folder: &Path) -> Result<(), StoreError> {
+    match examine(folder).map_err(StoreError::Unexamined)? {
+        Durability::Proved => Ok(()),
+        Durability::Absent(why) => Err(StoreError::NotDurable(why)),
     }
 }
 

@@ -54,7 +54,8 @@ pub(crate) fn submit(
         let no_relay = |error: ureq::Error| SubmitError::NoRelay { url: url.clone(), reason: error.to_string() };
         let mut answer = answer.map_err(no_relay)?;
         let text = answer.body_mut().read_to_string().map_err(no_relay)?;
-        if answer.status() != 201 {
+        // 202: taken, and no slip is given, because the node runs without durability. The answer says so.
+        if answer.status() != 201 && answer.status() != 202 {
             let problem: Option<serde_json::Value> = serde_json::from_str(&text).ok();
             let detail = problem.and_then(|problem| Some(problem["detail"].as_str()?.to_owned()));
             return Err(SubmitError::Refused { path: path.clone(), answer: detail.unwrap_or(text) });

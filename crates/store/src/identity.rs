@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use estafet_model::{Epoch, Malformed, Reader, SeqRanges, Writer};
+use estafet_model::{Epoch, Malformed, NodeId, Reader, SeqRanges, Writer};
 use estafet_spool::Append;
 
 const EPOCH_KEY: &[u8] = b"epoch";
 const STARTS_KEY: &[u8] = b"starts";
+const OWNER_KEY: &[u8] = b"node";
 const FORMER_KEY: &[u8] = b"former";
 const CONFLICT_KEY: &[u8] = b"conflict/";
 
@@ -48,6 +49,18 @@ impl Identity {
         };
         vec![put(EPOCH_KEY, &self.epoch.get().to_be_bytes()), put(STARTS_KEY, &self.starts.to_be_bytes())]
     }
+}
+
+/// Whose store it is, by its own word.
+#[must_use]
+pub fn owner(puts: &BTreeMap<Bytes, Bytes>) -> Option<NodeId> {
+    std::str::from_utf8(puts.get(OWNER_KEY)?).ok()?.parse().ok()
+}
+
+/// Marks a store as this node's.
+#[must_use]
+pub fn owner_append(me: &NodeId) -> Append {
+    Append::Put { key: Bytes::from_static(OWNER_KEY), value: Bytes::copy_from_slice(me.as_str().as_bytes()) }
 }
 
 /// The node begins an epoch: first what is known of the earlier ones, so that a cut in between forgets none.
@@ -119,6 +132,14 @@ mod tests {
                 puts.insert(key, value);
             }
         }
+    }
+
+    #[test]
+    fn a_store_says_whose_it_is() {
+        let me: NodeId = "sail".parse().unwrap();
+        let Append::Put { key, value } = owner_append(&me) else { panic!("it is a value") };
+        assert_eq!(owner(&BTreeMap::from([(key, value)])), Some(me));
+        assert_eq!(owner(&BTreeMap::new()), None);
     }
 
     #[test]

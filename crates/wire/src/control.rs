@@ -67,8 +67,8 @@ pub struct Hello {
 pub struct ReceiptVersion {
     /// Whom the receipt speaks of.
     pub key: ReceiptKey,
-    /// How many records it covers.
-    pub count: u64,
+    /// The receipt's [version](estafet_model::SignedReceipt::version).
+    pub version: u64,
 }
 
 /// A record that the sender would hand over.
@@ -230,7 +230,7 @@ impl Frame {
                         hub: version.key.hub.to_string(),
                         origin: version.key.origin.to_string(),
                         epoch: version.key.epoch.get().into(),
-                        count: version.count,
+                        version: version.version,
                     })
                     .collect(),
             }),
@@ -279,7 +279,7 @@ fn node_id(text: &str) -> Result<NodeId, BadFrame> {
 fn receipt_version(raw: &proto::ReceiptVersion) -> Result<ReceiptVersion, BadFrame> {
     let epoch = u16::try_from(raw.epoch).ok().and_then(Epoch::new).ok_or(BadFrame::Field("epoch"))?;
     let key = ReceiptKey { hub: node_id(&raw.hub)?, origin: node_id(&raw.origin)?, epoch };
-    Ok(ReceiptVersion { key, count: raw.count })
+    Ok(ReceiptVersion { key, version: raw.version })
 }
 
 pub(crate) fn record_id(raw: &proto::RecordId) -> Result<RecordId, BadFrame> {
@@ -384,7 +384,7 @@ mod tests {
             Frame::Heartbeat { busy: true },
             Frame::LsdbSummary(vec![(node, 12)]),
             Frame::Lsas(vec![Bytes::from_static(b"lsa")]),
-            Frame::ReceiptSummary(vec![ReceiptVersion { key, count: 100 }]),
+            Frame::ReceiptSummary(vec![ReceiptVersion { key, version: 100 }]),
             Frame::Receipts(vec![]),
             Frame::Offers(vec![Offer {
                 id: id(),

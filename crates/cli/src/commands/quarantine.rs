@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::note_silent;
 use super::records::{LISTING_TIMEOUT, listed};
 use crate::failure::{Failure, Outcome};
-use crate::moment::age;
+use crate::moment::{age, ahead};
 use crate::output::{Output, or_dash};
 use crate::reach::Reach;
 use crate::record_name::RecordName;
@@ -28,7 +28,7 @@ pub async fn list(reach: &Reach, output: &mut Output<'_>) -> Result<Outcome, Fai
     }
     let rows = records.into_iter().map(|record| {
         let since = or_dash(&record.state_age_ms.map(age).unwrap_or_default());
-        let next = record.next_attempt_ms.map_or("when you say".to_owned(), |left| format!("in {}", age(left)));
+        let next = record.next_attempt_ms.map_or("not by itself".to_owned(), ahead);
         let reason = or_dash(record.reason.as_deref().unwrap_or_default());
         [record.record_id, record.slip, record.node, since, next, record.bytes.to_string(), reason]
     });
@@ -65,7 +65,7 @@ pub async fn retry(reach: &Reach, record: Option<&RecordName>, output: &mut Outp
             ))?;
         }
         if !found {
-            output.line("Nothing of that is in quarantine where somebody answered.")?;
+            output.line("No node that answered has that in quarantine.")?;
         }
     }
     Ok(if found || record.is_none() { Outcome::Good } else { Outcome::Bad })

@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 use super::note_silent;
 use super::records::Held;
 use crate::failure::{Failure, Outcome};
-use crate::moment::age;
+use crate::moment::{age, ahead};
 use crate::output::{Output, or_dash};
 use crate::reach::{Asked, Reach};
 use crate::record_name::RecordName;
@@ -118,12 +118,21 @@ fn print(trace: &Trace, output: &mut Output<'_>) -> Result<(), Failure> {
             text(&held.stored),
             text(&held.received_from),
             text(&held.handed_to),
-            or_dash(&held.next_attempt_ms.map(|left| format!("in {}", age(left))).unwrap_or_default()),
+            next_attempt(held),
             text(&held.reason),
         ]
     });
     let head = ["at", "state", "since", "stored", "from", "to", "next attempt", "reason"];
     output.table(head, rows.collect(), "No copy is left to name.")
+}
+
+/// When a record is tried again, of its own accord or at the next occasion.
+fn next_attempt(held: &Held) -> String {
+    match held.next_attempt_ms {
+        Some(left) => ahead(left),
+        None if held.state == "waiting" => "when a way is free".to_owned(),
+        None => or_dash(""),
+    }
 }
 
 /// One small question; who needs longer is as good as dark for somebody who waits at a counter.

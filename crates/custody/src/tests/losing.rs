@@ -116,3 +116,28 @@ fn a_capture_that_conflicts_is_not_what_a_neighbor_seeks() {
     assert!(outputs(&mut custody).is_empty());
     assert_eq!(custody.quarantine().count(), 1);
 }
+
+#[test]
+fn a_hub_that_lost_a_record_says_so_by_its_receipts_and_new_ones_count_all_the_same() {
+    let mut custody = relay(Recovered::default());
+    open(&mut custody, at(0), &[HUB, "rumbai"]);
+    custody.set_next_hops(at(0), &[]);
+    custody.receipts(at(1), &node(HUB), &[receipt(&[1, 2, 3]).encode()]);
+    custody.stored(at(2), vec![held(4, Class::Normal, KIB, Some("rumbai"))]);
+    outputs(&mut custody);
+    // Number 2 was hit on the hub's disk; number 4 is new.
+    custody.receipts(at(3), &node(HUB), &[receipt(&[1, 3, 4]).encode()]);
+    let after = outputs(&mut custody);
+    let lost = |output: &CustodyOutput| match output {
+        CustodyOutput::Event(CustodyEvent::LostByHub { seqs, .. }) => seqs.iter().eq([record(2).seq]),
+        _ => false,
+    };
+    assert!(after.iter().any(lost), "{after:?}");
+    assert_eq!(custody.held_count(), 0, "number 4 has its receipt");
+    let covered: Vec<u32> =
+        custody.receipted().values().flat_map(|seqs| seqs.iter().map(estafet_model::Seq::get)).collect();
+    assert_eq!(covered, [1, 3, 4]);
+    // What a neighbor still has from before changes nothing.
+    custody.receipts(at(4), &node("rumbai"), &[receipt(&[1, 2, 3]).encode()]);
+    assert!(!custody.receipted().values().any(|seqs| seqs.contains(record(2).seq)));
+}

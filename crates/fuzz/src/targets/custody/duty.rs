@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use estafet_model::{ReceiptKey, RecordId, Seq, SignedReceipt};
+use estafet_model::{ReceiptKey, RecordId, SignedReceipt};
 
 /// Of every record, how far it is proved.
 #[derive(Debug, Default)]
@@ -14,6 +14,8 @@ pub(super) struct Duty {
     ever_lost: BTreeSet<RecordId>,
     /// Own captures whose numbers were given before, in a life that this node has forgotten: no receipt is for them.
     conflicts: BTreeSet<RecordId>,
+    /// Covered by a receipt since the last start.
+    let_go: BTreeSet<RecordId>,
     /// Was durable here once.
     ever_stored: BTreeSet<RecordId>,
     /// The newest receipt of each hub that is good, and which of them are durable here.
@@ -23,6 +25,7 @@ pub(super) struct Duty {
 
 impl Duty {
     pub(super) fn store(&mut self, id: RecordId) {
+        self.let_go.remove(&id);
         self.lost.remove(&id);
         self.ever_stored.insert(id.clone());
         self.stored.insert(id);
@@ -38,20 +41,21 @@ impl Duty {
         self.conflicts.insert(id);
     }
 
-    /// A receipt with a good signature came. It counts if it says all that the last one said, and more.
+    /// A receipt with a good signature came. It counts if it is newer. What the last one covered was let go for it, also
+    /// if this one covers it no more: the hub has lost it, and only a restart finds it again.
     pub(super) fn receive(&mut self, receipt: SignedReceipt) {
-        let numbers = |receipt: &SignedReceipt| receipt.committed().iter().collect::<BTreeSet<Seq>>();
-        let newest = self.receipts.get(receipt.key()).map(numbers);
-        let is_newer = |before: &BTreeSet<Seq>| before.is_subset(&numbers(&receipt)) && *before != numbers(&receipt);
-        if newest.as_ref().is_none_or(is_newer) {
+        let newest = self.receipts.get(receipt.key());
+        if newest.is_none_or(|newest| receipt.version() > newest.version()) {
+            let covered: Vec<RecordId> = self.stored.iter().filter(|id| self.is_covered(id)).cloned().collect();
+            self.let_go.extend(covered);
             self.receipts.insert(receipt.key().clone(), receipt);
         }
     }
 
     pub(super) fn keep(&mut self, receipt: SignedReceipt) {
         let newest = self.receipts.get(receipt.key());
-        let counts = newest.is_some_and(|newest| receipt.committed().minus(newest.committed()).is_empty());
-        assert!(counts, "{receipt:?} is kept, and {newest:?} is what came");
+        let came = newest.is_some_and(|newest| receipt.version() <= newest.version());
+        assert!(came, "{receipt:?} is kept, and {newest:?} is what came");
         self.kept.insert(receipt.key().clone(), receipt);
     }
 
@@ -67,6 +71,7 @@ impl Duty {
     /// The node starts anew: what is not on the disk is forgotten.
     pub(super) fn restart(&mut self) {
         self.receipts = self.kept.clone();
+        self.let_go.clear();
     }
 
     pub(super) fn is_covered(&self, id: &RecordId) -> bool {
@@ -79,7 +84,7 @@ impl Duty {
     }
 
     pub(super) fn is_held(&self, id: &RecordId) -> bool {
-        let receipted = self.is_covered(id) && !self.conflicts.contains(id);
+        let receipted = (self.is_covered(id) || self.let_go.contains(id)) && !self.conflicts.contains(id);
         self.stored.contains(id) && !self.lost.contains(id) && !receipted
     }
 

@@ -655,6 +655,6 @@ fn version(bytes: &mut Unstructured<'_>) -> Result<ReceiptVersion> {
     let origin = node(bytes.choose(&[OFFICE, ME])?);
     Ok(ReceiptVersion {
         key: ReceiptKey { hub, origin, epoch: Epoch::new(1).expect("an epoch") },
-        count: bytes.arbitrary()?,
+        version: bytes.arbitrary()?,
     })
 }
