@@ -1,11 +1,12 @@
 //! A city made by `topology init`, its relays as child processes, and the waiting that tests need.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -44,17 +45,45 @@ pub(crate) struct City {
     pub(crate) dir: PathBuf,
     nodes: BTreeMap<String, Value>,
     relays: BTreeMap<String, Child>,
+    ports: BTreeSet<u16>,
+}
+
+/// The ports of the cities of all tests that run now. A node that is down does not hold its ports, and another test's
+/// city must not be given them meanwhile.
+static PORTS_IN_USE: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
+fn ports_in_use() -> MutexGuard<'static, BTreeSet<u16>> {
+    PORTS_IN_USE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Every port that the city's files name.
+fn ports_of(dir: &Path) -> BTreeSet<u16> {
+    let topology = std::fs::read_to_string(dir.join("topology.toml")).unwrap();
+    let configurations = std::fs::read_dir(dir.join("nodes")).unwrap();
+    let configurations =
+        configurations.map(|node| std::fs::read_to_string(node.unwrap().path().join("relay.toml")).unwrap());
+    let text: String = configurations.chain([topology]).collect();
+    let port = |rest: &str| rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok();
+    text.split("127.0.0.1:").skip(1).filter_map(port).collect()
 }
 
 impl City {
     /// A new city from a template; nothing runs yet.
     pub(crate) fn new(template: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let dir = folder.path().join("city");
-        let made = topology(&["init", "--template", template, "--out", dir.to_str().unwrap(), "--json"]);
-        let made = last_object(&made);
-        let nodes = made["nodes"].as_object().unwrap().iter().map(|(id, node)| (id.clone(), node.clone())).collect();
-        Self { _folder: folder, dir, nodes, relays: BTreeMap::new() }
+        loop {
+            let folder = tempfile::tempdir().unwrap();
+            let dir = folder.path().join("city");
+            let made = topology(&["init", "--template", template, "--out", dir.to_str().unwrap(), "--json"]);
+            let made = last_object(&made);
+            let ports = ports_of(&dir);
+            let mut in_use = ports_in_use();
+            if in_use.is_disjoint(&ports) {
+                in_use.extend(&ports);
+                let nodes = made["nodes"].as_object().unwrap().iter();
+                let nodes = nodes.map(|(id, node)| (id.clone(), node.clone())).collect();
+                return Self { _folder: folder, dir, nodes, relays: BTreeMap::new(), ports };
+            }
+        }
     }
 
     /// A city whose relays all run and whose offices all have a way to the main server.
@@ -255,6 +284,7 @@ impl Drop for City {
             let _ = relay.kill();
             let _ = relay.wait();
         }
+        ports_in_use().retain(|port| !self.ports.contains(port));
         if std::thread::panicking() {
             for node in self.node_ids() {
                 let log = self.log(&node);
