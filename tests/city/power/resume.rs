@@ -18,7 +18,7 @@ const CUTS: u64 = 20;
 const KILLS: u64 = 5;
 
 /// Of the payload, in percent: what may pass toward the receiver in all, the headers of QUIC and IP included. These are 6
-/// without any cut; at each cut half a chunk and a greeting are added, and the aim is 110.
+/// without any cut; at each cut half a chunk and a greeting are added.
 const WIRE_PERCENT_MAX: u64 = 110;
 
 /// The same when the receiver dies: what it had received and not yet synced is lost with it, a tenth of a second's
