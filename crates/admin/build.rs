@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use prost::Message;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
     let file = "estafet/admin/v1/admin.proto";
     println!("cargo:rerun-if-changed={}", root.join(file).display());
     let descriptors = protox::compile([file], [&root])?;
