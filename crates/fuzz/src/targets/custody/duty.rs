@@ -21,6 +21,8 @@ pub(super) struct Duty {
     /// The newest receipt of each hub that is good, and which of them are durable here.
     receipts: BTreeMap<ReceiptKey, SignedReceipt>,
     kept: BTreeMap<ReceiptKey, SignedReceipt>,
+    /// Every receipt that was the newest once.
+    counted: Vec<SignedReceipt>,
 }
 
 impl Duty {
@@ -37,7 +39,8 @@ impl Duty {
     }
 
     pub(super) fn conflict(&mut self, id: RecordId) {
-        assert!(self.is_covered(&id), "{id} conflicts with nothing");
+        // Another receipt may have come since, of a hub that has lost it.
+        assert!(self.counted.iter().any(|receipt| receipt.covers(&id)), "{id} conflicts with nothing");
         self.conflicts.insert(id);
     }
 
@@ -48,6 +51,7 @@ impl Duty {
         if newest.is_none_or(|newest| receipt.version() > newest.version()) {
             let covered: Vec<RecordId> = self.stored.iter().filter(|id| self.is_covered(id)).cloned().collect();
             self.let_go.extend(covered);
+            self.counted.push(receipt.clone());
             self.receipts.insert(receipt.key().clone(), receipt);
         }
     }
