@@ -1,6 +1,7 @@
 //! One session: its greeting, its tasks, and the handle by which the driver uses it.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -47,8 +48,8 @@ pub struct ReadRecord {
     pub signed_header: Bytes,
     /// The hashes of its payload's chunks, at least one.
     pub chunk_hashes: Vec<ChunkHash>,
-    /// The first chunk.
-    pub first_chunk: Bytes,
+    /// The first of its chunks.
+    pub chunks: Vec<Bytes>,
 }
 
 /// A record that is to be streamed.
@@ -64,10 +65,10 @@ pub struct Carry {
 
 /// Where sessions read the payload that they carry. Called on threads that may block.
 pub trait PayloadSource: Send + Sync + 'static {
-    /// The header and the first chunk.
-    fn read(&self, id: &RecordId) -> Result<ReadRecord, Unreadable>;
-    /// A later chunk.
-    fn read_chunk(&self, id: &RecordId, index: u32) -> Result<Bytes, Unreadable>;
+    /// The header, and so many of the chunks, the first on; all if there are fewer.
+    fn read(&self, id: &RecordId, chunks: u32) -> Result<ReadRecord, Unreadable>;
+    /// Later chunks.
+    fn read_chunks(&self, id: &RecordId, chunks: Range<u32>) -> Result<Vec<Bytes>, Unreadable>;
 }
 
 /// A live session. Dropping it does not end it.

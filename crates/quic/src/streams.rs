@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use estafet_model::{Class, NodeId, RecordId};
+use estafet_model::{ChunkHash, Class, NodeId, RecordId};
 use estafet_wire::{CONTROL_FRAME_BYTES_MAX, Frame, PieceHead};
 use quinn::{Connection, ReadExactError, RecvStream, SendStream};
 use tokio::sync::mpsc;
@@ -151,14 +151,12 @@ impl PayloadWriter {
     async fn write(&self, stream: &mut SendStream, read: Vec<(Carry, Beginning)>) -> Result<(), String> {
         let mut frames = Vec::with_capacity(read.len() * 2);
         for (carry, beginning) in read {
+            let mut next = carry.first_chunk;
             match beginning {
                 Ok(Some(record)) => {
-                    let chunks = carry.chunks;
-                    let chunk_hashes = if chunks > 1 { record.chunk_hashes } else { Vec::new() };
-                    let signed_header = Some(record.signed_header);
-                    let head = PieceHead { signed_header, id: carry.id.clone(), index: 0, chunks, chunk_hashes };
-                    frames.push(head.encode(record.first_chunk.len()));
-                    frames.push(record.first_chunk);
+                    let chunk_hashes = if carry.chunks > 1 { record.chunk_hashes } else { Vec::new() };
+                    let beginning = Some((record.signed_header, chunk_hashes));
+                    next = push_pieces(&mut frames, &carry, 0, beginning, record.chunks);
                 }
                 Ok(None) => {}
                 Err(Unreadable(_)) => {
@@ -166,33 +164,26 @@ impl PayloadWriter {
                     continue;
                 }
             }
-            if carry.chunks > 1 {
+            if next < carry.chunks {
                 write_frames(stream, &mut frames).await?;
-                self.write_later_chunks(stream, &carry).await?;
+                self.write_later_chunks(stream, &carry, next).await?;
             }
         }
         write_frames(stream, &mut frames).await
     }
 
-    async fn write_later_chunks(&self, stream: &mut SendStream, carry: &Carry) -> Result<(), String> {
-        let mut next = carry.first_chunk.max(1);
+    async fn write_later_chunks(&self, stream: &mut SendStream, carry: &Carry, first: u32) -> Result<(), String> {
+        let mut next = first;
         while next < carry.chunks {
             let (source, id) = (Arc::clone(&self.source), carry.id.clone());
             let run = next..carry.chunks.min(next + READ_AHEAD_CHUNKS);
-            next = run.end;
-            let read = move || run.map(|index| (index, source.read_chunk(&id, index))).collect::<Vec<_>>();
-            let read = tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())?;
-            let mut frames = Vec::with_capacity(read.len() * 2);
-            for (index, chunk) in read {
-                let Ok(chunk) = chunk else {
-                    write_frames(stream, &mut frames).await?;
-                    return self.unreadable(&carry.id).await;
-                };
-                let (id, chunks) = (carry.id.clone(), carry.chunks);
-                let head = PieceHead { signed_header: None, id, index, chunks, chunk_hashes: Vec::new() };
-                frames.push(head.encode(chunk.len()));
-                frames.push(chunk);
-            }
+            let read = tokio::task::spawn_blocking(move || source.read_chunks(&id, run));
+            let chunks = match read.await.map_err(|error| error.to_string())? {
+                Ok(chunks) if !chunks.is_empty() => chunks,
+                Ok(_) | Err(Unreadable(_)) => return self.unreadable(&carry.id).await,
+            };
+            let mut frames = Vec::with_capacity(chunks.len() * 2);
+            next = push_pieces(&mut frames, carry, next, None, chunks);
             write_frames(stream, &mut frames).await?;
         }
         Ok(())
@@ -229,7 +220,27 @@ async fn write_frames(stream: &mut SendStream, frames: &mut Vec<Bytes>) -> Resul
     Ok(())
 }
 
-/// The header and first chunk of a record, or nothing if the neighbor has them.
+/// Adds pieces from chunk `first` on, the first with what a record begins with. Says which chunk comes next.
+fn push_pieces(
+    frames: &mut Vec<Bytes>,
+    carry: &Carry,
+    first: u32,
+    mut beginning: Option<(Bytes, Vec<ChunkHash>)>,
+    chunks: Vec<Bytes>,
+) -> u32 {
+    let mut index = first;
+    for chunk in chunks {
+        let (signed_header, chunk_hashes) = beginning.take().unzip();
+        let chunk_hashes = chunk_hashes.unwrap_or_default();
+        let head = PieceHead { signed_header, id: carry.id.clone(), index, chunks: carry.chunks, chunk_hashes };
+        frames.push(head.encode(chunk.len()));
+        frames.push(chunk);
+        index += 1;
+    }
+    index
+}
+
+/// The header and the first chunks of a record, or nothing if the neighbor has some.
 type Beginning = Result<Option<ReadRecord>, Unreadable>;
 
 /// Reads beginnings of records until there is enough for a good write.
@@ -239,8 +250,11 @@ fn read_ahead(source: &dyn PayloadSource, carries: &mut impl Iterator<Item = Car
     while bytes < READ_AHEAD_BYTES
         && let Some(carry) = carries.next()
     {
-        let beginning = if carry.first_chunk == 0 { source.read(&carry.id).map(Some) } else { Ok(None) };
-        bytes += beginning.as_ref().map_or(0, |found| found.as_ref().map_or(0, |record| record.first_chunk.len()));
+        let begins = carry.first_chunk == 0;
+        let beginning = begins.then(|| source.read(&carry.id, carry.chunks.min(READ_AHEAD_CHUNKS))).transpose();
+        if let Ok(Some(record)) = &beginning {
+            bytes += record.chunks.iter().map(Bytes::len).sum::<usize>();
+        }
         read.push((carry, beginning));
     }
     read

@@ -3,6 +3,7 @@
 //! A relay's spool gives room back when receipts have come. A hub's is an archive: the same log, but nothing is ever
 //! given back, and what is durable in it is committed. The ledger (SQLite) is fed from the archive, never ahead of it.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -267,22 +268,20 @@ pub(crate) fn wall_clock() -> UnixMillis {
 }
 
 impl PayloadSource for Store {
-    fn read(&self, id: &RecordId) -> Result<ReadRecord, Unreadable> {
-        let unreadable = |error: estafet_spool::ReadError| {
+    fn read(&self, id: &RecordId, chunks: u32) -> Result<ReadRecord, Unreadable> {
+        let (record, chunks) = self.spool.read_with_chunks(id, 0..chunks).map_err(|error| {
             error!(record = %id, %error, "a record cannot be read from this node's disk");
             Unreadable(error.to_string())
+        })?;
+        let chunk_hashes = match record.payload {
+            ReadPayload::Inline(_) => vec![ChunkHash::from_bytes(*record.header.header().payload_hash.as_bytes())],
+            ReadPayload::Chunks(hashes) => hashes,
         };
-        let record = self.spool.read(id).map_err(unreadable)?;
-        let (chunk_hashes, first_chunk) = match record.payload {
-            ReadPayload::Inline(bytes) => {
-                (vec![ChunkHash::from_bytes(*record.header.header().payload_hash.as_bytes())], bytes)
-            }
-            ReadPayload::Chunks(hashes) => (hashes, self.spool.read_chunk(id, 0).map_err(unreadable)?),
-        };
-        Ok(ReadRecord { signed_header: record.header.encode(), chunk_hashes, first_chunk })
+        Ok(ReadRecord { signed_header: record.header.encode(), chunk_hashes, chunks })
     }
 
-    fn read_chunk(&self, id: &RecordId, index: u32) -> Result<Bytes, Unreadable> {
-        self.spool.read_chunk(id, index).map_err(|error| Unreadable(error.to_string()))
+    fn read_chunks(&self, id: &RecordId, chunks: Range<u32>) -> Result<Vec<Bytes>, Unreadable> {
+        let read = self.spool.read_with_chunks(id, chunks);
+        read.map(|(_, chunks)| chunks).map_err(|error| Unreadable(error.to_string()))
     }
 }

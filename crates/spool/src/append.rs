@@ -28,6 +28,11 @@ pub struct Extent {
 }
 
 impl Extent {
+    /// True if `next` begins where this one ends.
+    pub(crate) fn is_followed_by(&self, next: &Self) -> bool {
+        self.generation == next.generation && self.offset.checked_add(self.length) == Some(next.offset)
+    }
+
     /// The name of the file that the entry is in.
     #[must_use]
     pub fn file_name(&self) -> String {

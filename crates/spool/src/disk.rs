@@ -64,6 +64,9 @@ pub trait DiskFile: Debug + Send + Sync + 'static {
 
     /// Makes everything written to this file so far durable, its length included.
     fn sync_data(&self) -> io::Result<()>;
+
+    /// What was synced to this file will not be read soon: it need not stay in the system's memory.
+    fn uncache(&self) {}
 }
 
 /// A file in the folder.

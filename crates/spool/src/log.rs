@@ -2,6 +2,7 @@
 
 mod compaction;
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
@@ -22,6 +23,9 @@ use crate::table::{BeginRow, ChunkRow, Row, TableWriter};
 use crate::transfers::Transfers;
 use crate::values::Values;
 
+/// How many full segments stay in the system's memory: what they hold is sent on soon.
+const RECENT_SEGMENTS: usize = 3;
+
 /// More than a row of the table usually takes.
 const ROW_BYTES: usize = 256;
 
@@ -35,6 +39,8 @@ pub struct Log {
     segments: Segments,
     /// The segment that is written to; nothing if there is none because the disk failed.
     file: Option<Arc<dyn DiskFile>>,
+    /// Those written before it, which the system may still have in its memory.
+    recent: VecDeque<Arc<dyn DiskFile>>,
     frame: Frame,
     /// What the segment holds so far, for its seal.
     table: TableWriter,
@@ -114,6 +120,7 @@ impl Log {
             shelf,
             segments,
             file: None,
+            recent: VecDeque::new(),
             frame: Frame::of_new_segment(next_generation),
             table: TableWriter::default(),
             sealed_at: None,
@@ -435,7 +442,10 @@ impl Log {
         })?;
         self.syncs += 1;
         self.segments.insert(generation, file_bytes);
-        self.file = Some(file);
+        self.recent.extend(self.file.replace(file));
+        if self.recent.len() > RECENT_SEGMENTS {
+            self.recent.pop_front().into_iter().for_each(|file| file.uncache());
+        }
         self.frame.begin(generation);
         self.table.clear();
         self.sealed_at = None;

@@ -6,6 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::Advice;
+
 use crate::disk::{Disk, DiskFile, Listed};
 
 const LOCK: &str = "lock";
@@ -141,6 +143,11 @@ impl DiskFile for RealFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+
+    fn uncache(&self) {
+        // Only advice: a file system that does not take it keeps the pages.
+        let _kept = rustix::fs::fadvise(&self.0, 0, None, Advice::DontNeed);
     }
 }
 

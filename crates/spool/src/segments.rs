@@ -209,14 +209,14 @@ impl Segments {
         below.copied().find(|generation| self.segments[generation].newest_own < before)
     }
 
-    /// The sealed segment with the smallest part of it live, if it is below one part in `parts`. Damaged ones are kept
-    /// as they are.
-    pub(crate) fn sparsest(&self, parts: u64) -> Option<u64> {
+    /// The sealed segment with the smallest part of it live, of those below `before` where it is below one part in
+    /// `parts`. Damaged ones are kept as they are.
+    pub(crate) fn sparsest(&self, parts: u64, before: u64) -> Option<u64> {
         let sparse = |segment: &Segment| {
             let movable = segment.sealed && !segment.damaged && segment.live_entries > 0;
             movable && segment.live_bytes.saturating_mul(parts) < segment.file_bytes
         };
-        let below = self.segments.range(..self.checkpointed).filter(|(_, segment)| sparse(segment));
+        let below = self.segments.range(..self.checkpointed.min(before)).filter(|(_, segment)| sparse(segment));
         let share = |segment: &Segment| segment.live_bytes.saturating_mul(1 << 10) / segment.file_bytes.max(1);
         below.min_by_key(|(_, segment)| share(segment)).map(|(generation, _)| *generation)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
@@ -16,6 +17,9 @@ use crate::index::Index;
 
 /// Files that stay open for reading. A backlog is read from few segments at a time.
 const OPEN_FILES_MAX: usize = 32;
+
+/// What is read of a payload at once.
+const ADJOINING_BYTES_MAX: usize = 1 << 20;
 
 /// A record as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +93,18 @@ impl Shelf {
         self.read_by_id(id, |record| record.chunk(self, index))
     }
 
+    /// The record and these of its chunks, as far as it has them; one that has its payload inline comes with that.
+    pub(crate) fn read_with_chunks(
+        &self,
+        id: &RecordId,
+        chunks: Range<u32>,
+    ) -> Result<(ReadRecord, Vec<Bytes>), ReadError> {
+        self.read_by_id(id, |record| {
+            let chunks = record.chunks(self, chunks.clone())?;
+            Ok((record.into_read(), chunks))
+        })
+    }
+
     pub(crate) fn read_extent(&self, extent: Extent) -> Result<ReadRecord, ReadError> {
         Ok(self.record_at(extent)?.into_read())
     }
@@ -156,11 +172,26 @@ impl Shelf {
     }
 
     fn chunk_at(&self, place: ChunkPlace, index: u32) -> Result<Bytes, ReadError> {
-        let entry = self.entry(place.extent)?;
-        let meta = ChunkMeta::decode(&entry.meta).ok();
-        let right =
-            entry.head.kind == Kind::Chunk && meta.is_some_and(|meta| (meta.index, meta.hash) == (index, place.hash));
-        if right { Ok(entry.payload) } else { Err(ReadError::Damaged(place.extent)) }
+        self.entry(place.extent)?.into_chunk(place, index).ok_or(ReadError::Damaged(place.extent))
+    }
+
+    /// Reads chunks that lie one behind the other, with one look at the disk. Nothing if not all are as they should be:
+    /// then the disk is asked for each.
+    fn adjoining_chunks(&self, places: &[ChunkPlace], first: u32) -> Option<Vec<Bytes>> {
+        let extent = places.first()?.extent;
+        let bytes: usize = places.iter().map(|place| place.extent.length as usize).sum();
+        if bytes > ADJOINING_BYTES_MAX {
+            return None;
+        }
+        let file = self.open_file(extent.generation)?;
+        let mut buffer = vec![0; bytes];
+        (file.read_at(&mut buffer, u64::from(extent.offset)).ok()? == bytes).then_some(())?;
+        let mut rest = Bytes::from(buffer);
+        let mut chunk = |(index, place): (u32, &ChunkPlace)| {
+            let bytes = rest.split_to(place.extent.length as usize);
+            Entry::parse(bytes, place.extent)?.into_chunk(*place, index)
+        };
+        (first..).zip(places).map(&mut chunk).collect()
     }
 
     /// Reads an entry and checks every byte of it.
@@ -213,6 +244,26 @@ pub(crate) struct Entry {
     pub(crate) payload: Bytes,
 }
 
+impl Entry {
+    /// Nothing if the bytes are not the entry that was written there.
+    fn parse(bytes: Bytes, extent: Extent) -> Option<Self> {
+        let head = Head::parse(&bytes).filter(|head| head.length() == extent.length)?;
+        let meta_end = (HEAD_BYTES + head.meta_bytes) as usize;
+        let meta = bytes.slice(HEAD_BYTES as usize..meta_end);
+        let payload = bytes.slice(meta_end..);
+        let genuine = head_is_genuine(extent.generation, extent.offset, &bytes, &meta)
+            && crc32c::crc32c(&payload) == head.payload_checksum;
+        genuine.then_some(Self { head, meta, payload })
+    }
+
+    /// The payload, if this is the chunk that the record names.
+    fn into_chunk(self, place: ChunkPlace, index: u32) -> Option<Bytes> {
+        let meta = ChunkMeta::decode(&self.meta).ok()?;
+        let right = self.head.kind == Kind::Chunk && (meta.index, meta.hash) == (index, place.hash);
+        right.then_some(self.payload)
+    }
+}
+
 /// A decoded record entry.
 struct StoredEntry {
     meta: RecordMeta,
@@ -227,6 +278,30 @@ impl StoredEntry {
         };
         let RecordMeta { header, received_from, stored_at, .. } = self.meta;
         ReadRecord { header, received_from, stored_at, payload }
+    }
+
+    /// Those of the chunks that there are.
+    fn chunks(&self, shelf: &Shelf, chunks: Range<u32>) -> Result<Vec<Bytes>, ReadError> {
+        let Some(places) = &self.meta.chunks else {
+            let in_payload = u32::try_from(self.payload.len().div_ceil(CHUNK_BYTES).max(1)).unwrap_or(u32::MAX);
+            return (chunks.start..chunks.end.min(in_payload)).map(|index| self.chunk(shelf, index)).collect();
+        };
+        let end = places.len().min(chunks.end as usize);
+        let places = places.get(chunks.start as usize..end).unwrap_or_default();
+        let mut read = Vec::with_capacity(places.len());
+        let mut first = chunks.start;
+        for run in places.chunk_by(|one, next| one.extent.is_followed_by(&next.extent)) {
+            match shelf.adjoining_chunks(run, first) {
+                Some(chunks) => read.extend(chunks),
+                None => {
+                    for (index, place) in (first..).zip(run) {
+                        read.push(shelf.chunk_at(*place, index)?);
+                    }
+                }
+            }
+            first += u32::try_from(run.len()).unwrap_or(u32::MAX);
+        }
+        Ok(read)
     }
 
     fn chunk(&self, shelf: &Shelf, index: u32) -> Result<Bytes, ReadError> {
@@ -249,14 +324,7 @@ fn read_entry(file: &dyn DiskFile, extent: Extent) -> io::Result<Option<Entry>> 
     if file.read_at(&mut bytes, u64::from(extent.offset))? < bytes.len() {
         return Ok(None);
     }
-    let Some(head) = Head::parse(&bytes).filter(|head| head.length() == extent.length) else { return Ok(None) };
-    let bytes = Bytes::from(bytes);
-    let meta_end = (HEAD_BYTES + head.meta_bytes) as usize;
-    let meta = bytes.slice(HEAD_BYTES as usize..meta_end);
-    let payload = bytes.slice(meta_end..);
-    let genuine = head_is_genuine(extent.generation, extent.offset, &bytes, &meta)
-        && crc32c::crc32c(&payload) == head.payload_checksum;
-    Ok(genuine.then_some(Entry { head, meta, payload }))
+    Ok(Entry::parse(Bytes::from(bytes), extent))
 }
 
 fn not_here(error: io::Error) -> ReadError {

@@ -1,5 +1,6 @@
 //! The handle.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -111,6 +112,12 @@ impl Spool {
     /// Reads one chunk of a record's payload, from 0, inline or not. Blocks for the disk.
     pub fn read_chunk(&self, id: &RecordId, index: u32) -> Result<Bytes, ReadError> {
         self.inner.shelf.read_chunk(id, index)
+    }
+
+    /// Reads a record and a run of its chunks, as far as it has them. A payload that is inline is one chunk or more too.
+    /// Blocks for the disk, once if the chunks lie together.
+    pub fn read_with_chunks(&self, id: &RecordId, chunks: Range<u32>) -> Result<(ReadRecord, Vec<Bytes>), ReadError> {
+        self.inner.shelf.read_with_chunks(id, chunks)
     }
 
     /// Reads a record by its place, scanned or not. Blocks for the disk.

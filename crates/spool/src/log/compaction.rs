@@ -22,6 +22,8 @@ use crate::survey::Survey;
 const PARTS_USUALLY: u64 = 4;
 /// The same when there is hardly any room left.
 const PARTS_IF_SHORT: u64 = 2;
+/// What is live in the newest segments usually goes by itself, soon: nothing is moved out of this many.
+const YOUNG_SEGMENTS: u64 = 4;
 /// At most about this much is moved at once: it bounds how long an append waits for it.
 const ROUND_BYTES: u64 = 4 << 20;
 
@@ -42,21 +44,22 @@ impl Log {
     /// Does some of what can wait until nothing else is to be done: moves live records, at most a few MiB, out of a
     /// segment that is mostly garbage. Returns whether there was anything to do, so that it is worth calling again.
     pub fn tidy(&mut self) -> bool {
-        self.move_out_of_sparsest(PARTS_USUALLY)
+        self.move_out_of_sparsest(PARTS_USUALLY, YOUNG_SEGMENTS)
     }
 
     /// A part of the same, once per segment: the room comes back even if the writer is never idle.
     pub(super) fn tidy_a_little(&mut self) {
-        let parts = if self.room_is_short() { PARTS_IF_SHORT } else { PARTS_USUALLY };
-        self.move_out_of_sparsest(parts);
+        let (parts, young) = if self.room_is_short() { (PARTS_IF_SHORT, 0) } else { (PARTS_USUALLY, YOUNG_SEGMENTS) };
+        self.move_out_of_sparsest(parts, young);
     }
 
-    fn move_out_of_sparsest(&mut self, parts: u64) -> bool {
+    fn move_out_of_sparsest(&mut self, parts: u64, young: u64) -> bool {
         if self.poisoned.is_some() || !self.options.reclaim || self.keeps_all {
             return false;
         }
         self.note_damage();
-        let Some(generation) = self.segments.sparsest(parts) else { return false };
+        let before = self.frame.generation().saturating_sub(young);
+        let Some(generation) = self.segments.sparsest(parts, before) else { return false };
         if !self.has_room_to_move(self.segments.live_bytes_of(generation).min(ROUND_BYTES)) {
             return false;
         }
