@@ -1,20 +1,22 @@
-//! A counter with a connection of its own: no pool and no parsing of addresses, so that the loader takes little of
-//! the machine that it shares with the relays.
+//! A counter with a connection of its own, and as little around it as can be: the loader shares the machine with the
+//! relays that it measures.
 
 use std::net::SocketAddr;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use estafet_cli::demo::{Accepted, NotAccepted};
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+/// More headers than an answer of intake has.
+const HEADERS_MAX: usize = 16;
 
 /// A connection to a relay's intake.
 pub(crate) struct Counter {
-    requests: SendRequest<Full<Bytes>>,
+    stream: TcpStream,
+    received: BytesMut,
 }
 
 /// The part of a record's status that is looked at.
@@ -23,49 +25,71 @@ struct Status {
     state: String,
 }
 
+/// An answer's head.
+struct Head {
+    status: u16,
+    /// Where its body begins and ends in what was received.
+    body: std::ops::Range<usize>,
+}
+
 impl Counter {
     pub(crate) async fn connect(intake: SocketAddr) -> Result<Self, NotAccepted> {
         let stream = TcpStream::connect(intake).await.map_err(no_answer)?;
         stream.set_nodelay(true).map_err(no_answer)?;
-        let (requests, connection) = handshake(TokioIo::new(stream)).await.map_err(no_answer)?;
-        // If it breaks off, the next request says so.
-        tokio::spawn(connection);
-        Ok(Self { requests })
+        Ok(Self { stream, received: BytesMut::new() })
     }
 
     /// Hands in a record and waits for its slip.
     pub(crate) async fn submit(&mut self, body: Bytes, idempotency_key: &str) -> Result<Accepted, NotAccepted> {
-        let request = Request::post("/v1/records")
-            .header("Host", "bench")
-            .header("Content-Type", "application/octet-stream")
-            .header("Estafet-Kind", "bench")
-            .header("Idempotency-Key", idempotency_key)
-            .body(Full::new(body));
-        match self.exchange(request.map_err(no_answer)?).await? {
-            (StatusCode::CREATED, body) => serde_json::from_slice(&body).map_err(no_answer),
-            (status, body) => Err(NotAccepted::Never(format!("{status}: {}", String::from_utf8_lossy(&body)))),
-        }
+        let length = body.len();
+        let head = format!(
+            "POST /v1/records HTTP/1.1\r\nHost: bench\r\nContent-Type: application/octet-stream\r\n\
+             Estafet-Kind: bench\r\nIdempotency-Key: {idempotency_key}\r\nContent-Length: {length}\r\n\r\n"
+        );
+        self.exchange(head, body, 201).await
     }
 
     /// True if the relay holds a receipt for the record.
     pub(crate) async fn is_receipted(&mut self, slip: &str) -> Result<bool, NotAccepted> {
-        let request = Request::get(format!("/v1/records/{slip}")).header("Host", "bench").body(Full::default());
-        match self.exchange(request.map_err(no_answer)?).await? {
-            (StatusCode::OK, body) => {
-                let status: Status = serde_json::from_slice(&body).map_err(no_answer)?;
-                Ok(status.state == "receipted")
-            }
-            (status, body) => Err(NotAccepted::Never(format!("{status}: {}", String::from_utf8_lossy(&body)))),
-        }
+        let head = format!("GET /v1/records/{slip} HTTP/1.1\r\nHost: bench\r\n\r\n");
+        let status: Status = self.exchange(head, Bytes::new(), 200).await?;
+        Ok(status.state == "receipted")
     }
 
-    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), NotAccepted> {
-        self.requests.ready().await.map_err(no_answer)?;
-        let answer = self.requests.send_request(request).await.map_err(no_answer)?;
-        let status = answer.status();
-        let body = answer.into_body().collect().await.map_err(no_answer)?;
-        Ok((status, body.to_bytes()))
+    async fn exchange<T: DeserializeOwned>(
+        &mut self,
+        head: String,
+        body: Bytes,
+        expected: u16,
+    ) -> Result<T, NotAccepted> {
+        let mut request = Bytes::from(head).chain(body);
+        self.stream.write_all_buf(&mut request).await.map_err(no_answer)?;
+        self.received.clear();
+        loop {
+            if self.stream.read_buf(&mut self.received).await.map_err(no_answer)? == 0 {
+                return Err(no_answer("the connection was closed"));
+            }
+            let Some(Head { status, body }) = head_of(&self.received)? else { continue };
+            let Some(body) = self.received.get(body) else { continue };
+            if status == expected {
+                return serde_json::from_slice(body).map_err(no_answer);
+            }
+            return Err(NotAccepted::Never(format!("{status}: {}", String::from_utf8_lossy(body))));
+        }
     }
+}
+
+/// Nothing if the head has not come yet.
+fn head_of(received: &[u8]) -> Result<Option<Head>, NotAccepted> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut answer = httparse::Response::new(&mut headers);
+    let httparse::Status::Complete(start) = answer.parse(received).map_err(no_answer)? else { return Ok(None) };
+    let status = answer.code.unwrap_or_default();
+    let is_length = |header: &&httparse::Header<'_>| header.name.eq_ignore_ascii_case("content-length");
+    let length = answer.headers.iter().find(is_length).and_then(|header| str::from_utf8(header.value).ok());
+    let length: usize =
+        length.and_then(|length| length.parse().ok()).ok_or_else(|| no_answer("an answer without a length"))?;
+    Ok(Some(Head { status, body: start..start + length }))
 }
 
 fn no_answer(error: impl std::fmt::Display) -> NotAccepted {

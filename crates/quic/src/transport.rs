@@ -248,11 +248,14 @@ fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
 
 fn transport_parameters() -> quinn::TransportConfig {
     let mut parameters = quinn::TransportConfig::default();
+    let mut acks = quinn::AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(10)).max_ack_delay(Some(Duration::from_millis(5)));
     let mut datagrams = MtuDiscoveryConfig::default();
     // The last bytes of a datagram are not worth a probe of each reconnection.
     datagrams.upper_bound(DATAGRAM_BYTES_MAX).minimum_change(100);
     parameters
         .mtu_discovery_config(Some(datagrams))
+        .ack_frequency_config(Some(acks))
         .max_idle_timeout(Some(VarInt::from_u32(IDLE_TIMEOUT_MS).into()))
         .initial_rtt(Duration::from_millis(100))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))

@@ -125,6 +125,7 @@ impl Store {
             bytes_max: if self.is_hub { ByteCount(1 << 50) } else { SPOOL_BYTES_MAX },
             hold_bytes_max: HOLD_BYTES_MAX,
             spare_segments: 2,
+            young_segments: 1,
             reclaim: !self.is_hub,
             scan_from: None,
         }

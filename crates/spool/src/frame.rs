@@ -9,7 +9,7 @@ use crate::append::Extent;
 use crate::format::{Head, Kind, SEGMENT_HEADER_BYTES, SegmentHeader, aligned};
 
 /// Up to this size a payload is copied beside its head: cheaper than one more part for the kernel.
-const COPY_MAX: usize = 16 << 10;
+const COPY_MAX: usize = 8 << 10;
 
 /// Commits end on a page, so that the kernel never has to read a page of a recycled file to write a part of it.
 const PAGE_BYTES: u32 = 4096;

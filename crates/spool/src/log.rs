@@ -2,7 +2,6 @@
 
 mod compaction;
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
@@ -23,8 +22,9 @@ use crate::table::{BeginRow, ChunkRow, Row, TableWriter};
 use crate::transfers::Transfers;
 use crate::values::Values;
 
-/// How many full segments stay in the system's memory: what they hold is sent on soon.
-const RECENT_SEGMENTS: usize = 3;
+/// So many of the newest segments stay in the system's memory, because what they hold is sent on soon. All others would
+/// only push out what somebody else on the machine needs, and new pages cost more than old ones.
+const CACHED_SEGMENTS: u64 = 4;
 
 /// More than a row of the table usually takes.
 const ROW_BYTES: usize = 256;
@@ -39,8 +39,6 @@ pub struct Log {
     segments: Segments,
     /// The segment that is written to; nothing if there is none because the disk failed.
     file: Option<Arc<dyn DiskFile>>,
-    /// Those written before it, which the system may still have in its memory.
-    recent: VecDeque<Arc<dyn DiskFile>>,
     frame: Frame,
     /// What the segment holds so far, for its seal.
     table: TableWriter,
@@ -120,7 +118,6 @@ impl Log {
             shelf,
             segments,
             file: None,
-            recent: VecDeque::new(),
             frame: Frame::of_new_segment(next_generation),
             table: TableWriter::default(),
             sealed_at: None,
@@ -442,10 +439,8 @@ impl Log {
         })?;
         self.syncs += 1;
         self.segments.insert(generation, file_bytes);
-        self.recent.extend(self.file.replace(file));
-        if self.recent.len() > RECENT_SEGMENTS {
-            self.recent.pop_front().into_iter().for_each(|file| file.uncache());
-        }
+        self.file = Some(file);
+        self.uncache(generation.saturating_sub(CACHED_SEGMENTS));
         self.frame.begin(generation);
         self.table.clear();
         self.sealed_at = None;
@@ -456,6 +451,13 @@ impl Log {
         }
         self.floor = self.frame.next();
         Ok(())
+    }
+
+    fn uncache(&self, generation: u64) {
+        // A segment that was given back is in nobody's way.
+        if let Ok(file) = self.shelf.disk().open(&segment_name(generation)) {
+            file.uncache();
+        }
     }
 
     fn new_file(&mut self, generation: u64) -> io::Result<(Arc<dyn DiskFile>, u64)> {

@@ -23,6 +23,9 @@ pub struct SpoolOptions {
     pub hold_bytes_max: ByteCount,
     /// How many released files are kept to be overwritten; more are deleted.
     pub spare_segments: usize,
+    /// Nothing is moved out of so many of the newest segments unless room is short: what is live in them usually goes
+    /// by itself, soon.
+    pub young_segments: u64,
     /// False for an archive: nothing is ever given back, and records are read by [`Extent`](crate::Extent) only. The
     /// archive keeps no index in memory, so reading by id says that nothing is here.
     pub reclaim: bool,
@@ -41,6 +44,7 @@ impl Default for SpoolOptions {
             hold_bytes_max: ByteCount::mebibytes(1 << 10),
             // A burst of four segments at the price of overwriting instead of growing.
             spare_segments: 4,
+            young_segments: 4,
             reclaim: true,
             scan_from: None,
         }

@@ -38,6 +38,7 @@ fn check(input: &[u8]) {
         bytes_max: ByteCount::mebibytes(64),
         hold_bytes_max: ByteCount(0),
         spare_segments: 2,
+        young_segments: 1,
         reclaim: true,
         scan_from: None,
     };

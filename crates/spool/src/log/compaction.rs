@@ -22,8 +22,6 @@ use crate::survey::Survey;
 const PARTS_USUALLY: u64 = 4;
 /// The same when there is hardly any room left.
 const PARTS_IF_SHORT: u64 = 2;
-/// What is live in the newest segments usually goes by itself, soon: nothing is moved out of this many.
-const YOUNG_SEGMENTS: u64 = 4;
 /// At most about this much is moved at once: it bounds how long an append waits for it.
 const ROUND_BYTES: u64 = 4 << 20;
 
@@ -44,12 +42,13 @@ impl Log {
     /// Does some of what can wait until nothing else is to be done: moves live records, at most a few MiB, out of a
     /// segment that is mostly garbage. Returns whether there was anything to do, so that it is worth calling again.
     pub fn tidy(&mut self) -> bool {
-        self.move_out_of_sparsest(PARTS_USUALLY, YOUNG_SEGMENTS)
+        self.move_out_of_sparsest(PARTS_USUALLY, self.options.young_segments)
     }
 
     /// A part of the same, once per segment: the room comes back even if the writer is never idle.
     pub(super) fn tidy_a_little(&mut self) {
-        let (parts, young) = if self.room_is_short() { (PARTS_IF_SHORT, 0) } else { (PARTS_USUALLY, YOUNG_SEGMENTS) };
+        let (parts, young) =
+            if self.room_is_short() { (PARTS_IF_SHORT, 0) } else { (PARTS_USUALLY, self.options.young_segments) };
         self.move_out_of_sparsest(parts, young);
     }
 

@@ -20,6 +20,7 @@ pub(crate) fn options() -> SpoolOptions {
         bytes_max: ByteCount::mebibytes(64),
         hold_bytes_max: ByteCount(0),
         spare_segments: 2,
+        young_segments: 0,
         reclaim: true,
         scan_from: None,
     }
