@@ -11,7 +11,8 @@ use estafet_tls::{Identity, TlsError, key_of_certificate};
 use estafet_wire::{ALPN, Frame, Hello};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
-    Connection, ConnectionError, Endpoint, EndpointConfig, MtuDiscoveryConfig, ServerConfig, TokioRuntime, VarInt,
+    AckFrequencyConfig, Connection, ConnectionError, Endpoint, EndpointConfig, MtuDiscoveryConfig, ServerConfig,
+    TokioRuntime, VarInt,
 };
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{Semaphore, mpsc};
@@ -48,6 +49,12 @@ const PIECE_QUEUE: usize = (8 << 20) / RUN_BYTES;
 /// machines with jumbo frames this, which halves what a byte costs. Ten of these go out with one call (GSO), and the
 /// kernel takes 64 KiB.
 const DATAGRAM_BYTES_MAX: u16 = 6_400;
+
+/// Datagrams that are acknowledged together, and how long the first of them waits for the others: in a stream of payload
+/// every second one (RFC 9000, section 13.2.2) would cost as much as it tells. What is out of order is acknowledged at once
+/// (draft-ietf-quic-ack-frequency).
+const DATAGRAMS_PER_ACK: u32 = 10;
+const ACK_DELAY_MAX: Duration = Duration::from_millis(5);
 
 /// Codes of connections closed by us (RFC 9000, section 10.2: application errors are the protocol's own).
 pub(crate) mod close_code {
@@ -248,8 +255,8 @@ fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
 
 fn transport_parameters() -> quinn::TransportConfig {
     let mut parameters = quinn::TransportConfig::default();
-    let mut acks = quinn::AckFrequencyConfig::default();
-    acks.ack_eliciting_threshold(VarInt::from_u32(10)).max_ack_delay(Some(Duration::from_millis(5)));
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(DATAGRAMS_PER_ACK)).max_ack_delay(Some(ACK_DELAY_MAX));
     let mut datagrams = MtuDiscoveryConfig::default();
     // The last bytes of a datagram are not worth a probe of each reconnection.
     datagrams.upper_bound(DATAGRAM_BYTES_MAX).minimum_change(100);

@@ -3,6 +3,7 @@
 mod compaction;
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -216,6 +217,11 @@ impl Log {
     /// Reads one chunk of a record's payload.
     pub fn read_chunk(&self, id: &RecordId, index: u32) -> Result<Bytes, ReadError> {
         self.shelf.read_chunk(id, index)
+    }
+
+    /// Reads a record and a run of its chunks. See [`Spool::read_with_chunks`](crate::Spool::read_with_chunks).
+    pub fn read_with_chunks(&self, id: &RecordId, chunks: Range<u32>) -> Result<(ReadRecord, Vec<Bytes>), ReadError> {
+        self.shelf.read_with_chunks(id, chunks)
     }
 
     /// Reads a record by its place.

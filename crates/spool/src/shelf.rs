@@ -189,7 +189,7 @@ impl Shelf {
         let mut rest = Bytes::from(buffer);
         let mut chunk = |(index, place): (u32, &ChunkPlace)| {
             let bytes = rest.split_to(place.extent.length as usize);
-            Entry::parse(bytes, place.extent)?.into_chunk(*place, index)
+            Entry::parse(&bytes, place.extent)?.into_chunk(*place, index)
         };
         (first..).zip(places).map(&mut chunk).collect()
     }
@@ -246,12 +246,12 @@ pub(crate) struct Entry {
 
 impl Entry {
     /// Nothing if the bytes are not the entry that was written there.
-    fn parse(bytes: Bytes, extent: Extent) -> Option<Self> {
-        let head = Head::parse(&bytes).filter(|head| head.length() == extent.length)?;
+    fn parse(bytes: &Bytes, extent: Extent) -> Option<Self> {
+        let head = Head::parse(bytes).filter(|head| head.length() == extent.length)?;
         let meta_end = (HEAD_BYTES + head.meta_bytes) as usize;
         let meta = bytes.slice(HEAD_BYTES as usize..meta_end);
         let payload = bytes.slice(meta_end..);
-        let genuine = head_is_genuine(extent.generation, extent.offset, &bytes, &meta)
+        let genuine = head_is_genuine(extent.generation, extent.offset, bytes, &meta)
             && crc32c::crc32c(&payload) == head.payload_checksum;
         genuine.then_some(Self { head, meta, payload })
     }
@@ -324,7 +324,7 @@ fn read_entry(file: &dyn DiskFile, extent: Extent) -> io::Result<Option<Entry>> 
     if file.read_at(&mut bytes, u64::from(extent.offset))? < bytes.len() {
         return Ok(None);
     }
-    Ok(Entry::parse(Bytes::from(bytes), extent))
+    Ok(Entry::parse(&Bytes::from(bytes), extent))
 }
 
 fn not_here(error: io::Error) -> ReadError {

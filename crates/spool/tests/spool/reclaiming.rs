@@ -260,3 +260,23 @@ fn a_released_spool_takes_hardly_any_disk() {
     log.close();
     assert!(folder_bytes(folder.path()) < 2 * (256 << 10), "{}", folder_bytes(folder.path()));
 }
+
+#[test]
+fn what_is_live_in_a_young_segment_is_left_to_go_by_itself() {
+    let disk = MemoryDisk::new();
+    let options = SpoolOptions { young_segments: 2, ..options() };
+    let (mut log, _) = open_with(&disk, options);
+    let stuck = id(TRANSIT, 1);
+    commit(&mut log, vec![inline(TRANSIT, 1, &payload(1, 100))]);
+    let mut moved_at = None;
+    for seq in 2..12 {
+        commit(&mut log, vec![inline(TRANSIT, seq, &payload(seq, 7_000))]);
+        log.release(&[id(TRANSIT, seq)]);
+        tidy(&mut log);
+        if moved_at.is_none() && disk.open("0000000000000001.segment").is_err() {
+            moved_at = Some(seq);
+        }
+    }
+    assert_eq!(moved_at, Some(5), "the first segment is young until two more are full");
+    assert_eq!(read_payload(&log, &stuck).unwrap(), payload(1, 100));
+}

@@ -118,7 +118,10 @@ pub(crate) fn read_payload(log: &Log, id: &RecordId) -> Result<Bytes, ReadError>
         ReadPayload::Inline(bytes) => Ok(bytes),
         ReadPayload::Chunks(hashes) => {
             let count = u32::try_from(hashes.len()).unwrap();
-            let chunks = (0..count).map(|index| log.read_chunk(id, index)).collect::<Result<Vec<_>, _>>()?;
+            let chunks = (0..count).map(|index| log.read_chunk(id, index)).collect::<Result<Vec<_>, _>>();
+            let together = log.read_with_chunks(id, 0..count + 1).map(|(_, chunks)| chunks);
+            assert_eq!(together, chunks, "chunks that are read together are those that are read one by one");
+            let chunks = chunks?;
             Ok(chunks.concat().into())
         }
     }
