@@ -90,6 +90,9 @@ fn a_capture_under_a_number_that_was_given_before_is_kept_aside_and_can_be_taken
     city.start("rumbai");
     city.wait_until_whole();
     wait_for("it is there still", || city.metric("rumbai", "estafet_records_quarantined").filter(|count| *count == 1));
+    let audit = city.ask(&["--node", "sukajadi", "audit"]).unwrap();
+    let of_rumbai = audit["origins"].as_array().unwrap().iter().find(|origin| origin["node"] == "rumbai").unwrap();
+    assert_eq!(of_rumbai["conflicts"], serde_json::json!([again.record_id]), "{audit}");
     let out = city.dir.join("taken-out");
     let export = city.run(&["quarantine", "export", &again.record_id, "--node", "rumbai", "-o", out.to_str().unwrap()]);
     assert!(export.status.success(), "{}", String::from_utf8_lossy(&export.stderr));

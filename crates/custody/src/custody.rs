@@ -415,6 +415,12 @@ impl Custody {
         conflicts.map_or_else(|| receipted.clone(), |conflicts| receipted.minus(conflicts))
     }
 
+    /// Own captures that no receipt may release, because a receipt is for other records with their ids.
+    #[must_use]
+    pub fn conflicts(&self) -> &BTreeMap<Epoch, SeqRanges> {
+        &self.conflicts
+    }
+
     fn keep_conflicts(&mut self, epoch: Epoch, new: &SeqRanges) {
         let all = self.conflicts.entry(epoch).or_default();
         *all = all.union(new);

@@ -32,9 +32,45 @@ pub struct OriginAudit {
     /// Who holds how many of them. A record can have several holders.
     pub held_by: BTreeMap<NodeId, u64>,
     /// The rest. A difference is an alarm.
-    pub missing: Vec<RecordId>,
+    pub missing: Records,
+    /// Its captures that count as receipted and are not, because the receipt is for other records with their ids. They
+    /// are in quarantine at the origin.
+    pub conflicts: Records,
     /// Its epochs, the present one last. More than one: its spool was lost, or was an old copy.
     pub epochs: Vec<Epoch>,
+}
+
+/// Some records of one origin. A node that lies can name billions, so they are not listed until somebody asks for the
+/// first few.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Records {
+    origin: NodeId,
+    numbers: Vec<(Epoch, SeqRanges)>,
+}
+
+impl Records {
+    fn of(origin: &NodeId) -> Self {
+        Self { origin: origin.clone(), numbers: Vec::new() }
+    }
+
+    /// True if there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.numbers.iter().all(|(_, seqs)| seqs.is_empty())
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.numbers.iter().map(|(_, seqs)| seqs.count()).sum()
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = RecordId> {
+        self.numbers.iter().flat_map(|(epoch, seqs)| {
+            seqs.iter().map(|seq| RecordId { origin: self.origin.clone(), epoch: *epoch, seq })
+        })
+    }
 }
 
 /// Who holds which numbers of one origin's epoch.
@@ -72,7 +108,11 @@ impl Node {
             receipted: 0,
             held: 0,
             held_by: BTreeMap::new(),
-            missing: Vec::new(),
+            missing: Records::of(node),
+            conflicts: Records {
+                origin: node.clone(),
+                numbers: own_word.map(|ledger| ledger.conflicts.clone()).unwrap_or_default(),
+            },
             epochs: epochs.iter().copied().filter(|epoch| Some(*epoch) != current).chain(current).collect(),
         };
         for epoch in epochs {
@@ -96,8 +136,9 @@ impl Node {
             for (holder, held) in holders {
                 *audit.held_by.entry(holder).or_default() += held.count();
             }
-            let id = |seq| RecordId { origin: node.clone(), epoch, seq };
-            audit.missing.extend(missing.iter().map(id));
+            if !missing.is_empty() {
+                audit.missing.numbers.push((epoch, missing));
+            }
         }
         audit
     }

@@ -17,7 +17,7 @@ mod node;
 mod pasts;
 mod recovered;
 
-pub use audit::{AuditReport, OriginAudit};
+pub use audit::{AuditReport, OriginAudit, Records};
 pub use captures::{Capture, CaptureRefused, CaptureToken, Captured};
 pub use io::{Input, NodeEvent, Output, Wakeup};
 pub use node::{Node, NodeConfig, Whereabouts};

@@ -432,8 +432,19 @@ impl Node {
             holdings: told
                 .map(|(origin, epoch, held)| Holding { origin: origin.clone(), epoch, held: held.clone() })
                 .collect(),
+            conflicts: self.told_conflicts(),
             transit_held: self.custody.transit_count(),
         }
+    }
+
+    /// What is too much to tell is told in part: one is enough to bring somebody here.
+    fn told_conflicts(&self) -> Vec<(Epoch, SeqRanges)> {
+        let mut pieces = 0;
+        let told = self.custody.conflicts().iter().take_while(|(_, seqs)| {
+            pieces += 1 + seqs.pieces().len();
+            pieces <= LEDGER_PIECES_MAX
+        });
+        told.map(|(epoch, seqs)| (*epoch, seqs.clone())).collect()
     }
 
     /// How much an origin is known to have captured, per epoch.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use estafet_model::{NodeId, Now, RecordId, UnixMillis};
-use estafet_node::AuditReport;
+use estafet_model::{NodeId, Now, UnixMillis};
+use estafet_node::{AuditReport, Records};
 use tracing::{error, info};
 
 /// How often the ledger is drawn. It costs a walk over a few ranges per origin.
@@ -20,7 +20,7 @@ const NAMED_MAX: usize = 20;
 struct Missing {
     first_seen: Now,
     since: UnixMillis,
-    told: Option<Vec<RecordId>>,
+    told: Option<Records>,
 }
 
 /// What is missing, per origin.
@@ -55,10 +55,10 @@ impl Alarm {
             let missing = self.missing.entry(origin.node.clone()).or_insert(fresh);
             let is_news = missing.told.as_ref() != Some(&origin.missing);
             if is_news && now.since(missing.first_seen) >= PATIENCE {
-                let ids: Vec<String> = origin.missing.iter().take(NAMED_MAX).map(ToString::to_string).collect();
+                let ids: Vec<String> = origin.missing.iter().take(NAMED_MAX).map(|id| id.to_string()).collect();
                 error!(
                     origin = %origin.node,
-                    count = origin.missing.len(),
+                    count = origin.missing.count(),
                     records = ids.join(", "),
                     "records are unaccounted for: captured, and neither receipted nor held by anybody who is heard"
                 );

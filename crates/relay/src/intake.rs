@@ -231,7 +231,7 @@ async fn metrics(State(intake): State<Intake>) -> Result<String, Problem> {
         let custody = view.node.custody();
         let own = custody.receipted().iter().filter(|((origin, _), _)| origin == view.node.id());
         let receipted: u64 = own.map(|(_, ranges)| ranges.count()).sum();
-        let missing = view.node.audit().origins.iter().map(|origin| origin.missing.len() as u64).sum::<u64>();
+        let missing = view.node.audit().origins.iter().map(|origin| origin.missing.count()).sum::<u64>();
         let quarantined = custody.quarantine().count() as u64;
         (custody.held_count(), receipted, custody.committed_count(), quarantined, missing)
     });

@@ -41,7 +41,9 @@ pub(crate) const FIRST_NEIGHBOR_TRANSFER: u64 = 1 << 62;
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum StoreError {
     #[error("failed to {0}")]
-    #[diagnostic(help("is another estafet-relay running on this folder? is the disk there and writable?"))]
+    #[diagnostic(help(
+        "is another estafet-relay running on this folder, or still stopping? is the disk there and writable?"
+    ))]
     Spool(#[from] OpenError),
     #[error(transparent)]
     #[diagnostic(help("the ledger is derived: move ledger.sqlite away and it is made again from the archive"))]

@@ -18,13 +18,17 @@ use serde_json::{Value, json};
 
 use crate::config::{Config, ConfigError};
 
+/// Where repair leaves what is damaged.
+const DAMAGED: &str = "damaged";
+
 /// What is to be done.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Operation {
     /// Checks every byte of the store, changes nothing, and names every record that is lost. Exit code 1 if anything
     /// is damaged.
     Verify(Target),
-    /// Writes everything whole in damaged files anew, and puts the damaged files aside in the folder `damaged`.
+    /// Writes everything whole in damaged files anew, and puts the damaged files aside in the folder `damaged`. Exit
+    /// code 1 if a record could not be saved.
     Repair(Target),
     /// Writes records to files: ID.payload and ID.json, with the payload's hash verified.
     Export {
@@ -33,7 +37,7 @@ pub(crate) enum Operation {
         /// One record, such as rumbai.513.42.
         #[arg(long, value_name = "ID", value_parser = parse_id, required_unless_present = "all", conflicts_with = "all")]
         record: Option<RecordId>,
-        /// All records that are whole.
+        /// All records that are whole. Exit code 1 if others are lost.
         #[arg(long)]
         all: bool,
         /// Where to; what is there is not overwritten.
@@ -80,11 +84,22 @@ pub(crate) enum SurgeryError {
     #[error("failed to {0}")]
     #[diagnostic(help("nothing is lost by it: put the disk right and repeat the command"))]
     Repair(#[from] RepairError),
-    #[error("the store in {} is damaged: {damages} damages, {lost} records lost", data.display())]
+    #[error(
+        "the store in {} is damaged in {}; {} lost", data.display(), count(*damages, "place"), count(*lost, "record")
+    )]
     #[diagnostic(help(
         "estafet-relay store repair keeps everything that is whole; a neighbor or the main server may still have the rest"
     ))]
     Damaged { data: PathBuf, damages: usize, lost: usize },
+    #[error("{} could not be saved", count(*lost, "record"))]
+    #[diagnostic(help(
+        "everything else is repaired; the damaged files stay in {}. When the relay runs again, `topology audit` says \
+         whether another node or the main server has what is lost here", damaged.display()
+    ))]
+    NotSaved { lost: usize, damaged: PathBuf },
+    #[error("{} could not be exported: the store is damaged", count(*lost, "record"))]
+    #[diagnostic(help("everything whole is exported; `store verify` names the others"))]
+    NotExported { lost: usize },
     #[error("record {0} is not in the store, or not whole")]
     #[diagnostic(help("`store verify` names what is lost, `store stat` what is there"))]
     NoRecord(RecordId),
@@ -160,6 +175,7 @@ fn repair(target: &Target, out: &mut dyn Write) -> Result<(), SurgeryError> {
         // Its places are old news afterwards.
         put_ledger_aside(&data)?;
     }
+    let damaged = data.join(DAMAGED);
     let Repair { saved, lost, transfers, put_aside } = Repair::of(&disk, &survey)?;
     if target.json {
         let answer = json!({
@@ -169,17 +185,16 @@ fn repair(target: &Target, out: &mut dyn Write) -> Result<(), SurgeryError> {
             "put_aside": put_aside,
         });
         writeln!(out, "{answer}")?;
-        return Ok(());
+    } else if put_aside.is_empty() {
+        writeln!(out, "nothing to repair: {}, all whole", count(survey.ids().count(), "record"))?;
+    } else {
+        writeln!(out, "written anew out of damaged files: {}", count(saved.len(), "record"))?;
+        for file in put_aside {
+            writeln!(out, "put aside: {}", damaged.join(file).display())?;
+        }
+        write_lost(&lost, out)?;
     }
-    if put_aside.is_empty() {
-        writeln!(out, "nothing to repair: {} records are whole", survey.ids().count())?;
-        return Ok(());
-    }
-    writeln!(out, "{} records were in damaged files and are written anew", saved.len())?;
-    for file in put_aside {
-        writeln!(out, "put aside: {}", data.join("damaged").join(file).display())?;
-    }
-    write_lost(&lost, out)
+    if lost.is_empty() { Ok(()) } else { Err(SurgeryError::NotSaved { lost: lost.len(), damaged }) }
 }
 
 fn stat(target: &Target, out: &mut dyn Write) -> Result<(), SurgeryError> {
@@ -189,24 +204,28 @@ fn stat(target: &Target, out: &mut dyn Write) -> Result<(), SurgeryError> {
         writeln!(out, "{}", stat.to_json(&survey))?;
         return Ok(());
     }
-    let files = mebibytes(survey.file_bytes);
-    writeln!(out, "{} segments and {} spares, {files} MiB", survey.segments.len(), survey.spares)?;
+    let (segments, spares) = (count(survey.segments.len(), "segment"), count(survey.spares, "spare"));
+    writeln!(out, "{segments} and {spares}, {} MiB", mebibytes(survey.file_bytes))?;
+    if !survey.is_clean() {
+        let (places, lost) = (count(survey.damage.len(), "place"), count(survey.lost.len(), "record"));
+        writeln!(out, "DAMAGED in {places}, {lost} lost: see `store verify`")?;
+    }
     if let Some(epoch) = stat.epoch {
         writeln!(out, "epoch {}", epoch.get())?;
     }
     let Stat { waiting, waiting_bytes, receipted, receipted_bytes, .. } = stat;
-    writeln!(out, "{waiting} records without a receipt, {} MiB", mebibytes(waiting_bytes))?;
-    writeln!(out, "{receipted} records held with a receipt, {} MiB", mebibytes(receipted_bytes))?;
+    writeln!(out, "{} without a receipt in this store, {} MiB", count(waiting, "record"), mebibytes(waiting_bytes))?;
+    writeln!(out, "{} with one, {} MiB", count(receipted, "record"), mebibytes(receipted_bytes))?;
     for ((origin, epoch), ranges) in &survey.records {
         writeln!(out, "  {origin}.{}: {}", epoch.get(), ranges_text(ranges))?;
     }
-    writeln!(out, "{} receipts", stat.receipts.len())?;
+    writeln!(out, "{}", count(stat.receipts.len(), "receipt"))?;
     for receipt in &stat.receipts {
         let key = receipt.key();
         let ranges = ranges_text(receipt.committed());
         writeln!(out, "  {} for {}.{}: {ranges}", key.hub, key.origin, key.epoch.get())?;
     }
-    writeln!(out, "{} payloads were arriving", survey.transfers.len())?;
+    writeln!(out, "{} arriving", count(survey.transfers.len(), "payload"))?;
     Ok(())
 }
 
@@ -232,9 +251,12 @@ fn export(target: &Target, record: Option<&RecordId>, folder: &Path, out: &mut d
         }
     }
     if target.json {
-        writeln!(out, "{}", json!({ "exported": names(exported) }))?;
+        writeln!(out, "{}", json!({ "exported": names(exported), "lost": names(&survey.lost) }))?;
     }
-    Ok(())
+    match survey.lost.len() {
+        lost if lost > 0 && record.is_none() => Err(SurgeryError::NotExported { lost }),
+        _ => Ok(()),
+    }
 }
 
 /// Records are about people, so only this user may read the copies.
@@ -249,7 +271,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), SurgeryError> {
 
 /// A main server's ledger says where each record is. It is made again from the archive at the next start.
 fn put_ledger_aside(data: &Path) -> Result<(), SurgeryError> {
-    let folder = data.join("damaged");
+    let folder = data.join(DAMAGED);
     for name in ["ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"] {
         let path = data.join(name);
         if path.exists() {
@@ -322,6 +344,8 @@ impl Stat {
             "records": records_json(survey),
             "receipts": self.receipts.iter().map(receipt).collect::<Vec<_>>(),
             "arriving": survey.transfers.len(),
+            "damages": survey.damage.len(),
+            "lost": survey.lost.len(),
         })
     }
 }
@@ -377,18 +401,21 @@ fn write_survey(survey: &Survey, out: &mut dyn Write) -> Result<(), SurgeryError
         let damaged = if segment.damages > 0 { format!(", {} DAMAGED", segment.damages) } else { String::new() };
         writeln!(
             out,
-            "{generation:016x}  {} bytes, {} records, {} live, {} garbage{damaged}",
-            segment.file_bytes, segment.records, segment.live_bytes, segment.garbage_bytes,
+            "{generation:016x}  {} bytes: {} live, {} garbage, {}{damaged}",
+            segment.file_bytes,
+            segment.live_bytes,
+            segment.garbage_bytes,
+            count(segment.records, "record"),
         )?;
     }
     let records = survey.ids().count();
     let payloads = mebibytes(survey.payload_bytes);
-    writeln!(out, "{records} records are whole, {payloads} MiB; {} values", survey.values.len())?;
+    writeln!(out, "whole: {}, {payloads} MiB; {}", count(records, "record"), count(survey.values.len(), "value"))?;
     if !survey.transfers.is_empty() {
-        writeln!(out, "{} payloads were arriving", survey.transfers.len())?;
+        writeln!(out, "arriving: {}", count(survey.transfers.len(), "payload"))?;
     }
-    if survey.torn_bytes > 0 {
-        writeln!(out, "{} bytes were being written when the power went; none was promised", survey.torn_bytes)?;
+    if let torn @ 1.. = survey.torn_bytes {
+        writeln!(out, "{torn} bytes were being written when the power went; none was promised")?;
     }
     for Damage { generation, offset, length, record, what } in &survey.damage {
         let record = record.as_ref().map(|id| format!(" of record {id}")).unwrap_or_default();
@@ -441,6 +468,10 @@ fn ranges_text(ranges: &SeqRanges) -> String {
 
 fn names<'a>(ids: impl IntoIterator<Item = &'a RecordId>) -> Vec<String> {
     ids.into_iter().map(ToString::to_string).collect()
+}
+
+fn count(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 fn mebibytes(bytes: u64) -> String {
@@ -533,7 +564,7 @@ mod tests {
         let folder = store();
         let verify = |json| run(&Operation::Verify(target(folder.path(), json)));
         let (done, text) = verify(false);
-        assert!(done.is_ok() && text.contains("20 records are whole"), "{text}");
+        assert!(done.is_ok() && text.contains("whole: 20 records"), "{text}");
         damage(folder.path(), 7);
         let (done, text) = verify(false);
         assert!(matches!(done, Err(SurgeryError::Damaged { damages: 1, lost: 1, .. })), "{done:?}");
@@ -543,11 +574,14 @@ mod tests {
         assert_eq!(answer["damage"][0]["record"], "rumbai.513.7");
 
         let (done, text) = run(&Operation::Repair(target(folder.path(), false)));
-        done.unwrap();
-        assert!(text.starts_with("19 records") && text.ends_with("lost: rumbai.513.7\n"), "{text}");
+        assert!(matches!(done, Err(SurgeryError::NotSaved { lost: 1, .. })), "{done:?}");
+        assert!(
+            text.starts_with("written anew out of damaged files: 19 records") && text.ends_with("lost: rumbai.513.7\n"),
+            "{text}"
+        );
         assert!(folder.path().join("damaged/0000000000000001.segment").exists());
         let (done, text) = verify(false);
-        assert!(done.is_ok() && text.contains("19 records are whole"), "{text}");
+        assert!(done.is_ok() && text.contains("whole: 19 records"), "{text}");
         let (done, text) = run(&Operation::Repair(target(folder.path(), false)));
         assert!(done.is_ok() && text.starts_with("nothing to repair"), "{text}");
     }
@@ -560,7 +594,7 @@ mod tests {
         assert!(folder.path().join("ledger.sqlite").exists(), "nothing is damaged");
         damage(folder.path(), 2);
         let (done, text) = run(&Operation::Repair(target(folder.path(), true)));
-        done.unwrap();
+        assert!(matches!(done, Err(SurgeryError::NotSaved { lost: 1, .. })), "{done:?}");
         assert!(!folder.path().join("ledger.sqlite").exists());
         assert!(folder.path().join("damaged/ledger.sqlite").exists());
         let answer: Value = serde_json::from_str(&text).unwrap();
@@ -585,7 +619,8 @@ mod tests {
         assert!(matches!(missing, Err(SurgeryError::NoRecord(_))), "{missing:?}");
         damage(folder.path(), 4);
         let all = out.path().join("all");
-        run(&export(folder.path(), None, &all)).0.unwrap();
+        let (done, _) = run(&export(folder.path(), None, &all));
+        assert!(matches!(done, Err(SurgeryError::NotExported { lost: 1 })), "{done:?}");
         assert_eq!(fs::read_dir(&all).unwrap().count(), 38, "all that is whole");
     }
 
@@ -594,7 +629,9 @@ mod tests {
         let folder = store();
         let (done, text) = run(&Operation::Stat(target(folder.path(), false)));
         done.unwrap();
-        for line in ["epoch 513", "15 records without a receipt", "5 records held", "rumbai.513: 1-20", "1 receipts"] {
+        for line in
+            ["epoch 513", "15 records without a receipt", "5 records with one", "rumbai.513: 1-20", "1 receipt\n"]
+        {
             assert!(text.contains(line), "{line} in {text}");
         }
         let answer: Value = serde_json::from_str(&run(&Operation::Stat(target(folder.path(), true))).1).unwrap();

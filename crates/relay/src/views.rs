@@ -6,7 +6,7 @@ use estafet_admin::v1::{self, AuditReport, Link, OriginAudit, Path, Record};
 use estafet_model::{NodeId, RecordId};
 use estafet_node::custody::{RecordState, RecordView, WaitReason};
 use estafet_node::routing::{NodeState, Protects, ShortestPaths, SignedLsa, routes_to_nearest};
-use estafet_node::{Node, Whereabouts};
+use estafet_node::{Node, Records, Whereabouts};
 use tonic::Status;
 
 use crate::driver::View;
@@ -222,6 +222,10 @@ fn wait_reason(view: &View<'_>, why: &WaitReason) -> String {
     }
 }
 
+fn named(records: &Records) -> Vec<String> {
+    records.iter().take(MISSING_IDS_MAX).map(|id| id.to_string()).collect()
+}
+
 pub(crate) fn audit(view: &View<'_>) -> AuditReport {
     let report = view.node.audit();
     let origins: Vec<OriginAudit> = report
@@ -232,8 +236,8 @@ pub(crate) fn audit(view: &View<'_>) -> AuditReport {
             captured: origin.captured,
             receipted: origin.receipted,
             held: origin.held,
-            missing: origin.missing.iter().take(MISSING_IDS_MAX).map(ToString::to_string).collect(),
-            missing_count: origin.missing.len() as u64,
+            missing: named(&origin.missing),
+            missing_count: origin.missing.count(),
             news_age_ms: news_age(view, &origin.node),
             reachable: origin.node == *view.node.id() || view.node.router().reachable(&origin.node),
             held_by: origin
@@ -243,6 +247,7 @@ pub(crate) fn audit(view: &View<'_>) -> AuditReport {
                 .collect(),
             missing_since_unix_ms: view.missing_since.get(&origin.node).map(|at| at.0),
             epochs: origin.epochs.iter().map(|epoch| epoch.get().into()).collect(),
+            conflicts: named(&origin.conflicts),
         })
         .collect();
     let sum = |part: fn(&OriginAudit) -> u64| origins.iter().map(part).sum();

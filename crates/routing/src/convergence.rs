@@ -15,8 +15,8 @@ use crate::signed_lsa::SignedLsa;
 
 fn ledger(captured: u32) -> OriginLedger {
     let (held, receipted) = (SeqRanges::up_to(Seq::new(captured)), SeqRanges::new());
-    let (former, holdings) = (Vec::new(), Vec::new());
-    OriginLedger { epoch: Epoch::FIRST, captured, held, receipted, former, holdings, transit_held: 0 }
+    let (former, holdings, conflicts) = (Vec::new(), Vec::new(), Vec::new());
+    OriginLedger { epoch: Epoch::FIRST, captured, held, receipted, former, holdings, conflicts, transit_held: 0 }
 }
 
 #[test]

@@ -49,6 +49,9 @@ pub struct OriginLedger {
     pub former: Vec<(Epoch, Captured)>,
     /// Everything else it holds without a receipt: records of other origins, and its own of earlier epochs.
     pub holdings: Vec<Holding>,
+    /// Its own captures that are in quarantine because a receipt for other records has their ids, per epoch. They count
+    /// as receipted, and are not: somebody must see to them.
+    pub conflicts: Vec<(Epoch, SeqRanges)>,
     /// How many records of other origins it holds, `holdings` or not.
     pub transit_held: u64,
 }
@@ -73,7 +76,12 @@ impl OriginLedger {
     pub fn fits(&self) -> bool {
         let few = |set: &SeqRanges| set.pieces().len() <= LEDGER_PIECES_MAX;
         let holdings: usize = self.holdings.iter().map(|holding| 1 + holding.held.pieces().len()).sum();
-        few(&self.held) && few(&self.receipted) && holdings <= LEDGER_PIECES_MAX && self.former.len() <= FORMER_MAX
+        let conflicts: usize = self.conflicts.iter().map(|(_, seqs)| 1 + seqs.pieces().len()).sum();
+        few(&self.held)
+            && few(&self.receipted)
+            && holdings <= LEDGER_PIECES_MAX
+            && conflicts <= LEDGER_PIECES_MAX
+            && self.former.len() <= FORMER_MAX
     }
 }
 
@@ -152,7 +160,8 @@ pub(crate) mod tests {
                 held: held.clone(),
                 receipted,
                 former: vec![(Epoch::FIRST, 9)],
-                holdings: vec![Holding { origin: id("sail"), epoch, held }],
+                holdings: vec![Holding { origin: id("sail"), epoch, held: held.clone() }],
+                conflicts: vec![(Epoch::FIRST, held)],
                 transit_held: 12,
             }),
             hub: Some(HubLedger { committed: 9, committed_twice: 1 }),

@@ -13,7 +13,7 @@ use estafet_model::{Epoch, LinkCost, Malformed, NodeId, PublicKey, Reader, SeqRa
 use crate::lsa::{ADJACENCIES_MAX, Adjacency, Holding, HubLedger, Lsa, NodeState, OriginLedger};
 
 const PURPOSE: &str = "estafet lsa v1";
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// The signature on an LSA is not its origin's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -114,6 +114,11 @@ fn body(lsa: &Lsa) -> Bytes {
             writer.text(origin.as_str()).u16(epoch.get());
             held.write(&mut writer);
         }
+        writer.u16(u16::try_from(ledger.conflicts.len()).expect("an oversized ledger is left out beforehand"));
+        for (epoch, seqs) in &ledger.conflicts {
+            writer.u16(epoch.get());
+            seqs.write(&mut writer);
+        }
         writer.u64(ledger.transit_held);
     }
     writer.u8(u8::from(lsa.hub.is_some()));
@@ -168,6 +173,7 @@ fn read_ledger(reader: &mut Reader<'_>) -> Result<OriginLedger, Malformed> {
         receipted: SeqRanges::read(reader)?,
         former: read_list(reader, |reader| Ok((read_epoch(reader)?, reader.u32("head sequence number")?)))?,
         holdings: read_list(reader, read_holding)?,
+        conflicts: read_list(reader, |reader| Ok((read_epoch(reader)?, SeqRanges::read(reader)?)))?,
         transit_held: reader.u64("transit count")?,
     };
     if ledger.fits() { Ok(ledger) } else { Err(Malformed { what: "ledger" }) }

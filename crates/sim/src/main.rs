@@ -21,13 +21,13 @@ use report::Summary;
 /// decides. First everything fails and every promise is held against the disks; then everything is healed and must
 /// arrive.
 #[derive(Debug, Parser)]
-#[command(name = "cargo sim")]
+#[command(name = "cargo sim", after_help = "Exit codes: 0 every promise was kept, 1 one was broken, 2 usage.")]
 struct Options {
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// How many seeds, from the first on.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// A city of so many nodes, drawn from the seed.
     #[arg(long, conflicts_with = "template", value_parser = clap::value_parser!(u32).range(2..=4095))]

@@ -319,11 +319,11 @@ impl City {
     /// P4, as one node sees it, when nothing is under way: only what was lost with a disk may be missing.
     fn ledger_is_closed(&self, audit: &AuditReport) -> bool {
         let closed = audit.origins.iter().all(|origin| {
-            let missing = u64::try_from(origin.missing.len()).unwrap_or(u64::MAX);
+            let missing = origin.missing.count();
             let rolled_back = self.oracle.ambiguous.keys().any(|(node, _)| *node == origin.node);
             (origin.held == 0 || rolled_back)
                 && origin.captured == origin.receipted + origin.held + missing
-                && origin.missing.iter().all(|id| self.oracle.excused.contains(id) || self.oracle.is_ambiguous(id))
+                && origin.missing.iter().all(|id| self.oracle.excused.contains(&id) || self.oracle.is_ambiguous(&id))
         });
         closed && audit.committed_twice == 0
     }

@@ -40,6 +40,8 @@ struct Origin {
     held_by: BTreeMap<String, u64>,
     /// The present one last. More than one: its data was lost, or was an old copy.
     epochs: Vec<u32>,
+    /// In quarantine there: the receipt that covers their numbers is for other records.
+    conflicts: Vec<String>,
     news_age_ms: Option<u64>,
 }
 
@@ -88,6 +90,14 @@ fn print(audit: &Audit, output: &mut Output<'_>) -> Result<(), Failure> {
             former.join(", ")
         ))?;
     }
+    for Origin { node, conflicts, .. } in &audit.origins {
+        for id in conflicts {
+            output.line(format_args!(
+                "not receipted: {id} at {node}, whose number another record has; take it out with: topology quarantine \
+                 export {id} --node {node} -o FILE, and hand it in again"
+            ))?;
+        }
+    }
     for origin in &audit.origins {
         let since = origin.missing_since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
         for id in &origin.missing {
@@ -132,6 +142,7 @@ impl From<v1::OriginAudit> for Origin {
             missing_since: origin.missing_since_unix_ms.map(rfc3339),
             held_by: origin.held_by.into_iter().map(|holder| (holder.node, holder.records)).collect(),
             epochs: origin.epochs,
+            conflicts: origin.conflicts,
             news_age_ms: origin.news_age_ms,
         }
     }

@@ -182,6 +182,7 @@ impl Admin for Story {
             held_by: vec![v1::Holder { node: "sukajadi".to_owned(), records: 1 }],
             missing_since_unix_ms: Some(1_700_000_000_000),
             epochs: vec![7, 1],
+            conflicts: vec!["rumbai.7.2".to_owned()],
         };
         Ok(Response::new(v1::AuditReport {
             area: "pekanbaru".to_owned(),

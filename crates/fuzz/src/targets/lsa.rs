@@ -32,6 +32,7 @@ fn seeds() -> Vec<Vec<u8>> {
         receipted: ranges(&[1, 2, 3]),
         former: vec![(Epoch::FIRST, 12)],
         holdings: vec![Holding { origin: node(ME), epoch, held: ranges(&[7]) }],
+        conflicts: vec![(Epoch::FIRST, ranges(&[5]))],
         transit_held: 2,
     };
     let adjacency = |name, cost| Adjacency { neighbor: node(name), cost: LinkCost(cost), rtt_micros: 1800 };

@@ -144,7 +144,7 @@ fn a_record_that_overtakes_another_does_not_make_it_missing() {
         overtaken |= city.is_committed(&city.slip(fast)) && !city.is_committed(&city.slip(slow));
         for observer in city.node_ids() {
             let audit = city.node(observer.as_str()).audit();
-            let missing: Vec<_> = audit.origins.iter().flat_map(|origin| &origin.missing).collect();
+            let missing: Vec<_> = audit.origins.iter().flat_map(|origin| origin.missing.iter()).collect();
             assert!(missing.is_empty(), "at {:?} {observer} misses {missing:?}", city.now);
         }
     }
