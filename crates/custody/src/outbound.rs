@@ -1,8 +1,8 @@
 //! The records this node holds, and handing them on.
 //!
 //! Each held record is in exactly one state, and each state has one end: its turn, an answer, or its timer. Nothing
-//! about sending is kept on disk: after a restart every record waits, is offered again, and the neighbor says what it
-//! has.
+//! about sending is kept on disk: after a restart every record waits, is asked about or offered again, and the neighbor
+//! says what it has.
 
 mod inventory;
 

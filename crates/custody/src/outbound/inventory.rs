@@ -48,6 +48,9 @@ impl Outbound {
         let Some(by) = self.names.find(by) else { return };
         let Some(lane) = self.lanes.get(&by) else { return };
         let asked = lane.questions.of(holding.set.number());
+        if asked.is_empty() {
+            return;
+        }
         let same = self.records_of(&holding.set).filter(|records| {
             let held = holding.set.seqs().count() == records.len() as u64;
             held && SetDigest::of(records.iter().map(|(key, held)| (key.seq, held.digest))) == holding.digest
