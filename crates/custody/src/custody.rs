@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use estafet_model::{
-    ByteCount, Durable, Epoch, HeaderDigest, NodeId, Now, PublicKey, ReceiptKey, RecordId, SeqRanges, SignedHeader,
-    SignedReceipt, SigningKey,
+    ByteCount, Durable, Epoch, HeaderDigest, NodeId, Now, PublicKey, ReceiptKey, RecordId, SeqRanges, SetDigest,
+    SignedHeader, SignedReceipt, SigningKey,
 };
-use estafet_wire::{Answer, Frame, NeverReason, Offer, ReceiptVersion, Verdict};
+use estafet_wire::{Answer, Frame, Holding, NeverReason, Offer, ReceiptVersion, RecordSet, Verdict};
 
 use crate::damaged::Damaged;
 use crate::inbound::{Inbound, Piece, PieceVerdict, RecoveredTransfer};
@@ -80,9 +80,11 @@ impl Custody {
     #[must_use]
     pub fn new(config: CustodyConfig, recovered: Recovered) -> Self {
         let me = config.me.clone();
+        let mut outbound = recovered.records.0;
+        outbound.begin(&me, config.hubs.keys());
         let mut custody = Self {
             origins: config.origins,
-            outbound: recovered.records.0,
+            outbound,
             inbound: Inbound::new(config.first_transfer),
             receipts: Receipts::new(config.me, config.hub_key, config.hubs, config.promises),
             damaged: Damaged::default(),
@@ -91,7 +93,6 @@ impl Custody {
             room: ByteCount(u64::MAX),
             outputs: VecDeque::new(),
         };
-        custody.outbound.begin(&me);
         custody.receipts.recover(recovered.receipts, recovered.committed);
         let mut released = Vec::new();
         for (epoch, seqs) in &custody.conflicts {
@@ -355,6 +356,25 @@ impl Custody {
                     self.outputs.extend(event.map(CustodyOutput::Event));
                 }
             }
+        }
+        self.dispatch(now);
+    }
+
+    /// A neighbor asks which of these records are here. To say that one is takes on the duty to pass it on, as by
+    /// [`Verdict::Have`]; what is being stored, lost or receipted is left to offers.
+    pub fn inventory(&mut self, now: Now, from: &NodeId, sets: &[RecordSet]) {
+        let holding = |set: &RecordSet| match self.promises {
+            true => self.outbound.take_inventory(now, set, from),
+            false => Holding { set: set.of_which(|_| false), digest: SetDigest::of([]) },
+        };
+        let frame = Frame::Holdings(sets.iter().map(holding).collect());
+        self.outputs.push_back(CustodyOutput::Send { to: from.clone(), frame });
+    }
+
+    /// A neighbor's answers to inventories.
+    pub fn neighbor_holdings(&mut self, now: Now, from: &NodeId, holdings: &[Holding]) {
+        for holding in holdings {
+            self.outbound.answered(now, from, holding);
         }
         self.dispatch(now);
     }

@@ -61,6 +61,7 @@ impl Names {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Why {
     Turn,
+    Found,
     NeighborLost(Name),
     AskedToWait(Name),
     Full(Name),
@@ -68,6 +69,14 @@ pub(crate) enum Why {
     Unreceipted(Name),
     Refused(Name, NeverReason),
     Returned(Name),
+    Unconfirmed(Name),
+}
+
+impl Why {
+    /// A neighbor may well have the record: that is asked about many records at once before they are offered.
+    pub(crate) fn is_doubtful(self) -> bool {
+        matches!(self, Why::Found | Why::NeighborLost(_) | Why::Unreceipted(_) | Why::Returned(_))
+    }
 }
 
 /// Where a held record stands. Nothing of it is on disk.
@@ -77,6 +86,8 @@ pub(crate) enum State {
     Ready(Why),
     /// It may go at `due`.
     Resting(Why),
+    /// A neighbor is asked, by a question of this number, whether it holds it. At `due` it is taken back.
+    Asked(Name, u32),
     /// A neighbor was offered or sent it. At `due` it is taken back.
     Offered(Name),
     /// It is durable with a neighbor. At `due` it is offered again.

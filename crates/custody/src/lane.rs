@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::held::{Key, Micros};
+use crate::questions::Questions;
 
 /// What a neighbor may have been handed without having answered. The bytes cover 100 Mbit/s over 1.3 s of sync and
 /// round trip; the count bounds the bookkeeping of small records.
@@ -18,6 +19,8 @@ pub(crate) struct Lane {
     pub(crate) handed: BTreeSet<Key>,
     /// It has no room, and is not to be asked before this.
     pub(crate) full_until: Option<Micros>,
+    /// What it is being asked whether it holds.
+    pub(crate) questions: Questions,
     unanswered_records: usize,
     unanswered_bytes: u64,
 }
@@ -37,7 +40,12 @@ impl Lane {
     }
 
     pub(crate) fn awaits_answer(&self) -> bool {
-        self.unanswered_records > 0
+        self.unanswered_records > 0 || !self.questions.is_empty()
+    }
+
+    /// True if it may be asked now about some more records.
+    pub(crate) fn may_be_asked(&self) -> bool {
+        self.open && self.full_until.is_none() && self.questions.have_room()
     }
 
     /// True if a record of so many bytes may be handed to it now. One that is larger than the window goes alone.

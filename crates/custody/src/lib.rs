@@ -6,7 +6,7 @@
 //!
 //! Three machines share the work and do not reach into each other:
 //! - `outbound`: the records this node holds (`held`), the queue of those that wait, and what each neighbor has been
-//!   handed (`lane`).
+//!   handed (`lane`) or asked about (`questions`).
 //! - `inbound`: what neighbors offer and send (`bodies`), until it is durable here.
 //! - `receipts`: which records are known to be committed at a hub, and who has been told.
 //!
@@ -24,6 +24,7 @@ mod inbound;
 mod lane;
 mod outbound;
 mod output;
+mod questions;
 mod receipts;
 mod record;
 #[cfg(test)]

@@ -1,15 +1,17 @@
 //! The records this node holds, and handing them on.
 //!
 //! Each held record is in exactly one state, and each state has one end: its turn, an answer, or its timer. Nothing
-//! about sending is kept on disk: after a restart every record waits, is offered again, and the neighbor says what it
-//! has.
+//! about sending is kept on disk: after a restart every record waits, is asked about or offered again, and the neighbor
+//! says what it has.
+
+mod inventory;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU64;
 use std::time::Duration;
 
 use estafet_model::{Class, Durable, Epoch, HeaderDigest, NodeId, Now, RecordId, SeqRanges, chunk_count};
-use estafet_wire::{Frame, NeverReason, Offer};
+use estafet_wire::{Frame, NeverReason, Offer, RecordSet};
 
 use crate::held::{Held, Key, Micros, Name, Names, State, Table, Why};
 use crate::lane::Lane;
@@ -39,8 +41,8 @@ const RETURNED_REST: Duration = Duration::from_millis(50);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(600);
 const SLOWEST_LINE_BYTES_PER_SECOND: u64 = 2 << 10;
 
-/// How long after an acceptance a receipt may stay out until the record is offered again, at first and at most. A
-/// custodian that still has it says so, for the price of an offer; one that lost it gets it again.
+/// How long after an acceptance a receipt may stay out until the record is asked about or offered again, at first and at
+/// most. A custodian that still has it says so; one that lost it gets it again.
 const RECEIPT_PATIENCE: Duration = Duration::from_secs(300);
 const RECEIPT_PATIENCE_MAX: Duration = Duration::from_secs(3600);
 
@@ -79,6 +81,7 @@ pub(crate) struct Released {
 pub(crate) struct Outbound {
     /// Nothing while the disk is being read.
     me: Option<Name>,
+    hubs: BTreeSet<Name>,
     names: Names,
     table: Table,
     /// The numbers of all held records, per origin and epoch.
@@ -93,13 +96,26 @@ pub(crate) struct Outbound {
     next_hops: Vec<Name>,
     next_order: u64,
     picks: u64,
+    /// How many records may go now that a neighbor may well have.
+    doubtful: usize,
+    next_question: u32,
+}
+
+/// What becomes of a record whose turn it is.
+#[derive(Debug)]
+enum Turn {
+    /// Its neighbor is asked whether it has these, of which it is one.
+    Ask(Vec<Key>),
+    /// It is offered or sent.
+    Hand,
 }
 
 impl Outbound {
-    /// From now on this is the custody of `me`.
-    pub(crate) fn begin(&mut self, me: &NodeId) {
+    /// From now on this is the custody of `me`, in an area with these hubs.
+    pub(crate) fn begin<'a>(&mut self, me: &NodeId, hubs: impl Iterator<Item = &'a NodeId>) {
         let me = self.names.number(me);
         self.me = Some(me);
+        self.hubs = hubs.map(|hub| self.names.number(hub)).collect();
         let own = self.holdings.iter().filter(|((origin, _), _)| *origin == me);
         self.own_count = own.map(|(_, held)| usize::try_from(held.count()).expect("they are in memory")).sum();
     }
@@ -136,7 +152,7 @@ impl Outbound {
             since: now.into(),
             due: None,
             payload_bytes: record.payload_bytes,
-            state: State::Ready(Why::Turn),
+            state: State::Ready(if tried { Why::Found } else { Why::Turn }),
             received_from,
             class: record.class,
             failures: 0,
@@ -236,13 +252,19 @@ impl Outbound {
             self.timers.remove(&(due, key));
         }
         match held.state {
-            State::Ready(_) => {
+            State::Ready(why) => {
                 self.ready[held.class as usize].remove(&held.order);
+                self.doubtful -= usize::from(why.is_doubtful());
             }
             State::Resting(Why::Refused(..)) => {
                 self.refused.remove(&key);
             }
             State::Resting(_) => {}
+            State::Asked(neighbor, question) => {
+                if let Some(lane) = self.lanes.get_mut(&neighbor) {
+                    lane.questions.remove(question, key);
+                }
+            }
             State::Offered(to) => {
                 if let Some(lane) = self.lanes.get_mut(&to) {
                     lane.answered(key, held.payload_bytes);
@@ -263,13 +285,17 @@ impl Outbound {
             self.timers.insert((due, key));
         }
         match held.state {
-            State::Ready(_) => {
+            State::Ready(why) => {
                 self.ready[held.class as usize].insert(held.order, key);
+                self.doubtful += usize::from(why.is_doubtful());
             }
             State::Resting(Why::Refused(..)) => {
                 self.refused.insert(key);
             }
             State::Resting(_) => {}
+            State::Asked(neighbor, question) => {
+                self.lanes.entry(neighbor).or_default().questions.insert(question, key);
+            }
             State::Offered(to) => self.lanes.entry(to).or_default().offer(key, held.payload_bytes),
             State::Accepted(by) => {
                 self.lanes.entry(by).or_default().handed.insert(key);
@@ -327,8 +353,8 @@ impl Outbound {
     pub(crate) fn close_lane(&mut self, now: Now, neighbor: &NodeId) -> usize {
         let Some(name) = self.names.find(neighbor) else { return 0 };
         let Some(lane) = self.lanes.remove(&name) else { return 0 };
-        for key in &lane.handed {
-            self.ready(now, *key, Why::NeighborLost(name));
+        for key in lane.handed.iter().copied().chain(lane.questions.all()) {
+            self.ready(now, key, Why::NeighborLost(name));
         }
         lane.handed.len()
     }
@@ -346,7 +372,12 @@ impl Outbound {
     /// The neighbor says that the record is durable with it. If the duty came here from elsewhere meanwhile, its word
     /// may be older than that and is asked for once more.
     pub(crate) fn accepted(&mut self, now: Now, id: &RecordId, by: &NodeId) {
-        let Some((key, by)) = self.offered_to(id, by) else { return };
+        if let Some((key, by)) = self.offered_to(id, by) {
+            self.accept(now, key, by);
+        }
+    }
+
+    fn accept(&mut self, now: Now, key: Key, by: Name) {
         if self.table.find(key).is_some_and(|held| held.offered_meanwhile) {
             return self.rest(now, key, Why::Returned(by), RETURNED_REST);
         }
@@ -412,11 +443,17 @@ impl Outbound {
     pub(crate) fn offered_back(&mut self, now: Now, id: &RecordId, by: &NodeId) {
         let Some(key) = self.names.find_key(id) else { return };
         let by = self.names.number(by);
+        self.returned(now, key, by);
+    }
+
+    fn returned(&mut self, now: Now, key: Key, by: Name) {
         let Some(held) = self.table.find_mut(key) else { return };
         match held.state {
             State::Ready(_) | State::Resting(_) => {}
-            State::Offered(to) if to != by => held.offered_meanwhile = true,
-            State::Offered(_) | State::Accepted(_) => self.rest(now, key, Why::Returned(by), RETURNED_REST),
+            State::Asked(to, _) | State::Offered(to) if to != by => held.offered_meanwhile = true,
+            State::Asked(..) | State::Offered(_) | State::Accepted(_) => {
+                self.rest(now, key, Why::Returned(by), RETURNED_REST);
+            }
         }
     }
 
@@ -424,12 +461,12 @@ impl Outbound {
     /// to the hub leads.
     pub(crate) fn sought(&mut self, now: Now, id: &RecordId, by: &NodeId) -> Option<Offer> {
         let (key, name) = (self.names.find_key(id)?, self.names.find(by)?);
-        let held = self.table.find_mut(key)?;
+        let held = self.table.find(key)?;
         // What conflicts with another record is not the one that is sought.
-        let is_conflict = matches!(held.state, State::Resting(Why::Refused(by, _)) if Some(by) == self.me);
-        if is_conflict || matches!(held.state, State::Offered(_)) || !self.lanes.get(&name)?.open {
+        if self.is_own_conflict(held) || matches!(held.state, State::Offered(_)) || !self.lanes.get(&name)?.open {
             return None;
         }
+        let held = self.table.find_mut(key)?;
         held.tried = true;
         let offer = offer(id.clone(), held);
         self.set_state(now, key, State::Offered(name), Some(patience(offer.payload_bytes)));
@@ -461,7 +498,7 @@ impl Outbound {
             };
             let why = match held.state {
                 State::Ready(why) | State::Resting(why) => why,
-                State::Offered(to) => Why::Unanswered(to),
+                State::Asked(to, _) | State::Offered(to) => Why::Unanswered(to),
                 State::Accepted(by) => {
                     self.fail(key);
                     Why::Unreceipted(by)
@@ -485,7 +522,12 @@ impl Outbound {
             lane.full_until = lane.full_until.filter(|until| *until > now.into());
         }
         let mut offers: BTreeMap<Name, Vec<Offer>> = BTreeMap::new();
-        while let Some((key, to)) = self.pick() {
+        let mut inventories: BTreeMap<Name, Vec<RecordSet>> = BTreeMap::new();
+        while let Some((key, to, turn)) = self.pick() {
+            if let Turn::Ask(keys) = turn {
+                inventories.entry(to).or_default().extend(self.ask(now, &keys, to));
+                continue;
+            }
             let Some(held) = self.table.find_mut(key) else { continue };
             let tried = std::mem::replace(&mut held.tried, true);
             let (id, class, bytes) = (self.names.id(key), held.class, held.payload_bytes);
@@ -496,36 +538,50 @@ impl Outbound {
             }
             self.set_state(now, key, State::Offered(to), Some(patience(bytes)));
         }
-        for (to, offers) in offers {
-            let to = self.names.name(to).clone();
-            outputs.push_back(CustodyOutput::Send { to, frame: Frame::Offers(offers) });
+        let inventories = inventories.into_iter().map(|(to, sets)| (to, Frame::Inventory(sets)));
+        let offers = offers.into_iter().map(|(to, offers)| (to, Frame::Offers(offers)));
+        for (to, frame) in inventories.chain(offers) {
+            outputs.push_back(CustodyOutput::Send { to: self.names.name(to).clone(), frame });
         }
     }
 
-    /// The next record to hand on, and to whom.
-    fn pick(&mut self) -> Option<(Key, Name)> {
-        if !self.next_hops.iter().any(|hop| self.lanes.get(hop).is_some_and(|lane| lane.has_room(0))) {
+    /// The record whose turn is next, to whom it goes, and what is done with it.
+    fn pick(&mut self) -> Option<(Key, Name, Turn)> {
+        let takes_some = |lane: &Lane| lane.has_room(0) || (self.doubtful > 0 && lane.may_be_asked());
+        if !self.next_hops.iter().any(|hop| self.lanes.get(hop).is_some_and(takes_some)) {
             return None;
         }
         self.picks += 1;
         let low_first = self.picks.is_multiple_of(LOW_CLASS_EVERY);
         let order = if low_first { [2, 1, 0] } else { [0, 1, 2] };
-        order.into_iter().find_map(|class| {
-            self.ready[class].values().take(SCAN_MAX).find_map(|key| Some((*key, self.next_hop_for(*key)?)))
-        })
+        order.into_iter().find_map(|class| self.ready[class].values().take(SCAN_MAX).find_map(|key| self.turn_of(*key)))
+    }
+
+    /// What can be done with the record now, if anything.
+    fn turn_of(&self, key: Key) -> Option<(Key, Name, Turn)> {
+        let (held, to) = (self.table.find(key)?, self.next_hop(key)?);
+        let lane = self.lanes.get(&to)?;
+        if self.is_doubtful(held, to) {
+            if !lane.may_be_asked() {
+                return None;
+            }
+            if let Some(keys) = self.set_around(key, to) {
+                return Some((key, to, Turn::Ask(keys)));
+            }
+        }
+        lane.has_room(held.payload_bytes).then_some((key, to, Turn::Hand))
     }
 
     /// The best next hop that this record may take: not one that is full or has refused it, if there is another.
     /// Where it came from is the last resort.
-    fn next_hop_for(&self, key: Key) -> Option<Name> {
+    fn next_hop(&self, key: Key) -> Option<Name> {
         let held = self.table.find(key)?;
         let open =
             || self.next_hops.iter().filter_map(|hop| Some((*hop, self.lanes.get(hop).filter(|lane| lane.open)?)));
         let onward = || open().filter(|(hop, _)| held.received_from != Some(*hop));
         let refused = |hop: Name| matches!(held.state, State::Ready(Why::Refused(by, _)) if by == hop);
         let best = onward().find(|(hop, lane)| lane.full_until.is_none() && !refused(*hop));
-        let (hop, lane) = best.or_else(|| onward().next()).or_else(|| open().next())?;
-        lane.has_room(held.payload_bytes).then_some(hop)
+        best.or_else(|| onward().next()).or_else(|| open().next()).map(|(hop, _)| hop)
     }
 
     pub(crate) fn digest(&self, id: &RecordId) -> Option<HeaderDigest> {
@@ -543,6 +599,7 @@ impl Outbound {
         let state = match held.state {
             State::Ready(why) => RecordState::Waiting { why: self.reason(why), until: None },
             State::Resting(why) => RecordState::Waiting { why: self.reason(why), until: next_attempt },
+            State::Asked(of, _) => RecordState::Waiting { why: WaitReason::Asked(name(of)), until: next_attempt },
             State::Offered(to) => RecordState::Offered { to: name(to) },
             State::Accepted(by) => RecordState::Accepted { by: name(by) },
         };
@@ -561,7 +618,7 @@ impl Outbound {
     fn reason(&self, why: Why) -> WaitReason {
         let name = |name: Name| self.names.name(name).clone();
         match why {
-            Why::Turn => WaitReason::Turn,
+            Why::Turn | Why::Found => WaitReason::Turn,
             Why::NeighborLost(neighbor) => WaitReason::NeighborLost(name(neighbor)),
             Why::AskedToWait(neighbor) => WaitReason::AskedToWait(name(neighbor)),
             Why::Full(neighbor) => WaitReason::Full(name(neighbor)),
@@ -569,6 +626,7 @@ impl Outbound {
             Why::Unreceipted(neighbor) => WaitReason::Unreceipted(name(neighbor)),
             Why::Refused(neighbor, reason) => WaitReason::Refused(name(neighbor), reason),
             Why::Returned(neighbor) => WaitReason::Returned(name(neighbor)),
+            Why::Unconfirmed(neighbor) => WaitReason::Unconfirmed(name(neighbor)),
         }
     }
 

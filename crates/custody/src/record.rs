@@ -41,6 +41,10 @@ pub enum WaitReason {
     Refused(NodeId, NeverReason),
     /// A neighbor offered it after it had gone on from here.
     Returned(NodeId),
+    /// For the neighbor's answer, whether it has it already.
+    Asked(NodeId),
+    /// The neighbor was asked and did not say that it has it.
+    Unconfirmed(NodeId),
     /// This node cannot read it from its own disk, and asks its neighbors for it: it is in quarantine.
     Unreadable,
 }

@@ -25,7 +25,9 @@ pub use name::{NameError, NodeId, ShortCode};
 pub use payload::{CHUNK_BYTES, ChunkHash, PAYLOAD_BYTES_MAX, PayloadHash, chunk_count, payload_hash_of_chunks};
 pub use ranges::{Range, SeqRanges};
 pub use receipt::{ReceiptError, ReceiptKey, SignedReceipt};
-pub use record::{Class, Epoch, HeaderDigest, Kind, MediaType, RecordHeader, RecordId, RecordIdError, Seq, TextError};
+pub use record::{
+    Class, Epoch, HeaderDigest, Kind, MediaType, RecordHeader, RecordId, RecordIdError, Seq, SetDigest, TextError,
+};
 pub use signed_header::{ForgedHeader, OriginProof, SignedHeader, VerifiedRoot, sign_batch};
 pub use slip::{Slip, SlipError};
 pub use units::{ByteCount, LinkCost, Now, UnixMillis};

@@ -250,6 +250,29 @@ impl fmt::Debug for HeaderDigest {
     }
 }
 
+/// The hash of the numbers and headers of some records of one origin's epoch: two nodes that have the same hash mean the
+/// same records.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SetDigest(pub [u8; 32]);
+
+impl SetDigest {
+    /// The hash of these records, which are in order of their numbers.
+    #[must_use]
+    pub fn of(records: impl IntoIterator<Item = (Seq, HeaderDigest)>) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("estafet set of records v1");
+        for (seq, digest) in records {
+            hasher.update(&seq.get().to_be_bytes()).update(&digest.0);
+        }
+        Self(*hasher.finalize().as_bytes())
+    }
+}
+
+impl fmt::Debug for SetDigest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}…", data_encoding::HEXLOWER.encode(&self.0[..6]))
+    }
+}
+
 /// What travels in front of the payload, written once by the origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordHeader {

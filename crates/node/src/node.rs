@@ -193,6 +193,8 @@ impl Node {
             Frame::Answers(answers) => self.custody.answers(now, from, answers),
             Frame::Acceptances(ids) => self.custody.acceptances(now, from, &ids),
             Frame::Seek(ids) => self.custody.sought(now, from, &ids),
+            Frame::Inventory(sets) => self.custody.inventory(now, from, &sets),
+            Frame::Holdings(holdings) => self.custody.neighbor_holdings(now, from, &holdings),
         }
     }
 
@@ -368,7 +370,7 @@ impl Node {
     fn kept(&mut self, now: Now, output: CustodyOutput) {
         let output = match output {
             CustodyOutput::Send { to, frame } => {
-                if let Frame::Offers(_) = frame {
+                if let Frame::Offers(_) | Frame::Inventory(_) = frame {
                     self.router.busy(now, &to);
                 }
                 return self.send(&to, frame);

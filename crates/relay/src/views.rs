@@ -218,6 +218,8 @@ fn wait_reason(view: &View<'_>, why: &WaitReason) -> String {
         }
         WaitReason::Refused(neighbor, reason) => format!("{neighbor} refuses it: {}", reason.as_str()),
         WaitReason::Returned(neighbor) => format!("{neighbor} handed it back"),
+        WaitReason::Asked(neighbor) => format!("{neighbor} is asked whether it has it already"),
+        WaitReason::Unconfirmed(neighbor) => format!("{neighbor} does not say that it has it"),
         WaitReason::Unreadable => "this node's disk cannot read it; it is sought from the neighbors".to_owned(),
     }
 }

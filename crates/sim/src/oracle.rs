@@ -141,6 +141,12 @@ impl City {
                     self.violated(format!("{from} says it has {}, and has it not", answer.id));
                 }
             }
+            Frame::Holdings(holdings) => {
+                let mut ids = holdings.iter().flat_map(|holding| holding.set.ids());
+                if let Some(id) = ids.find(|id| !self.has(from, id)) {
+                    self.violated(format!("{from} says it holds {id}, and has it not"));
+                }
+            }
             Frame::Receipts(receipts) => receipts.iter().for_each(|encoded| self.receipt(from, encoded)),
             _ => {}
         }

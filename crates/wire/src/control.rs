@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use estafet_model::{Class, Epoch, HeaderDigest, NodeId, PAYLOAD_BYTES_MAX, ReceiptKey, RecordId, Seq, chunk_count};
 use prost::Message;
 
+use crate::inventory::{Holding, RecordSet, SETS_PER_FRAME};
 use crate::proto;
 use crate::proto::control_frame::Frame as Raw;
 
@@ -49,6 +50,10 @@ pub enum Frame {
     Acceptances(Vec<RecordId>),
     /// Records that the sender has lost: who has one is to offer it.
     Seek(Vec<RecordId>),
+    /// Records that the sender would offer, if the receiver does not say by `Holdings` that it holds them.
+    Inventory(Vec<RecordSet>),
+    /// What of an inventory is durable with the sender.
+    Holdings(Vec<Holding>),
 }
 
 /// Who is there.
@@ -158,6 +163,8 @@ impl Frame {
                 ids.chunks(ITEMS_PER_FRAME).map(|part| Frame::Acceptances(part.to_vec())).collect()
             }
             Frame::Seek(ids) => ids.chunks(ITEMS_PER_FRAME).map(|part| Frame::Seek(part.to_vec())).collect(),
+            Frame::Inventory(sets) => sets.chunks(SETS_PER_FRAME).map(|part| Frame::Inventory(part.to_vec())).collect(),
+            Frame::Holdings(all) => all.chunks(SETS_PER_FRAME).map(|part| Frame::Holdings(part.to_vec())).collect(),
             whole => vec![whole],
         }
     }
@@ -205,6 +212,8 @@ impl Frame {
                 Frame::Acceptances(acceptances.ids.iter().map(record_id).collect::<Result<_, _>>()?)
             }
             Raw::Seek(seek) => Frame::Seek(seek.ids.iter().map(record_id).collect::<Result<_, _>>()?),
+            Raw::Inventory(inventory) => Frame::Inventory(few(&inventory.sets, RecordSet::read)?),
+            Raw::Holdings(holdings) => Frame::Holdings(few(&holdings.holdings, Holding::read)?),
         })
     }
 
@@ -253,6 +262,12 @@ impl Frame {
                 Raw::Acceptances(proto::Acceptances { ids: ids.iter().map(raw_record_id).collect() })
             }
             Frame::Seek(ids) => Raw::Seek(proto::Seek { ids: ids.iter().map(raw_record_id).collect() }),
+            Frame::Inventory(sets) => {
+                Raw::Inventory(proto::Inventory { sets: sets.iter().map(RecordSet::to_raw).collect() })
+            }
+            Frame::Holdings(all) => {
+                Raw::Holdings(proto::Holdings { holdings: all.iter().map(Holding::to_raw).collect() })
+            }
         }
     }
 }
@@ -272,20 +287,31 @@ fn split_by_bytes(all: Vec<Bytes>) -> Vec<Vec<Bytes>> {
     groups
 }
 
-fn node_id(text: &str) -> Result<NodeId, BadFrame> {
+/// All of a list that is short by the protocol.
+fn few<R, T>(raw: &[R], read: impl Fn(&R) -> Result<T, BadFrame>) -> Result<Vec<T>, BadFrame> {
+    if raw.len() > SETS_PER_FRAME {
+        return Err(BadFrame::Field("number of sets"));
+    }
+    raw.iter().map(read).collect()
+}
+
+pub(crate) fn node_id(text: &str) -> Result<NodeId, BadFrame> {
     text.parse().map_err(|_| BadFrame::Field("node id"))
 }
 
+pub(crate) fn epoch(raw: u32) -> Result<Epoch, BadFrame> {
+    u16::try_from(raw).ok().and_then(Epoch::new).ok_or(BadFrame::Field("epoch"))
+}
+
 fn receipt_version(raw: &proto::ReceiptVersion) -> Result<ReceiptVersion, BadFrame> {
-    let epoch = u16::try_from(raw.epoch).ok().and_then(Epoch::new).ok_or(BadFrame::Field("epoch"))?;
-    let key = ReceiptKey { hub: node_id(&raw.hub)?, origin: node_id(&raw.origin)?, epoch };
+    let key = ReceiptKey { hub: node_id(&raw.hub)?, origin: node_id(&raw.origin)?, epoch: epoch(raw.epoch)? };
     Ok(ReceiptVersion { key, version: raw.version })
 }
 
 pub(crate) fn record_id(raw: &proto::RecordId) -> Result<RecordId, BadFrame> {
     Ok(RecordId {
         origin: node_id(&raw.origin)?,
-        epoch: u16::try_from(raw.epoch).ok().and_then(Epoch::new).ok_or(BadFrame::Field("epoch"))?,
+        epoch: epoch(raw.epoch)?,
         seq: Seq::new(raw.seq).ok_or(BadFrame::Field("sequence number"))?,
     })
 }
@@ -359,6 +385,8 @@ fn millis(delay: Duration) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use estafet_model::SetDigest;
+
     use super::*;
 
     fn id() -> RecordId {
@@ -395,7 +423,17 @@ mod tests {
             Frame::Answers(verdicts.map(|verdict| Answer { id: id(), verdict }).to_vec()),
             Frame::Acceptances(vec![id()]),
             Frame::Seek(vec![id()]),
+            Frame::Inventory(vec![set(&[1]), set(&[2, 3, 4, 9, 300])]),
+            Frame::Holdings(vec![
+                Holding { set: set(&[]), digest: SetDigest([0; 32]) },
+                Holding { set: set(&[1, 3]), digest: SetDigest([7; 32]) },
+            ]),
         ]
+    }
+
+    fn set(seqs: &[u32]) -> RecordSet {
+        let seqs = seqs.iter().copied().filter_map(Seq::new).collect();
+        RecordSet::new(7, id().origin, id().epoch, seqs).unwrap()
     }
 
     #[test]
@@ -418,6 +456,7 @@ mod tests {
         let receipts = vec![Bytes::from(vec![0; 100_000]); 5];
         assert_eq!(Frame::Receipts(receipts).split().len(), 3);
         assert_eq!(Frame::Receipts(vec![]).split(), vec![Frame::Receipts(vec![])]);
+        assert_eq!(Frame::Inventory(vec![set(&[1]); 65]).split().len(), 2);
     }
 
     #[test]

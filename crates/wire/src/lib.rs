@@ -4,6 +4,7 @@
 //! Estafet sees: parsed, with every bound checked. There is no IO in this crate.
 
 mod control;
+mod inventory;
 mod payload;
 
 /// What prost makes of `proto/estafet/wire/v1/session.proto`.
@@ -15,6 +16,7 @@ mod proto {
 pub use control::{
     Answer, BadFrame, CONTROL_FRAME_BYTES_MAX, Frame, Hello, NeverReason, Offer, ReceiptVersion, Verdict,
 };
+pub use inventory::{Holding, RecordSet};
 pub use payload::{PIECE_META_BYTES_MAX, PieceHead, PieceLengths};
 
 /// The protocol and its version, as TLS negotiates it. Neighbors that do not share one do not talk.

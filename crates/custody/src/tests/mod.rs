@@ -1,5 +1,6 @@
 //! One custody machine at a time, with its neighbors played by hand.
 
+mod comparing;
 mod handing_on;
 mod losing;
 mod relay;

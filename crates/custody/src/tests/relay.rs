@@ -105,11 +105,14 @@ pub(super) fn receipt_for(id: &RecordId) -> SignedReceipt {
 }
 
 pub(super) fn relay(recovered: Recovered) -> Custody {
+    Custody::new(config("sukajadi"), recovered)
+}
+
+pub(super) fn config(me: &str) -> CustodyConfig {
     let names = ["rumbai", "sukajadi", "senapelan", "lima-puluh", HUB];
     let origins: BTreeMap<_, _> = names.iter().map(|name| (node(name), key(name).public())).collect();
     let hubs = BTreeMap::from([(node(HUB), key(HUB).public())]);
-    let me = node("sukajadi");
-    Custody::new(CustodyConfig { me, hub_key: None, origins, hubs, first_transfer: 0, promises: true }, recovered)
+    CustodyConfig { me: node(me), hub_key: None, origins, hubs, first_transfer: 0, promises: true }
 }
 
 /// The neighbors are up and have said what they know receipted: nothing.

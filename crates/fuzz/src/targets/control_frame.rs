@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use estafet_model::{Class, Epoch, HeaderDigest, ReceiptKey};
-use estafet_wire::{Answer, Frame, Hello, NeverReason, Offer, ReceiptVersion, Verdict};
+use estafet_model::{Class, Epoch, HeaderDigest, ReceiptKey, Seq, SetDigest};
+use estafet_wire::{Answer, Frame, Hello, Holding, NeverReason, Offer, ReceiptVersion, RecordSet, Verdict};
 
 use super::Target;
 use crate::cast::{HUBS, OFFICE, node, samples};
@@ -27,6 +27,8 @@ fn check(input: &[u8]) {
         Frame::Offers(all) => all.len(),
         Frame::Answers(all) => all.len(),
         Frame::Acceptances(all) | Frame::Seek(all) => all.len(),
+        Frame::Inventory(all) => all.len(),
+        Frame::Holdings(all) => all.len(),
         _ => 1,
     };
     assert_eq!(parts.iter().map(items).sum::<usize>(), items(&frame), "nothing is lost where a frame is split");
@@ -52,6 +54,10 @@ fn frames() -> Vec<Frame> {
         Verdict::Never(NeverReason::UnknownOrigin),
         Verdict::Never(NeverReason::Conflict),
     ];
+    let set = |seqs: &[u32]| {
+        let seqs = seqs.iter().copied().filter_map(Seq::new).collect();
+        RecordSet::new(6, node(OFFICE), epoch, seqs).expect("few numbers")
+    };
     vec![
         Frame::Hello(Hello { node: node(OFFICE), boot: u64::MAX, topology_version: 4 }),
         Frame::Heartbeat { busy: true },
@@ -63,5 +69,7 @@ fn frames() -> Vec<Frame> {
         Frame::Answers(verdicts.map(|verdict| Answer { id: id(), verdict }).to_vec()),
         Frame::Acceptances(vec![id(), id()]),
         Frame::Seek(vec![id()]),
+        Frame::Inventory(vec![set(&[1, 2, 3, 9]), set(&[300])]),
+        Frame::Holdings(vec![Holding { set: set(&[2, 9]), digest: SetDigest([5; 32]) }]),
     ]
 }

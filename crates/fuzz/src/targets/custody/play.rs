@@ -12,9 +12,10 @@ use estafet_custody::{
 };
 use estafet_model::{
     ByteCount, ChunkHash, Class, Durable, Epoch, HeaderDigest, Kind, MediaType, NodeId, Now, PayloadHash, ReceiptKey,
-    RecordHeader, RecordId, Seq, SeqRanges, SignedHeader, SignedReceipt, UnixMillis, chunk_count, sign_batch,
+    RecordHeader, RecordId, Seq, SeqRanges, SetDigest, SignedHeader, SignedReceipt, UnixMillis, chunk_count,
+    sign_batch,
 };
-use estafet_wire::{Answer, Frame, NeverReason, Offer, PieceHead, ReceiptVersion, Verdict};
+use estafet_wire::{Answer, Frame, Holding, NeverReason, Offer, PieceHead, ReceiptVersion, RecordSet, Verdict};
 
 use super::duty::Duty;
 use crate::cast::{HUBS, ME, OFFICE, SEQS, Sample, key, node, public, samples};
@@ -25,6 +26,9 @@ const NEIGHBORS: [&str; 4] = [OFFICE, "senapelan", "lima-puluh", HUBS[0]];
 /// What one neighbor may be handed without an answer (ARCHITECTURE.md, "Bounds").
 const WINDOW_RECORDS: usize = 4096;
 const WINDOW_BYTES: u64 = 16 << 20;
+
+/// What one neighbor may be asked about at once.
+const SETS_MAX: usize = 16;
 
 /// However long neighbors asked to wait, and whatever they refused: by then every record is on its way again.
 const PATIENCE: Duration = Duration::from_secs(2 * 3600);
@@ -61,6 +65,8 @@ pub(super) struct Play {
     handed: BTreeSet<RecordId>,
     next_transfer: u64,
     up: BTreeSet<NodeId>,
+    /// What each neighbor was last asked about, whether it has answered or not.
+    asked: BTreeMap<NodeId, RecordSet>,
 }
 
 impl Play {
@@ -82,13 +88,14 @@ impl Play {
             handed: BTreeSet::new(),
             next_transfer: 0,
             up: BTreeSet::new(),
+            asked: BTreeMap::new(),
         }
     }
 
     /// One input to the machine.
     pub(super) fn step(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
         let from = node(bytes.choose(&NEIGHBORS)?);
-        match bytes.int_in_range(0..=23u8)? {
+        match bytes.int_in_range(0..=26u8)? {
             0 => self.neighbor_up(&from),
             1 => self.neighbor_down(&from),
             2 => {
@@ -134,6 +141,11 @@ impl Play {
                 self.custody.sought(self.now, &from, &ids);
             }
             22 => drop(self.custody.retry(self.now, None)),
+            23 => {
+                let sets = some(bytes, set)?;
+                self.custody.inventory(self.now, &from, &sets);
+            }
+            24 | 25 => self.hold(&from, bytes)?,
             _ => self.send_on(&from, bytes)?,
         }
         self.take_outputs();
@@ -155,6 +167,32 @@ impl Play {
         for index in iter::once(0).filter(|_| first > 0).chain(first as usize..end) {
             self.custody.piece(self.now, from, piece_of(sample, index));
         }
+        Ok(())
+    }
+
+    /// A neighbor answers what it was last asked, or anything else.
+    fn hold(&mut self, from: &NodeId, bytes: &mut Unstructured<'_>) -> Result<()> {
+        let asked = self.asked.get(from).cloned().filter(|_| !bytes.is_empty());
+        let question = match asked {
+            Some(set) => set,
+            None => set(bytes)?,
+        };
+        let kept: u8 = bytes.arbitrary()?;
+        let set = question.of_which(|seq| kept >> (seq.get() % 8) & 1 == 1);
+        let held = |id: RecordId| Some((id.seq, self.records.get(&id)?.digest));
+        let honest = SetDigest::of(set.ids().filter_map(held));
+        let is_honest = bytes.ratio(3, 4)?;
+        let digest = if is_honest { honest } else { SetDigest([7; 32]) };
+        let accepted = |custody: &Custody| -> BTreeSet<RecordId> {
+            let accepted = RecordState::Accepted { by: from.clone() };
+            custody.records().filter(|view| view.state == accepted).map(|view| view.id).collect()
+        };
+        let before = accepted(&self.custody);
+        let said: BTreeSet<RecordId> = set.ids().collect();
+        self.custody.neighbor_holdings(self.now, from, &[Holding { set, digest }]);
+        let new: BTreeSet<RecordId> = accepted(&self.custody).difference(&before).cloned().collect();
+        assert!(new.is_subset(&said), "{from} has accepted {new:?} and speaks of {said:?}");
+        assert!(new.is_empty() || is_honest, "{from} has accepted {new:?}, which are not the same there");
         Ok(())
     }
 
@@ -294,6 +332,7 @@ impl Play {
         };
         self.transfers = kept.iter().map(begun).collect();
         self.up.clear();
+        self.asked.clear();
         self.duty.restart();
         self.next_transfer += 1000;
         let stored = if self.hub { BTreeSet::new() } else { self.duty.stored().clone() };
@@ -387,10 +426,14 @@ impl Play {
 
     /// Every promise comes from the disk.
     fn check_frame(&mut self, to: &NodeId, frame: Frame) {
+        self.check_sets(to, &frame);
         let durable = |id: &RecordId| self.duty.ever_stored().contains(id);
         let here = |id: &RecordId| if self.hub { durable(id) } else { self.duty.is_held(id) };
         if let Frame::Offers(offers) = &frame {
             self.handed.extend(offers.iter().map(|offer| offer.id.clone()));
+        }
+        if let Frame::Inventory(sets) = &frame {
+            self.asked.extend(sets.last().map(|set| (to.clone(), set.clone())));
         }
         for part in frame.split() {
             let _fits = part.encode();
@@ -414,6 +457,31 @@ impl Play {
                 Frame::ReceiptSummary(_) => assert!(self.up.contains(to), "sums are for neighbors"),
                 _ => {}
             }
+        }
+    }
+
+    /// What is asked about is held and may be elsewhere, and what is said to be here is here.
+    fn check_sets(&self, to: &NodeId, frame: &Frame) {
+        match frame {
+            Frame::Inventory(sets) => {
+                assert!(sets.len() <= SETS_MAX, "{to} is asked about {} sets", sets.len());
+                for id in sets.iter().flat_map(RecordSet::ids) {
+                    assert!(self.duty.is_held(&id), "{id} is asked about and not held");
+                    let captured = self.records[&id].received_from.is_none();
+                    assert!(!captured || self.handed.contains(&id), "{id} was never handed to anybody");
+                }
+            }
+            Frame::Holdings(holdings) => {
+                for Holding { set, digest } in holdings {
+                    let missing = set.ids().find(|id| self.hub || !self.duty.is_held(id));
+                    assert_eq!(missing, None, "it is not here");
+                    let records = set.ids().map(|id| (id.seq, self.records[&id].digest));
+                    assert_eq!(*digest, SetDigest::of(records), "they are other records");
+                    let conflict = set.ids().find(|id| self.duty.conflicts().contains(id));
+                    assert_eq!(conflict, None, "nobody may count on it");
+                }
+            }
+            _ => {}
         }
     }
 
@@ -648,6 +716,15 @@ fn answer(bytes: &mut Unstructured<'_>) -> Result<Answer> {
         _ => Verdict::Never(NeverReason::Conflict),
     };
     Ok(Answer { id: any_id(bytes)?, verdict })
+}
+
+/// A question of a neighbor.
+fn set(bytes: &mut Unstructured<'_>) -> Result<RecordSet> {
+    let RecordId { origin, epoch, .. } = any_id(bytes)?;
+    let seqs = (1..=12).filter_map(Seq::new).collect();
+    let first = bytes.int_in_range(1..=12)?;
+    let set = RecordSet::new(bytes.int_in_range(0..=3)?, origin, epoch, seqs).expect("few numbers");
+    Ok(set.of_which(|seq| seq.get() >= first))
 }
 
 fn version(bytes: &mut Unstructured<'_>) -> Result<ReceiptVersion> {
