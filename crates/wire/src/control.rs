@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use estafet_model::{Class, Epoch, HeaderDigest, NodeId, PAYLOAD_BYTES_MAX, ReceiptKey, RecordId, Seq, chunk_count};
+use estafet_model::{
+    Class, Epoch, HeaderDigest, NodeId, PAYLOAD_BYTES_MAX, ReceiptKey, ReceiptRank, RecordId, Seq, chunk_count,
+};
 use prost::Message;
 
 use crate::proto;
@@ -67,8 +69,8 @@ pub struct Hello {
 pub struct ReceiptVersion {
     /// Whom the receipt speaks of.
     pub key: ReceiptKey,
-    /// The receipt's [version](estafet_model::SignedReceipt::version).
-    pub version: u64,
+    /// The receipt's [rank](estafet_model::SignedReceipt::rank).
+    pub rank: ReceiptRank,
 }
 
 /// A record that the sender would hand over.
@@ -230,7 +232,10 @@ impl Frame {
                         hub: version.key.hub.to_string(),
                         origin: version.key.origin.to_string(),
                         epoch: version.key.epoch.get().into(),
-                        version: version.version,
+                        losses: version.rank.losses,
+                        last: version.rank.last,
+                        count: version.rank.count,
+                        digest: version.rank.digest,
                     })
                     .collect(),
             }),
@@ -279,7 +284,8 @@ fn node_id(text: &str) -> Result<NodeId, BadFrame> {
 fn receipt_version(raw: &proto::ReceiptVersion) -> Result<ReceiptVersion, BadFrame> {
     let epoch = u16::try_from(raw.epoch).ok().and_then(Epoch::new).ok_or(BadFrame::Field("epoch"))?;
     let key = ReceiptKey { hub: node_id(&raw.hub)?, origin: node_id(&raw.origin)?, epoch };
-    Ok(ReceiptVersion { key, version: raw.version })
+    let rank = ReceiptRank { losses: raw.losses, last: raw.last, count: raw.count, digest: raw.digest };
+    Ok(ReceiptVersion { key, rank })
 }
 
 pub(crate) fn record_id(raw: &proto::RecordId) -> Result<RecordId, BadFrame> {
@@ -384,7 +390,7 @@ mod tests {
             Frame::Heartbeat { busy: true },
             Frame::LsdbSummary(vec![(node, 12)]),
             Frame::Lsas(vec![Bytes::from_static(b"lsa")]),
-            Frame::ReceiptSummary(vec![ReceiptVersion { key, version: 100 }]),
+            Frame::ReceiptSummary(vec![ReceiptVersion { key, rank: ReceiptRank { losses: 1, last: 100, count: 99, digest: u64::MAX } }]),
             Frame::Receipts(vec![]),
             Frame::Offers(vec![Offer {
                 id: id(),

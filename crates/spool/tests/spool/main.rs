@@ -7,6 +7,7 @@ mod damage;
 mod handle;
 mod model;
 mod poison;
+mod recalling;
 mod reclaiming;
 mod recycling;
 mod support;
