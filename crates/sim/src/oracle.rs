@@ -226,11 +226,15 @@ impl City {
 
     /// What the main server has lost after its origin had given it back is in nobody's hands; the ledger is to name it.
     fn excuse_what_was_given_back(&mut self) {
-        let lost = self.oracle.open.iter().filter(|id| self.oracle.lost_by_hub.contains(id) && !self.is_held(id));
+        let lost = self.oracle.open.iter().filter(|id| self.is_given_back(id));
         for id in lost.cloned().collect::<Vec<_>>() {
             self.oracle.open.remove(&id);
             self.oracle.excused.insert(id);
         }
+    }
+
+    fn is_given_back(&self, id: &RecordId) -> bool {
+        self.oracle.lost_by_hub.contains(id) && !self.is_held(id)
     }
 
     /// What is not at the main server yet, at most.
@@ -342,7 +346,7 @@ impl City {
         self.oracle.waiting.is_empty()
             && !self.hub_store().has_rotten()
             && running().all(|node| self.holds_nothing(node))
-            && self.oracle.open.iter().all(|id| self.is_committed(id))
+            && self.oracle.open.iter().all(|id| self.is_committed(id) || self.is_given_back(id))
             && running().all(|node| self.ledger_is_closed(&node.audit()))
     }
 
@@ -353,12 +357,14 @@ impl City {
 
     /// P4, as one node sees it, when nothing is under way: only what was lost with a disk may be missing.
     fn ledger_is_closed(&self, audit: &AuditReport) -> bool {
+        let may_miss =
+            |id: &RecordId| self.oracle.excused.contains(id) || self.oracle.is_ambiguous(id) || self.is_given_back(id);
         let closed = audit.origins.iter().all(|origin| {
             let missing = u64::try_from(origin.missing.len()).unwrap_or(u64::MAX);
             let rolled_back = self.oracle.ambiguous.keys().any(|(node, _)| *node == origin.node);
             (origin.held == 0 || rolled_back)
                 && origin.captured == origin.receipted + origin.held + missing
-                && origin.missing.iter().all(|id| self.oracle.excused.contains(id) || self.oracle.is_ambiguous(id))
+                && origin.missing.iter().all(may_miss)
         });
         closed && audit.committed_twice == 0
     }

@@ -106,7 +106,7 @@ pub struct Store {
     rotten: BTreeMap<RecordId, StoredRecord>,
     /// Bits have rotted, so that damage is no fault.
     has_rotted: bool,
-    receipts: BTreeMap<ReceiptKey, SeqRanges>,
+    receipts: BTreeMap<ReceiptKey, SignedReceipt>,
     /// Receipts on their way to the disk, in order.
     keeping: VecDeque<SignedReceipt>,
     starts: u64,
@@ -192,10 +192,9 @@ impl Store {
     }
 
     fn check_receipts(&self, found: &[SignedReceipt]) -> Result<(), String> {
-        let found: BTreeMap<_, _> = found.iter().map(|receipt| (receipt.key(), receipt.committed())).collect();
-        let lost =
-            self.receipts.iter().find(|(key, told)| found.get(key).is_none_or(|found| !told.minus(found).is_empty()));
-        lost.map_or(Ok(()), |(key, _)| Err(format!("it was told that a receipt is durable, and finds less: {key:?}")))
+        let found: BTreeMap<_, _> = found.iter().map(|receipt| (receipt.key(), receipt.rank())).collect();
+        let lost = self.receipts.iter().find(|(key, told)| found.get(key).is_none_or(|found| *found < told.rank()));
+        lost.map_or(Ok(()), |(key, _)| Err(format!("it was told that a receipt is durable, and finds an older one: {key:?}")))
     }
 
     fn shared_disk(&self) -> Arc<dyn Disk> {
@@ -291,7 +290,7 @@ impl Store {
         inputs.extend((0..settled.losses_kept).map(|_| Input::LossesKept));
         for key in settled.receipts {
             if let Some(receipt) = self.keeping.pop_front() {
-                self.receipts.insert(receipt.key().clone(), receipt.committed().clone());
+                self.receipts.insert(receipt.key().clone(), receipt);
             }
             inputs.push(Input::ReceiptKept(key));
         }
@@ -444,7 +443,7 @@ impl Store {
 
     /// The bytes of a record that was released may still be on the disk: nobody can tell while the node is off.
     pub(crate) fn may_recall(&self, id: &RecordId) -> bool {
-        self.log.as_ref().is_none_or(|log| log.read(id).is_ok())
+        self.log.is_none() || self.payload_hash(id).is_some()
     }
 
     /// True if the node was told that this record is durable and has not released it.
@@ -457,7 +456,7 @@ impl Store {
     pub(crate) fn newest(&self, origin: &NodeId, epoch: Epoch) -> u32 {
         let held = self.kept.keys().filter(|id| id.origin == *origin && id.epoch == epoch).map(|id| id.seq);
         let receipts = self.receipts.iter().filter(|(key, _)| key.origin == *origin && key.epoch == epoch);
-        let receipted = receipts.filter_map(|(_, committed)| committed.last());
+        let receipted = receipts.filter_map(|(_, receipt)| receipt.committed().last());
         held.chain(receipted).max().map_or(0, Seq::get)
     }
 
