@@ -15,7 +15,7 @@ use crate::inbound::{Inbound, Piece, PieceVerdict, RecoveredTransfer};
 use crate::losses::Losses;
 use crate::outbound::{HeldRecords, Outbound, Released};
 use crate::output::{CustodyEvent, CustodyOutput, StorePayload, StoreRecord};
-use crate::receipts::{News, Received, Receipts};
+use crate::receipts::{News, Receipts, Received};
 use crate::record::{HeldRecord, RecordView};
 
 /// How long a neighbor is asked to wait when the store has no room.
@@ -427,7 +427,8 @@ impl Custody {
 
     fn news(&mut self, now: Now, News { receipt, new, lost }: News) {
         let key = receipt.key().clone();
-        let recalls = if self.outbound.is_me(&key.origin) { self.receipts.uncovered(&key, &lost) } else { SeqRanges::new() };
+        let recalls =
+            if self.outbound.is_me(&key.origin) { self.receipts.uncovered(&key, &lost) } else { SeqRanges::new() };
         self.tell_lost(&key, lost);
         let ended = self.less_conflicts(&key.origin, key.epoch, &new);
         let Released { ids: mut released, conflicts } = self.outbound.release(now, &key.origin, key.epoch, &ended);

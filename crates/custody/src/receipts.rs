@@ -9,7 +9,7 @@ use estafet_model::{
 };
 use estafet_wire::{Frame, ReceiptVersion};
 
-use crate::losses::{Losses, LossBook};
+use crate::losses::{LossBook, Losses};
 use crate::output::CustodyOutput;
 
 /// How long to gather receipts after some were spread, for each of them: at most five hundred signatures are made, and
@@ -221,8 +221,7 @@ impl Receipts {
 
     pub(crate) fn neighbor_up(&mut self, neighbor: &NodeId) -> Frame {
         self.neighbors.insert(neighbor.clone(), Known::new());
-        let version =
-            |receipt: &SignedReceipt| ReceiptVersion { key: receipt.key().clone(), rank: receipt.rank() };
+        let version = |receipt: &SignedReceipt| ReceiptVersion { key: receipt.key().clone(), rank: receipt.rank() };
         Frame::ReceiptSummary(self.receipts.values().map(version).collect())
     }
 
@@ -248,12 +247,7 @@ impl Receipts {
     }
 
     /// A receipt from a neighbor, in canonical form: what is new in it, or what is wrong with it.
-    pub(crate) fn receive(
-        &mut self,
-        now: Now,
-        from: &NodeId,
-        encoded: &Bytes,
-    ) -> Result<Received, &'static str> {
+    pub(crate) fn receive(&mut self, now: Now, from: &NodeId, encoded: &Bytes) -> Result<Received, &'static str> {
         let receipt = SignedReceipt::decode(encoded).map_err(|_| "malformed")?;
         let key = receipt.key().clone();
         if let Some(known) = self.neighbors.get_mut(from) {

@@ -186,7 +186,8 @@ mod tests {
             let committed = committed.iter().filter_map(|&seq| Seq::new(seq)).collect();
             SignedReceipt::sign(key.clone(), losses, committed, &hub).rank()
         };
-        let in_order = [rank(0, &[]), rank(0, &[1, 3]), rank(0, &[1, 2, 3]), rank(0, &[4]), rank(1, &[]), rank(1, &[1])];
+        let in_order =
+            [rank(0, &[]), rank(0, &[1, 3]), rank(0, &[1, 2, 3]), rank(0, &[4]), rank(1, &[]), rank(1, &[1])];
         assert!(in_order.is_sorted_by(|older, newer| older < newer));
         // Alike but for what is in them: neither is taken for the other.
         assert_ne!(rank(0, &[1, 3, 4]), rank(0, &[1, 2, 4]));

@@ -14,8 +14,8 @@ use estafet_node::{Capture, CaptureRefused, CaptureToken, Captured, Input, Node,
 use estafet_quic::{Carry, DownReason, ReceivedPiece, ReceivedPieces, Session, SessionEvent, SessionEvents};
 use estafet_spool::{Append, NewRecord, Payload};
 use estafet_store::{
-    begin_append, chunk_append, conflicts_append, epoch_appends, losses_append, receipt_append, record_append, stored_record,
-    transfer_id,
+    begin_append, chunk_append, conflicts_append, epoch_appends, losses_append, receipt_append, record_append,
+    stored_record, transfer_id,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};

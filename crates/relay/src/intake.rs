@@ -54,13 +54,7 @@ struct Shared {
 
 impl Intake {
     /// `code` is this node's, by the topology.
-    pub(crate) fn new(
-        promises: bool,
-        commands: Commands,
-        store: Store,
-        code: ShortCode,
-        scrubs: Arc<Scrubs>,
-    ) -> Self {
+    pub(crate) fn new(promises: bool, commands: Commands, store: Store, code: ShortCode, scrubs: Arc<Scrubs>) -> Self {
         let budget = Arc::new(Semaphore::new(BODY_BYTES_MAX));
         let next_transfer = AtomicU64::new(1);
         Self { shared: Arc::new(Shared { commands, store, code, promises, budget, next_transfer, scrubs }) }

@@ -194,7 +194,9 @@ impl Store {
     fn check_receipts(&self, found: &[SignedReceipt]) -> Result<(), String> {
         let found: BTreeMap<_, _> = found.iter().map(|receipt| (receipt.key(), receipt.rank())).collect();
         let lost = self.receipts.iter().find(|(key, told)| found.get(key).is_none_or(|found| *found < told.rank()));
-        lost.map_or(Ok(()), |(key, _)| Err(format!("it was told that a receipt is durable, and finds an older one: {key:?}")))
+        lost.map_or(Ok(()), |(key, _)| {
+            Err(format!("it was told that a receipt is durable, and finds an older one: {key:?}"))
+        })
     }
 
     fn shared_disk(&self) -> Arc<dyn Disk> {
@@ -285,7 +287,9 @@ impl Store {
             for record in &settled.recalled {
                 self.note(record.get())?;
             }
-            inputs.push(Input::Recalled(settled.recalled.into_iter().map(|record| stored_record(record, None)).collect()));
+            inputs.push(Input::Recalled(
+                settled.recalled.into_iter().map(|record| stored_record(record, None)).collect(),
+            ));
         }
         inputs.extend((0..settled.losses_kept).map(|_| Input::LossesKept));
         for key in settled.receipts {

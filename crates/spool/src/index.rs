@@ -163,7 +163,8 @@ impl Index {
     pub(crate) fn released(&self, origin: &NodeId, epoch: Epoch, seqs: &SeqRanges, at_most: usize) -> Vec<RecordId> {
         let pages = self.numbers.get(origin).and_then(|number| self.pages.get(&(*number, epoch.get())));
         let slots = seqs.pieces().iter().flat_map(|piece| {
-            let pages = pages.into_iter().flat_map(|pages| pages.range(piece.first / PAGE_SLOTS..=piece.last / PAGE_SLOTS));
+            let pages =
+                pages.into_iter().flat_map(|pages| pages.range(piece.first / PAGE_SLOTS..=piece.last / PAGE_SLOTS));
             let slots = pages.flat_map(|(number, page)| (number * PAGE_SLOTS..).zip(page.slots.iter()));
             slots.filter(|(seq, _)| (piece.first..=piece.last).contains(seq))
         });

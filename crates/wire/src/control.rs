@@ -390,7 +390,10 @@ mod tests {
             Frame::Heartbeat { busy: true },
             Frame::LsdbSummary(vec![(node, 12)]),
             Frame::Lsas(vec![Bytes::from_static(b"lsa")]),
-            Frame::ReceiptSummary(vec![ReceiptVersion { key, rank: ReceiptRank { losses: 1, last: 100, count: 99, digest: u64::MAX } }]),
+            Frame::ReceiptSummary(vec![ReceiptVersion {
+                key,
+                rank: ReceiptRank { losses: 1, last: 100, count: 99, digest: u64::MAX },
+            }]),
             Frame::Receipts(vec![]),
             Frame::Offers(vec![Offer {
                 id: id(),

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use estafet_model::{Class, Durable, HeaderDigest, Seq, SeqRanges, SignedReceipt};
 use estafet_wire::{Frame, NeverReason, Offer, Verdict};
 
-use super::relay::{HUB, after_sync, answered, at, handed, header, held, hub, node, offer_of, open, outputs, own_capture};
+use super::relay::{
+    HUB, after_sync, answered, at, handed, header, held, hub, node, offer_of, open, outputs, own_capture,
+};
 use super::relay::{receipt, receipt_after, receipt_for, record, relay};
 use crate::{Custody, CustodyEvent, CustodyOutput, HeldRecord, Losses, Recovered};
 
@@ -182,7 +184,8 @@ fn an_origin_recalls_what_the_hub_has_lost_and_sends_it_again() {
     assert_eq!(custody.held_count(), 1);
     assert_eq!(handed(&outputs(&mut custody), HUB).0, [1], "the hub may have it by now, so it is offered");
     // A receipt for it is for it: it is no conflict.
-    let again = SignedReceipt::sign(lost_by_hub().key().clone(), 1, SeqRanges::of(capture.id.seq), &super::relay::key(HUB));
+    let again =
+        SignedReceipt::sign(lost_by_hub().key().clone(), 1, SeqRanges::of(capture.id.seq), &super::relay::key(HUB));
     custody.receipts(at(5), &node(HUB), &[again.encode()]);
     assert_eq!((custody.held_count(), custody.quarantine().count()), (0, 0));
 }
@@ -191,7 +194,8 @@ fn an_origin_recalls_what_the_hub_has_lost_and_sends_it_again() {
 fn what_has_its_receipt_again_before_it_is_recalled_is_let_go() {
     let mut custody = origin_without_its_capture();
     let capture = own_capture();
-    let again = SignedReceipt::sign(lost_by_hub().key().clone(), 1, SeqRanges::of(capture.id.seq), &super::relay::key(HUB));
+    let again =
+        SignedReceipt::sign(lost_by_hub().key().clone(), 1, SeqRanges::of(capture.id.seq), &super::relay::key(HUB));
     for receipt in [lost_by_hub(), again] {
         custody.receipts(at(3), &node(HUB), &[receipt.encode()]);
         custody.receipt_kept(&Durable::clone(&after_sync(receipt.key().clone())));

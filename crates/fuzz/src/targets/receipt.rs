@@ -18,7 +18,8 @@ fn check(input: &[u8]) {
     let Ok(receipt) = bounded(input, 8, || SignedReceipt::decode(input)) else { return };
     assert_eq!(receipt.encode(), input, "a receipt has one form");
     let signer = key(HUBS[0]);
-    let signed = SignedReceipt::sign(receipt.key().clone(), receipt.rank().losses, receipt.committed().clone(), &signer);
+    let signed =
+        SignedReceipt::sign(receipt.key().clone(), receipt.rank().losses, receipt.committed().clone(), &signer);
     assert_eq!(signed.verify(&signer.public()), Ok(()), "its own signature is good");
     let bytes = signed.encode();
     assert_eq!(SignedReceipt::decode(&bytes), Ok(signed), "a receipt survives the way");

@@ -1,15 +1,13 @@
 //! What was released is taken back as long as its bytes are there.
 
-use std::sync::mpsc::channel;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use estafet_model::{ByteCount, RecordId, SeqRanges, UnixMillis};
 use estafet_spool::{Done, Log, MemoryDisk, Spool, SpoolOptions};
 
-use crate::support::{
-    OWN, TRANSIT, chunked, commit, contents, id, inline, open_with, options, payload, read_payload,
-};
+use crate::support::{OWN, TRANSIT, chunked, commit, contents, id, inline, open_with, options, payload, read_payload};
 
 fn holding() -> SpoolOptions {
     SpoolOptions { hold_bytes_max: ByteCount::mebibytes(8), ..options() }

@@ -12,7 +12,8 @@ use estafet_custody::{
 };
 use estafet_model::{
     ByteCount, ChunkHash, Class, Durable, Epoch, HeaderDigest, Kind, MediaType, NodeId, Now, PayloadHash, ReceiptKey,
-    ReceiptRank, RecordHeader, RecordId, Seq, SeqRanges, SignedHeader, SignedReceipt, UnixMillis, chunk_count, sign_batch,
+    ReceiptRank, RecordHeader, RecordId, Seq, SeqRanges, SignedHeader, SignedReceipt, UnixMillis, chunk_count,
+    sign_batch,
 };
 use estafet_wire::{Answer, Frame, NeverReason, Offer, PieceHead, ReceiptVersion, Verdict};
 
@@ -340,7 +341,9 @@ impl Play {
         self.handed.extend(stored.iter().cloned());
         let of_hub = if self.hub { self.duty.lost().clone() } else { BTreeSet::new() };
         let (damaged, whole): (Vec<_>, Vec<_>) = of_hub
-            .union(&stored).map(|id| self.records[id].clone()).partition(|record| self.duty.lost().contains(&record.id));
+            .union(&stored)
+            .map(|id| self.records[id].clone())
+            .partition(|record| self.duty.lost().contains(&record.id));
         let mut conflicts: BTreeMap<Epoch, SeqRanges> = BTreeMap::new();
         for id in self.duty.conflicts() {
             conflicts.entry(id.epoch).or_default().insert(id.seq);
