@@ -413,7 +413,7 @@ impl Custody {
             match self.receipts.receive(now, from, encoded) {
                 Ok(Received::Known) => {}
                 Ok(Received::News(news)) => self.news(now, *news),
-                Ok(Received::OwnPast { key, lost, losses }) => self.own_past(key, lost, losses),
+                Ok(Received::OwnPast { key, lost, losses }) => self.own_past(&key, lost, losses),
                 Err(why) => {
                     let event = CustodyEvent::BadReceipt { from: from.clone(), why };
                     self.outputs.push_back(CustodyOutput::Event(event));
@@ -443,11 +443,11 @@ impl Custody {
 
     /// A neighbor returns what this hub once signed, and has forgotten: its archive is not the newest that it had. Its
     /// next word is to be newer than that, and to take back what is not here.
-    fn own_past(&mut self, key: ReceiptKey, lost: SeqRanges, losses: u32) {
+    fn own_past(&mut self, key: &ReceiptKey, lost: SeqRanges, losses: u32) {
         let origin = (key.origin.clone(), key.epoch);
         if losses > self.receipts.loss_count(&origin) {
             self.note_losses(origin, losses);
-            self.tell_lost(&key, lost);
+            self.tell_lost(key, lost);
         }
     }
 

@@ -10,5 +10,6 @@ mod poison;
 mod recalling;
 mod reclaiming;
 mod recycling;
+mod scrubbing;
 mod support;
 mod surgery;
