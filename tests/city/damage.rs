@@ -22,7 +22,7 @@ fn find(data: &Path, bytes: &[u8]) -> (PathBuf, usize) {
     segments.filter_map(place).next().expect("the record is in the log")
 }
 
-fn flip_a_bit(data: &Path, bytes: &[u8]) {
+pub(crate) fn flip_a_bit(data: &Path, bytes: &[u8]) {
     let (file, offset) = find(data, bytes);
     let mut content = std::fs::read(&file).unwrap();
     content[offset] ^= 1;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::harness::{City, Given, capture, get, noise, program, said, wait_for};
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     let _there_may_be_none = std::fs::remove_dir_all(to);
     assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
 }

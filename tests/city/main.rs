@@ -15,5 +15,6 @@ mod harness;
 mod hostile_requests;
 mod kills;
 mod lost_disks;
+mod main_server;
 mod power;
 mod strangers;

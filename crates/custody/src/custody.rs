@@ -1,6 +1,6 @@
 //! The custody machine of one node.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,9 +12,10 @@ use estafet_wire::{Answer, Frame, Holding, NeverReason, Offer, ReceiptVersion, R
 
 use crate::damaged::Damaged;
 use crate::inbound::{Inbound, Piece, PieceVerdict, RecoveredTransfer};
+use crate::losses::Losses;
 use crate::outbound::{HeldRecords, Outbound, Released};
 use crate::output::{CustodyEvent, CustodyOutput, StorePayload, StoreRecord};
-use crate::receipts::{News, Receipts};
+use crate::receipts::{News, Receipts, Received};
 use crate::record::{HeldRecord, RecordView};
 
 /// How long a neighbor is asked to wait when the store has no room.
@@ -50,7 +51,7 @@ pub struct Recovered {
     pub records: HeldRecords,
     /// Own captures whose ids belong to other records, from a life of this spool that was lost.
     pub conflicts: BTreeMap<Epoch, SeqRanges>,
-    /// Records that were in the spool and cannot be read any more.
+    /// Records that were in the store and cannot be read any more. At a hub they are not in `committed`.
     pub damaged: Vec<HeldRecord>,
     /// Payloads that were arriving.
     pub transfers: Vec<RecoveredTransfer>,
@@ -58,6 +59,8 @@ pub struct Recovered {
     pub receipts: Vec<SignedReceipt>,
     /// At a hub: everything committed.
     pub committed: BTreeMap<(NodeId, Epoch), SeqRanges>,
+    /// At a hub: what it has kept of its losses.
+    pub losses: BTreeMap<(NodeId, Epoch), Losses>,
 }
 
 /// One node's custody. See the crate documentation for how to drive it.
@@ -93,7 +96,7 @@ impl Custody {
             room: ByteCount(u64::MAX),
             outputs: VecDeque::new(),
         };
-        custody.receipts.recover(recovered.receipts, recovered.committed);
+        custody.receipts.recover(recovered.receipts, recovered.committed, &recovered.losses);
         let mut released = Vec::new();
         for (epoch, seqs) in &custody.conflicts {
             custody.outbound.recover_conflicts(*epoch, seqs);
@@ -111,8 +114,36 @@ impl Custody {
                 custody.damaged.recover(record);
             }
         }
+        custody.note_new_losses(&recovered.losses);
+        custody.receipts.sign();
         recovered.transfers.into_iter().for_each(|transfer| custody.recover_transfer(transfer));
         custody
+    }
+
+    /// At a hub: what was found damaged at the start, and was not known to be, is taken back.
+    fn note_new_losses(&mut self, known: &BTreeMap<(NodeId, Epoch), Losses>) {
+        if !self.receipts.is_hub() {
+            return;
+        }
+        let is_known = |id: &RecordId| {
+            known.get(&(id.origin.clone(), id.epoch)).is_some_and(|losses| losses.seqs.contains(id.seq))
+        };
+        let new = self.damaged.all_ids().filter(|id| !is_known(id));
+        let origins: BTreeSet<(NodeId, Epoch)> = new.map(|id| (id.origin.clone(), id.epoch)).collect();
+        for origin in origins {
+            self.note_loss(origin);
+        }
+    }
+
+    /// This hub takes numbers of this origin's epoch back once more.
+    fn note_loss(&mut self, origin: (NodeId, Epoch)) {
+        let count = self.receipts.loss_count(&origin).saturating_add(1);
+        self.note_losses(origin, count);
+    }
+
+    fn note_losses(&mut self, origin: (NodeId, Epoch), count: u32) {
+        let seqs = self.damaged.seqs(&origin.0, origin.1);
+        self.receipts.note_losses(origin, Losses { count, seqs }, &mut self.outputs);
     }
 
     /// A payload that was arriving goes on, unless its record came by another way or is refused by now.
@@ -267,7 +298,9 @@ impl Custody {
     /// The driver compared a committed record with a neighbor's.
     pub fn compared(&mut self, id: RecordId, from: &NodeId, same: bool) {
         if same {
-            self.answer(from, vec![Answer { id, verdict: Verdict::Have }]);
+            // It may have been found unreadable meanwhile.
+            let verdict = if self.receipts.is_committed(&id) { Verdict::Have } else { Verdict::Wait(ARRIVING_DELAY) };
+            self.answer(from, vec![Answer { id, verdict }]);
         } else {
             self.reject(from, id, NeverReason::Conflict);
         }
@@ -398,25 +431,9 @@ impl Custody {
     pub fn receipts(&mut self, now: Now, from: &NodeId, receipts: &[Bytes]) {
         for encoded in receipts {
             match self.receipts.receive(now, from, encoded) {
-                Ok(None) => {}
-                Ok(Some(News { receipt, new, lost })) => {
-                    let key = receipt.key().clone();
-                    if !lost.is_empty() {
-                        let event = CustodyEvent::LostByHub { key: key.clone(), seqs: lost };
-                        self.outputs.push_back(CustodyOutput::Event(event));
-                    }
-                    let ended = self.less_conflicts(&key.origin, key.epoch, &new);
-                    let Released { ids: mut released, conflicts } =
-                        self.outbound.release(now, &key.origin, key.epoch, &ended);
-                    if !conflicts.is_empty() {
-                        self.keep_conflicts(key.epoch, &conflicts);
-                    }
-                    let covered =
-                        |id: &RecordId| id.origin == key.origin && id.epoch == key.epoch && ended.contains(id.seq);
-                    released.extend(self.damaged.remove_if(covered));
-                    self.inbound.cancel_receipted(&key.origin, key.epoch, &new, &mut self.outputs);
-                    self.receipts.keep(receipt, released, &mut self.outputs);
-                }
+                Ok(Received::Known) => {}
+                Ok(Received::News(news)) => self.news(now, *news),
+                Ok(Received::OwnPast { key, lost, losses }) => self.own_past(&key, lost, losses),
                 Err(why) => {
                     let event = CustodyEvent::BadReceipt { from: from.clone(), why };
                     self.outputs.push_back(CustodyOutput::Event(event));
@@ -425,6 +442,57 @@ impl Custody {
         }
         self.open_lane(from);
         self.receipts.spread(now, &mut self.outputs);
+        self.dispatch(now);
+    }
+
+    fn news(&mut self, now: Now, News { receipt, new, lost }: News) {
+        let key = receipt.key().clone();
+        let recalls =
+            if self.outbound.is_me(&key.origin) { self.receipts.uncovered(&key, &lost) } else { SeqRanges::new() };
+        self.tell_lost(&key, lost);
+        let ended = self.less_conflicts(&key.origin, key.epoch, &new);
+        let Released { ids: mut released, conflicts } = self.outbound.release(now, &key.origin, key.epoch, &ended);
+        if !conflicts.is_empty() {
+            self.keep_conflicts(key.epoch, &conflicts);
+        }
+        let covered = |id: &RecordId| id.origin == key.origin && id.epoch == key.epoch && ended.contains(id.seq);
+        released.extend(self.damaged.remove_if(covered));
+        self.inbound.cancel_receipted(&key.origin, key.epoch, &new, &mut self.outputs);
+        self.receipts.keep(receipt, released, recalls, &mut self.outputs);
+    }
+
+    /// A neighbor returns what this hub once signed, and has forgotten: its archive is not the newest that it had. Its
+    /// next word is to be newer than that, and to take back what is not here.
+    fn own_past(&mut self, key: &ReceiptKey, lost: SeqRanges, losses: u32) {
+        let origin = (key.origin.clone(), key.epoch);
+        if losses > self.receipts.loss_count(&origin) {
+            self.note_losses(origin, losses);
+            self.tell_lost(key, lost);
+        }
+    }
+
+    fn tell_lost(&mut self, key: &ReceiptKey, lost: SeqRanges) {
+        if !lost.is_empty() {
+            let event = CustodyEvent::LostByHub { key: key.clone(), seqs: lost };
+            self.outputs.push_back(CustodyOutput::Event(event));
+        }
+    }
+
+    /// The store has found released captures again, which the hub has lost: they are held, and go to the hub once more.
+    pub fn recalled(&mut self, now: Now, records: Vec<Durable<HeldRecord>>) {
+        let mut recalled = 0;
+        for record in records {
+            let id = record.get().id.clone();
+            if self.receipts.is_covered(&id) {
+                self.receipts.release_late(id, &mut self.outputs);
+            } else {
+                self.outbound.hold_again(now, record);
+                recalled += 1;
+            }
+        }
+        if recalled > 0 {
+            self.outputs.push_back(CustodyOutput::Event(CustodyEvent::Recalled { records: recalled }));
+        }
         self.dispatch(now);
     }
 
@@ -467,6 +535,25 @@ impl Custody {
             self.damaged.insert(now, view);
             self.seek(now);
         }
+    }
+
+    /// The archive of this hub cannot give back a record that is committed. It is committed no longer, sought from the
+    /// neighbors, and the receipts say so.
+    pub fn committed_unreadable(&mut self, now: Now, record: HeldRecord) {
+        if !self.receipts.lose(&record.id) {
+            return;
+        }
+        let origin = (record.id.origin.clone(), record.id.epoch);
+        self.outputs.push_back(CustodyOutput::Event(CustodyEvent::Lost(record.id.clone())));
+        self.damaged.insert_committed(now, record);
+        self.note_loss(origin);
+        self.seek(now);
+    }
+
+    /// This hub's losses are durable, in the order they were to be kept: it may sign again.
+    pub fn losses_kept(&mut self, now: Now) {
+        self.receipts.losses_kept(now);
+        self.receipts.spread(now, &mut self.outputs);
     }
 
     /// A neighbor has lost these records.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use estafet_model::{HeaderDigest, Now, RecordId};
+use estafet_model::{Epoch, HeaderDigest, NodeId, Now, RecordId, SeqRanges};
 
 use crate::record::{HeldRecord, RecordState, RecordView, WaitReason};
 
@@ -36,11 +36,13 @@ impl Damaged {
 
     /// It was found damaged when the store was opened.
     pub(crate) fn recover(&mut self, record: HeldRecord) {
-        let HeldRecord { id, class, payload_bytes, digest, received_from, .. } = record;
-        let state = RecordState::Waiting { why: WaitReason::Unreadable, until: None };
         let since = Now::default();
-        let view = RecordView { id, class, payload_bytes, digest, received_from, state, since, next_attempt: None };
-        self.insert(since, view);
+        self.insert(since, view_of(record, since));
+    }
+
+    /// A hub has committed it, and cannot read it.
+    pub(crate) fn insert_committed(&mut self, now: Now, record: HeldRecord) {
+        self.insert(now, view_of(record, now));
     }
 
     pub(crate) fn digest(&self, id: &RecordId) -> Option<HeaderDigest> {
@@ -75,6 +77,17 @@ impl Damaged {
         self.records.len()
     }
 
+    /// All of them.
+    pub(crate) fn all_ids(&self) -> impl Iterator<Item = &RecordId> {
+        self.records.keys()
+    }
+
+    /// The numbers of those of one origin's epoch.
+    pub(crate) fn seqs(&self, origin: &NodeId, epoch: Epoch) -> SeqRanges {
+        let of_epoch = self.records.keys().filter(|id| id.origin == *origin && id.epoch == epoch);
+        of_epoch.map(|id| id.seq).collect()
+    }
+
     /// What to ask a neighbor for that has just come up.
     pub(crate) fn ids(&self) -> Vec<RecordId> {
         self.records.keys().take(SOUGHT_MAX).cloned().collect()
@@ -102,4 +115,10 @@ impl Damaged {
             self.ask_at = Some(now);
         }
     }
+}
+
+fn view_of(record: HeldRecord, since: Now) -> RecordView {
+    let HeldRecord { id, class, payload_bytes, digest, received_from, .. } = record;
+    let state = RecordState::Waiting { why: WaitReason::Unreadable, until: None };
+    RecordView { id, class, payload_bytes, digest, received_from, state, since, next_attempt: None }
 }

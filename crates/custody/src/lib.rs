@@ -22,6 +22,7 @@ mod damaged;
 mod held;
 mod inbound;
 mod lane;
+mod losses;
 mod outbound;
 mod output;
 mod questions;
@@ -32,6 +33,7 @@ mod tests;
 
 pub use custody::{Custody, CustodyConfig, Recovered};
 pub use inbound::{Piece, RecoveredTransfer};
+pub use losses::Losses;
 pub use outbound::HeldRecords;
 pub use output::{CustodyEvent, CustodyOutput, StorePayload, StoreRecord, TransferId};
 pub use record::{HeldRecord, RecordState, RecordView, WaitReason};

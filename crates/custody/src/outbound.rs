@@ -138,6 +138,11 @@ impl Outbound {
         self.keep(Now::default(), &record.into_inner(), true);
     }
 
+    /// Takes custody again of a record that was released, because the hub has lost it. Neighbors may have it.
+    pub(crate) fn hold_again(&mut self, now: Now, record: Durable<HeldRecord>) {
+        self.keep(now, &record.into_inner(), true);
+    }
+
     fn keep(&mut self, now: Now, record: &HeldRecord, tried: bool) {
         let key = self.names.key(&record.id);
         if self.table.find(key).is_some() {

@@ -6,6 +6,8 @@ use estafet_model::{
 };
 use estafet_wire::{Frame, NeverReason};
 
+use crate::losses::Losses;
+
 /// Names the chunks of one payload while they arrive. Unique for the life of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TransferId(pub u64);
@@ -67,8 +69,28 @@ pub enum CustodyOutput {
         /// Their numbers.
         seqs: SeqRanges,
     },
+    /// At a hub: make its losses durable, and say `losses_kept`, in the order asked. This replaces what was kept of the
+    /// origin's epoch.
+    KeepLosses {
+        /// Whose records.
+        origin: NodeId,
+        /// Of which epoch.
+        epoch: Epoch,
+        /// The losses.
+        losses: Losses,
+    },
     /// The payloads of these records may go: a durable receipt covers them.
     Release(Vec<RecordId>),
+    /// The hub has lost these own captures, and they were released here: those whose bytes are still there are needed
+    /// again. Say `recalled` of each.
+    Recall {
+        /// This node.
+        origin: NodeId,
+        /// Of which epoch.
+        epoch: Epoch,
+        /// Their numbers.
+        seqs: SeqRanges,
+    },
     /// Compare a committed record's header with this digest, and say `compared`.
     Compare {
         /// Which record.
@@ -140,13 +162,18 @@ pub enum CustodyEvent {
     Lost(RecordId),
     /// A record that was lost has come again.
     Healed(RecordId),
-    /// A hub signs for less than it had committed: it has lost these. They count as receipted no longer; an origin that
-    /// still holds them sends them again after its next start.
+    /// A hub signs for less than it had committed, or hears that it did: it has lost these. They count as receipted no
+    /// longer; an origin that still has them sends them again.
     LostByHub {
         /// Which hub, and whose records.
         key: ReceiptKey,
         /// Their numbers.
         seqs: SeqRanges,
+    },
+    /// Own captures that the hub has lost are held again.
+    Recalled {
+        /// How many.
+        records: usize,
     },
     /// A receipt was not what it should be and released nothing.
     BadReceipt {

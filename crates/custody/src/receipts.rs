@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use estafet_model::{
-    Durable, Epoch, NodeId, Now, PublicKey, ReceiptKey, RecordId, SeqRanges, SignedReceipt, SigningKey,
+    Durable, Epoch, NodeId, Now, PublicKey, ReceiptKey, ReceiptRank, RecordId, SeqRanges, SignedReceipt, SigningKey,
 };
 use estafet_wire::{Frame, ReceiptVersion};
 
+use crate::losses::{LossBook, Losses};
 use crate::output::CustodyOutput;
 
 /// How long to gather receipts after some were spread, for each of them: at most five hundred signatures are made, and
@@ -16,7 +17,7 @@ use crate::output::CustodyOutput;
 const PAUSE_PER_RECEIPT: Duration = Duration::from_millis(2);
 
 /// What a neighbor is known to know.
-type Known = BTreeMap<ReceiptKey, u64>;
+type Known = BTreeMap<ReceiptKey, ReceiptRank>;
 
 /// What a newer receipt says.
 pub(crate) struct News {
@@ -25,6 +26,32 @@ pub(crate) struct News {
     pub(crate) new: SeqRanges,
     /// And these its hub had committed, and has no more.
     pub(crate) lost: SeqRanges,
+}
+
+/// What a neighbor's receipt is worth.
+pub(crate) enum Received {
+    /// Nothing that is not known.
+    Known,
+    /// It is newer than what is here.
+    News(Box<News>),
+    /// This hub has signed it once, and does not know it.
+    OwnPast {
+        key: ReceiptKey,
+        /// These numbers it has no more.
+        lost: SeqRanges,
+        /// How often it has taken numbers back at least, with these.
+        losses: u32,
+    },
+}
+
+/// A receipt on its way to the disk.
+#[derive(Debug)]
+struct Keeping {
+    key: ReceiptKey,
+    /// Records that it releases.
+    releases: Vec<RecordId>,
+    /// Own captures that its hub has lost.
+    recalls: SeqRanges,
 }
 
 #[derive(Debug)]
@@ -38,14 +65,15 @@ pub(crate) struct Receipts {
     receipts: BTreeMap<ReceiptKey, SignedReceipt>,
     /// Per origin and epoch: in some hub's receipt, or committed here.
     covered: BTreeMap<(NodeId, Epoch), SeqRanges>,
-    /// At a hub: what it has committed. Grows by `Durable` record ids alone.
+    /// At a hub: what it has committed. Grows by `Durable` record ids alone, and shrinks by what is lost.
     committed: BTreeMap<(NodeId, Epoch), SeqRanges>,
     committed_count: u64,
+    losses: LossBook,
     unsigned: BTreeSet<(NodeId, Epoch)>,
     unspread: BTreeSet<ReceiptKey>,
     neighbors: BTreeMap<NodeId, Known>,
-    /// Receipts on their way to the disk, in order, each with the records it releases.
-    keeping: VecDeque<(ReceiptKey, Vec<RecordId>)>,
+    /// Receipts on their way to the disk, in order.
+    keeping: VecDeque<Keeping>,
     spread_at: Option<Now>,
     /// Not before: the last spread is to be paid for.
     next_spread: Now,
@@ -67,6 +95,7 @@ impl Receipts {
             covered: BTreeMap::new(),
             committed: BTreeMap::new(),
             committed_count: 0,
+            losses: LossBook::default(),
             unsigned: BTreeSet::new(),
             unspread: BTreeSet::new(),
             neighbors: BTreeMap::new(),
@@ -76,8 +105,13 @@ impl Receipts {
         }
     }
 
-    /// Takes back what was on this node's disk: receipts it kept and, at a hub, what it committed.
-    pub(crate) fn recover(&mut self, receipts: Vec<SignedReceipt>, committed: BTreeMap<(NodeId, Epoch), SeqRanges>) {
+    /// Takes back what was on this node's disk: receipts it kept and, at a hub, what it committed and had lost.
+    pub(crate) fn recover(
+        &mut self,
+        receipts: Vec<SignedReceipt>,
+        committed: BTreeMap<(NodeId, Epoch), SeqRanges>,
+        losses: &BTreeMap<(NodeId, Epoch), Losses>,
+    ) {
         for receipt in receipts {
             self.cover(&receipt);
             self.receipts.insert(receipt.key().clone(), receipt);
@@ -89,7 +123,8 @@ impl Receipts {
             self.unsigned.insert(origin.clone());
             self.committed.insert(origin, ranges);
         }
-        self.sign();
+        self.unsigned.extend(losses.keys().cloned());
+        self.losses.recover(losses);
     }
 
     fn cover(&mut self, receipt: &SignedReceipt) {
@@ -125,6 +160,51 @@ impl Receipts {
         self.receipts.values().find(|receipt| receipt.covers(id)).map(|receipt| &receipt.key().hub)
     }
 
+    /// A committed record cannot be read: it is committed no longer. False if it was not.
+    pub(crate) fn lose(&mut self, id: &RecordId) -> bool {
+        if !self.is_committed(id) {
+            return false;
+        }
+        let origin = (id.origin.clone(), id.epoch);
+        if let Some(committed) = self.committed.get_mut(&origin) {
+            *committed = committed.minus(&SeqRanges::of(id.seq));
+            self.committed_count -= 1;
+        }
+        // What was signed is no longer so, and no newer word is there before the loss is noted.
+        self.receipts.remove(&ReceiptKey { hub: self.me.clone(), origin: origin.0.clone(), epoch: origin.1 });
+        self.cover_anew(&origin);
+        true
+    }
+
+    /// Those of the numbers that a hub has lost which no other hub has committed.
+    pub(crate) fn uncovered(&self, key: &ReceiptKey, lost: &SeqRanges) -> SeqRanges {
+        self.covered.get(&(key.origin.clone(), key.epoch)).map_or_else(|| lost.clone(), |covered| lost.minus(covered))
+    }
+
+    /// How often this hub has taken numbers back.
+    pub(crate) fn loss_count(&self, origin: &(NodeId, Epoch)) -> u32 {
+        self.losses.count(origin)
+    }
+
+    /// This hub takes numbers back. It signs again when that is durable.
+    pub(crate) fn note_losses(
+        &mut self,
+        origin: (NodeId, Epoch),
+        losses: Losses,
+        outputs: &mut VecDeque<CustodyOutput>,
+    ) {
+        self.losses.note(origin.clone(), losses.count);
+        self.unsigned.insert(origin.clone());
+        let (origin, epoch) = origin;
+        outputs.push_back(CustodyOutput::KeepLosses { origin, epoch, losses });
+    }
+
+    /// A loss is durable, in the order they were noted.
+    pub(crate) fn losses_kept(&mut self, now: Now) {
+        self.losses.kept();
+        self.spread_at = Some(now);
+    }
+
     /// A hub has the record on its disk: it is committed. False if it was before.
     pub(crate) fn commit(&mut self, now: Now, id: Durable<RecordId>) -> bool {
         let id = id.into_inner();
@@ -141,8 +221,7 @@ impl Receipts {
 
     pub(crate) fn neighbor_up(&mut self, neighbor: &NodeId) -> Frame {
         self.neighbors.insert(neighbor.clone(), Known::new());
-        let version =
-            |receipt: &SignedReceipt| ReceiptVersion { key: receipt.key().clone(), version: receipt.version() };
+        let version = |receipt: &SignedReceipt| ReceiptVersion { key: receipt.key().clone(), rank: receipt.rank() };
         Frame::ReceiptSummary(self.receipts.values().map(version).collect())
     }
 
@@ -153,57 +232,76 @@ impl Receipts {
     /// The neighbor's summary: the answer is everything newer, even if that is nothing.
     pub(crate) fn summary(&mut self, from: &NodeId, versions: Vec<ReceiptVersion>) -> Option<Frame> {
         let known = self.neighbors.get_mut(from)?;
-        known.extend(versions.into_iter().map(|version| (version.key, version.version)));
+        known.extend(versions.into_iter().map(|version| (version.key, version.rank)));
         let newer = self.receipts.values().filter_map(|receipt| news_for(known, receipt)).collect();
         Some(Frame::Receipts(newer))
     }
 
     /// What is covered of an origin's epoch, by all receipts there are.
-    fn cover_anew(&mut self, key: &ReceiptKey) {
-        let origin = (key.origin.clone(), key.epoch);
+    fn cover_anew(&mut self, origin: &(NodeId, Epoch)) {
         let of_origin = self.receipts.values().filter(|receipt| receipt.key().origin == origin.0);
         let of_epoch = of_origin.filter(|receipt| receipt.key().epoch == origin.1);
-        let here = self.committed.get(&origin).cloned().unwrap_or_default();
+        let here = self.committed.get(origin).cloned().unwrap_or_default();
         let covered = of_epoch.fold(here, |all, receipt| all.union(receipt.committed()));
-        self.covered.insert(origin, covered);
+        self.covered.insert(origin.clone(), covered);
     }
 
     /// A receipt from a neighbor, in canonical form: what is new in it, or what is wrong with it.
-    pub(crate) fn receive(&mut self, now: Now, from: &NodeId, encoded: &Bytes) -> Result<Option<News>, &'static str> {
+    pub(crate) fn receive(&mut self, now: Now, from: &NodeId, encoded: &Bytes) -> Result<Received, &'static str> {
         let receipt = SignedReceipt::decode(encoded).map_err(|_| "malformed")?;
         let key = receipt.key().clone();
         if let Some(known) = self.neighbors.get_mut(from) {
-            let version = known.entry(key.clone()).or_default();
-            *version = (*version).max(receipt.version());
-        }
-        if key.hub == self.me {
-            return Ok(None);
+            let rank = known.entry(key.clone()).or_default();
+            *rank = (*rank).max(receipt.rank());
         }
         let ours = self.receipts.get(&key);
-        if ours.is_some_and(|ours| receipt.version() <= ours.version()) {
-            return Ok(None);
+        if ours.is_some_and(|ours| receipt.rank() <= ours.rank()) {
+            return Ok(Received::Known);
         }
         let lost = ours.map(|ours| ours.committed().minus(receipt.committed())).unwrap_or_default();
         let hub_key = self.hub_keys.get(&key.hub).ok_or("its signer is no hub of the topology")?;
         receipt.verify(hub_key).map_err(|_| "not signed by its hub")?;
-        let before = self.covered.get(&(key.origin.clone(), key.epoch)).cloned().unwrap_or_default();
+        if key.hub == self.me {
+            return Ok(self.own_past(&receipt));
+        }
+        let origin = (key.origin.clone(), key.epoch);
+        let before = self.covered.get(&origin).cloned().unwrap_or_default();
         let new = receipt.committed().minus(&before);
         self.receipts.insert(key.clone(), receipt.clone());
-        self.cover_anew(&key);
+        self.cover_anew(&origin);
         self.unspread.insert(key);
-        self.spread_soon(now);
-        Ok(Some(News { receipt, new, lost }))
+        if lost.is_empty() {
+            self.spread_soon(now);
+        } else {
+            // Before any of the lost records is offered, so that no neighbor takes it for committed.
+            self.spread_at = Some(now);
+        }
+        Ok(Received::News(Box::new(News { receipt, new, lost })))
+    }
+
+    /// A neighbor returns what this hub once signed, and has forgotten: its archive is not the newest that it had. Its
+    /// next word is to be newer than that, and to take back what is not here.
+    fn own_past(&self, receipt: &SignedReceipt) -> Received {
+        let key = receipt.key().clone();
+        let lost = match self.committed.get(&(key.origin.clone(), key.epoch)) {
+            Some(committed) => receipt.committed().minus(committed),
+            None => receipt.committed().clone(),
+        };
+        let losses = receipt.rank().losses.saturating_add(u32::from(!lost.is_empty()));
+        Received::OwnPast { key, lost, losses }
     }
 
     /// Asks for the receipt to be made durable; only then may the records go (they could not be told from captures
-    /// that never were, if a crash took the receipt and left the hole).
+    /// that never were, if a crash took the receipt and left the hole), and only then are others recalled: an earlier
+    /// receipt that releases them may be on its way to the disk.
     pub(crate) fn keep(
         &mut self,
         receipt: SignedReceipt,
         releases: Vec<RecordId>,
+        recalls: SeqRanges,
         outputs: &mut VecDeque<CustodyOutput>,
     ) {
-        self.keeping.push_back((receipt.key().clone(), releases));
+        self.keeping.push_back(Keeping { key: receipt.key().clone(), releases, recalls });
         outputs.push_back(CustodyOutput::KeepReceipt(receipt));
     }
 
@@ -211,17 +309,21 @@ impl Receipts {
     /// with it.
     pub(crate) fn release_late(&mut self, id: RecordId, outputs: &mut VecDeque<CustodyOutput>) {
         let covers = |key: &ReceiptKey| key.origin == id.origin && key.epoch == id.epoch;
-        match self.keeping.iter_mut().rfind(|(key, _)| covers(key)) {
-            Some((_, releases)) => releases.push(id),
+        match self.keeping.iter_mut().rfind(|keeping| covers(&keeping.key)) {
+            Some(keeping) => keeping.releases.push(id),
             None => outputs.push_back(CustodyOutput::Release(vec![id])),
         }
     }
 
     pub(crate) fn kept(&mut self, key: &Durable<ReceiptKey>, outputs: &mut VecDeque<CustodyOutput>) {
-        let Some((oldest, releases)) = self.keeping.pop_front() else { return };
-        assert_eq!(&oldest, key.get(), "the store syncs in the order it was asked");
-        if !releases.is_empty() {
-            outputs.push_back(CustodyOutput::Release(releases));
+        let Some(oldest) = self.keeping.pop_front() else { return };
+        assert_eq!(&oldest.key, key.get(), "the store syncs in the order it was asked");
+        if !oldest.releases.is_empty() {
+            outputs.push_back(CustodyOutput::Release(oldest.releases));
+        }
+        if !oldest.recalls.is_empty() {
+            let ReceiptKey { origin, epoch, .. } = oldest.key;
+            outputs.push_back(CustodyOutput::Recall { origin, epoch, seqs: oldest.recalls });
         }
     }
 
@@ -251,12 +353,17 @@ impl Receipts {
         }
     }
 
-    /// At a hub: one signature for all that was committed of an origin since the last time.
-    fn sign(&mut self) {
+    /// At a hub: one signature for all that was committed of an origin since the last time, or taken back.
+    pub(crate) fn sign(&mut self) {
         let Some(signing_key) = self.signing_key.as_ref().filter(|_| self.promises) else { return };
-        for (origin, epoch) in std::mem::take(&mut self.unsigned) {
-            let key = ReceiptKey { hub: self.me.clone(), origin: origin.clone(), epoch };
-            let receipt = SignedReceipt::sign(key.clone(), self.committed[&(origin, epoch)].clone(), signing_key);
+        let (later, now): (BTreeSet<_>, BTreeSet<_>) =
+            std::mem::take(&mut self.unsigned).into_iter().partition(|origin| self.losses.is_being_noted(origin));
+        self.unsigned = later;
+        for origin in now {
+            let committed = self.committed.get(&origin).cloned().unwrap_or_default();
+            let losses = self.losses.count(&origin);
+            let key = ReceiptKey { hub: self.me.clone(), origin: origin.0, epoch: origin.1 };
+            let receipt = SignedReceipt::sign(key.clone(), losses, committed, signing_key);
             self.receipts.insert(key.clone(), receipt);
             self.unspread.insert(key);
         }
@@ -265,10 +372,10 @@ impl Receipts {
 
 /// The receipt's bytes if it is newer than what the neighbor knows; it knows it from now on.
 fn news_for(known: &mut Known, receipt: &SignedReceipt) -> Option<Bytes> {
-    let version = receipt.version();
-    let known_version = known.entry(receipt.key().clone()).or_default();
-    (*known_version < version).then(|| {
-        *known_version = version;
+    let rank = receipt.rank();
+    let known_rank = known.entry(receipt.key().clone()).or_default();
+    (*known_rank < rank).then(|| {
+        *known_rank = rank;
         receipt.encode()
     })
 }

@@ -24,7 +24,7 @@ pub use keys::{KeyError, PublicKey, Signature, SigningKey};
 pub use name::{NameError, NodeId, ShortCode};
 pub use payload::{CHUNK_BYTES, ChunkHash, PAYLOAD_BYTES_MAX, PayloadHash, chunk_count, payload_hash_of_chunks};
 pub use ranges::{Range, SeqRanges};
-pub use receipt::{ReceiptError, ReceiptKey, SignedReceipt};
+pub use receipt::{ReceiptError, ReceiptKey, ReceiptRank, SignedReceipt};
 pub use record::{
     Class, Epoch, HeaderDigest, Kind, MediaType, RecordHeader, RecordId, RecordIdError, Seq, SetDigest, TextError,
 };

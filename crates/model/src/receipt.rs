@@ -1,4 +1,7 @@
 //! Receipts: the hub's signed word that records are committed. Cumulative per (hub, origin, epoch), newest wins.
+//!
+//! A hub that has lost committed records says so: its next receipt counts one loss more, and is newer than any that
+//! covers them.
 
 use bytes::Bytes;
 
@@ -8,7 +11,7 @@ use crate::name::NodeId;
 use crate::ranges::SeqRanges;
 use crate::record::{Epoch, RecordId, Seq};
 
-const PURPOSE: &str = "estafet receipt v1";
+const PURPOSE: &str = "estafet receipt v2";
 
 /// What a receipt speaks of: one hub's word on one origin's epoch.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +22,37 @@ pub struct ReceiptKey {
     pub origin: NodeId,
     /// The origin's epoch.
     pub epoch: Epoch,
+}
+
+/// Where a receipt stands among those with its key: the greatest is the newest.
+///
+/// While `losses` stays, the committed numbers only grow. Two receipts that differ and are alike in the first three are
+/// from before and after a loss that the hub has not noticed; the digest makes one of them the newer, so that somebody
+/// sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct ReceiptRank {
+    /// How often the hub has had to take committed numbers back.
+    pub losses: u32,
+    /// The largest committed number; 0 if there is none.
+    pub last: u32,
+    /// How many numbers are committed.
+    pub count: u32,
+    /// The first bytes of the hash of the committed numbers.
+    pub digest: u64,
+}
+
+impl ReceiptRank {
+    fn of(losses: u32, committed: &SeqRanges) -> Self {
+        let mut writer = Writer::new();
+        committed.write(&mut writer);
+        let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(&writer.finish()).as_bytes();
+        Self {
+            losses,
+            last: committed.last().map_or(0, Seq::get),
+            count: u32::try_from(committed.count()).expect("sequence numbers have 32 bits"),
+            digest: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+        }
+    }
 }
 
 /// Why a receipt is worth nothing.
@@ -40,14 +74,16 @@ pub struct SignedReceipt {
     key: ReceiptKey,
     committed: SeqRanges,
     signature: Signature,
+    rank: ReceiptRank,
 }
 
 impl SignedReceipt {
-    /// Signs what `key.hub` has committed.
+    /// Signs what `key.hub` has committed, after it has taken numbers back `losses` times.
     #[must_use]
-    pub fn sign(key: ReceiptKey, committed: SeqRanges, signing_key: &SigningKey) -> Self {
-        let signature = signing_key.sign(PURPOSE, &body(&key, &committed));
-        Self { key, committed, signature }
+    pub fn sign(key: ReceiptKey, losses: u32, committed: SeqRanges, signing_key: &SigningKey) -> Self {
+        let signature = signing_key.sign(PURPOSE, &body(&key, losses, &committed));
+        let rank = ReceiptRank::of(losses, &committed);
+        Self { key, committed, signature, rank }
     }
 
     /// Whom it speaks of.
@@ -56,12 +92,11 @@ impl SignedReceipt {
         &self.key
     }
 
-    /// Of two good receipts with one key, the one with the greater version is the newer. The committed numbers only
-    /// grow, so it has them all; if it has not, the hub has lost what it lacks.
+    /// Of two good receipts with one key, the one with the greater rank is the newer. What it lacks of the other, the
+    /// hub has lost.
     #[must_use]
-    pub fn version(&self) -> u64 {
-        let last = self.committed.last().map_or(0, Seq::get);
-        (u64::from(last) << 32) | self.committed.count()
+    pub fn rank(&self) -> ReceiptRank {
+        self.rank
     }
 
     /// The committed numbers.
@@ -78,7 +113,7 @@ impl SignedReceipt {
 
     /// Checks the signature against the hub's key by the topology.
     pub fn verify(&self, hub_key: &PublicKey) -> Result<(), ReceiptError> {
-        if hub_key.verifies(PURPOSE, &body(&self.key, &self.committed), &self.signature) {
+        if hub_key.verifies(PURPOSE, &body(&self.key, self.rank.losses, &self.committed), &self.signature) {
             Ok(())
         } else {
             Err(ReceiptError::Forged(self.key.hub.clone()))
@@ -89,7 +124,7 @@ impl SignedReceipt {
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let mut writer = Writer::new();
-        writer.raw(&body(&self.key, &self.committed)).raw(self.signature.as_bytes());
+        writer.raw(&body(&self.key, self.rank.losses, &self.committed)).raw(self.signature.as_bytes());
         writer.finish()
     }
 
@@ -101,16 +136,18 @@ impl SignedReceipt {
             origin: reader.parse("origin")?,
             epoch: Epoch::new(reader.u16("epoch")?).ok_or(Malformed { what: "epoch" })?,
         };
+        let losses = reader.u32("losses")?;
         let committed = SeqRanges::read(&mut reader)?;
         let signature = Signature::from_bytes(reader.array("signature")?);
         reader.end("receipt")?;
-        Ok(Self { key, committed, signature })
+        let rank = ReceiptRank::of(losses, &committed);
+        Ok(Self { key, committed, signature, rank })
     }
 }
 
-fn body(key: &ReceiptKey, committed: &SeqRanges) -> Bytes {
+fn body(key: &ReceiptKey, losses: u32, committed: &SeqRanges) -> Bytes {
     let mut writer = Writer::new();
-    writer.text(key.hub.as_str()).text(key.origin.as_str()).u16(key.epoch.get());
+    writer.text(key.hub.as_str()).text(key.origin.as_str()).u16(key.epoch.get()).u32(losses);
     committed.write(&mut writer);
     writer.finish()
 }
@@ -128,13 +165,32 @@ mod tests {
             origin: "sail".parse().unwrap(),
             epoch: Epoch::new(3).unwrap(),
         };
-        let receipt = SignedReceipt::sign(key, SeqRanges::up_to(Seq::new(5)), &hub);
+        let receipt = SignedReceipt::sign(key, 0, SeqRanges::up_to(Seq::new(5)), &hub);
         let read = SignedReceipt::decode(&receipt.encode()).unwrap();
         assert_eq!(read.verify(&hub.public()), Ok(()));
         assert!(read.covers(&"sail.3.5".parse().unwrap()));
         for other in ["sail.3.6", "sail.4.5", "rumbai.3.5"] {
             assert!(!read.covers(&other.parse().unwrap()), "{other}");
         }
+    }
+
+    #[test]
+    fn a_receipt_after_a_loss_is_newer_than_any_before_it() {
+        let hub = SigningKey::from_seed([9; 32]);
+        let key = ReceiptKey {
+            hub: "induk".parse().unwrap(),
+            origin: "sail".parse().unwrap(),
+            epoch: Epoch::new(3).unwrap(),
+        };
+        let rank = |losses, committed: &[u32]| {
+            let committed = committed.iter().filter_map(|&seq| Seq::new(seq)).collect();
+            SignedReceipt::sign(key.clone(), losses, committed, &hub).rank()
+        };
+        let in_order =
+            [rank(0, &[]), rank(0, &[1, 3]), rank(0, &[1, 2, 3]), rank(0, &[4]), rank(1, &[]), rank(1, &[1])];
+        assert!(in_order.is_sorted_by(|older, newer| older < newer));
+        // Alike but for what is in them: neither is taken for the other.
+        assert_ne!(rank(0, &[1, 3, 4]), rank(0, &[1, 2, 4]));
     }
 
     #[test]
@@ -145,7 +201,7 @@ mod tests {
             origin: "sail".parse().unwrap(),
             epoch: Epoch::new(3).unwrap(),
         };
-        let good = SignedReceipt::sign(key, SeqRanges::up_to(Seq::new(5)), &hub).encode();
+        let good = SignedReceipt::sign(key, 0, SeqRanges::up_to(Seq::new(5)), &hub).encode();
         for bit in 0..good.len() * 8 {
             let mut bad = good.to_vec();
             bad[bit / 8] ^= 1 << (bit % 8);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use estafet_custody::{CustodyEvent, Piece, StoreRecord, TransferId};
+use estafet_custody::{CustodyEvent, HeldRecord, Losses, Piece, StoreRecord, TransferId};
 use estafet_model::{
     ByteCount, ChunkHash, Class, Durable, Epoch, HeaderDigest, NodeId, ReceiptKey, RecordId, SeqRanges, SignedHeader,
     SignedReceipt,
@@ -58,6 +58,10 @@ pub enum Input {
     StoreFailed(Vec<RecordId>),
     /// A receipt is durable, in the order of [`Output::KeepReceipt`].
     ReceiptKept(Durable<ReceiptKey>),
+    /// A hub's losses are durable, in the order of [`Output::KeepLosses`].
+    LossesKept,
+    /// The store has found these records again: [`Output::Recall`].
+    Recalled(Vec<StoredRecord>),
     /// The epoch of [`Output::KeepEpoch`] is durable.
     EpochKept,
     /// A person takes records out of quarantine: all of them, or one.
@@ -71,8 +75,10 @@ pub enum Input {
         /// The committed record has the digest.
         same: bool,
     },
-    /// A record that was to be carried could not be read from the store.
+    /// A record that is held here cannot be read from the store.
     Unreadable(RecordId),
+    /// A record that is committed at this hub cannot be read from its archive.
+    CommittedUnreadable(Box<HeldRecord>),
     /// How much the store can still take.
     Room(ByteCount),
 }
@@ -142,8 +148,26 @@ pub enum Output {
         /// Their numbers.
         seqs: SeqRanges,
     },
+    /// Make this hub's losses durable; answer with `LossesKept`. Replaces what was kept of the same origin's epoch.
+    KeepLosses {
+        /// Whose records.
+        origin: NodeId,
+        /// Of which epoch.
+        epoch: Epoch,
+        /// The losses.
+        losses: Losses,
+    },
     /// The payloads of these records may go.
     Release(Vec<RecordId>),
+    /// These own captures were released and are needed again; answer with `Recalled` for those that are still there.
+    Recall {
+        /// This node.
+        origin: NodeId,
+        /// Of which epoch.
+        epoch: Epoch,
+        /// Their numbers.
+        seqs: SeqRanges,
+    },
     /// Compare a committed record's header with this digest; answer with `Compared`.
     Compare {
         /// Which record.

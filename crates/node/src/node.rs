@@ -110,6 +110,7 @@ impl Node {
             transfers: recovered.transfers,
             receipts: recovered.receipts,
             committed: recovered.committed,
+            losses: recovered.losses,
         };
         let mut node = Self {
             router: Router::new(config.me.clone(), router_config(&config, keys)),
@@ -166,8 +167,20 @@ impl Node {
                 self.custody.retry(now, only.as_ref());
             }
             Input::ReceiptKept(key) => self.custody.receipt_kept(&key),
+            Input::LossesKept => self.custody.losses_kept(now),
+            Input::Recalled(records) => {
+                self.custody.recalled(now, records.into_iter().map(|stored| stored.record).collect());
+                self.ledger_changed = true;
+            }
             Input::Compared { id, from, same } => self.custody.compared(id, &from, same),
-            Input::Unreadable(id) => self.custody.unreadable(now, &id),
+            Input::Unreadable(id) => {
+                self.custody.unreadable(now, &id);
+                self.ledger_changed = true;
+            }
+            Input::CommittedUnreadable(record) => {
+                self.custody.committed_unreadable(now, *record);
+                self.ledger_changed = true;
+            }
             Input::Room(room) => self.custody.set_room(room),
         }
         self.settle(now);
@@ -399,7 +412,9 @@ impl Node {
                 self.leave_epoch(self.captures.given());
                 Output::KeepConflicts { epoch, seqs }
             }
+            CustodyOutput::KeepLosses { origin, epoch, losses } => Output::KeepLosses { origin, epoch, losses },
             CustodyOutput::Release(ids) => Output::Release(ids),
+            CustodyOutput::Recall { origin, epoch, seqs } => Output::Recall { origin, epoch, seqs },
             CustodyOutput::Compare { id, digest, from } => Output::Compare { id, digest, from },
         };
         self.outputs.push_back(output);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use estafet_custody::{HeldRecord, HeldRecords, RecoveredTransfer};
+use estafet_custody::{HeldRecord, HeldRecords, Losses, RecoveredTransfer};
 use estafet_model::{Durable, Epoch, NodeId, RecordId, Seq, SeqRanges, SignedReceipt};
 use estafet_routing::Captured as Count;
 
@@ -67,7 +67,7 @@ pub struct Recovered {
     /// The records. At a hub: those whose entries were read, to learn their numbers and keys; what is committed stands
     /// in `committed`.
     pub records: RecoveredRecords,
-    /// Records that were in the store and cannot be read any more.
+    /// Records that were in the store and cannot be read any more. At a hub they are not in `committed`.
     pub damaged: Vec<HeldRecord>,
     /// Earlier epochs of this node's spool, each with its known count of captures.
     pub former: BTreeMap<Epoch, Count>,
@@ -79,6 +79,8 @@ pub struct Recovered {
     pub receipts: Vec<SignedReceipt>,
     /// At a hub: everything committed.
     pub committed: BTreeMap<(NodeId, Epoch), SeqRanges>,
+    /// At a hub: what it has kept of its losses.
+    pub losses: BTreeMap<(NodeId, Epoch), Losses>,
     /// At a hub: how many records its store has more than once; 0, or a fault.
     pub committed_twice: u64,
 }

@@ -19,6 +19,7 @@ use tonic::{Request, Response, Status};
 use crate::driver::{Commands, View};
 use crate::ledger::Ledger;
 use crate::listing::{Listing, Names};
+use crate::scrub::unreadable;
 use crate::store::Store;
 use crate::tail::Tail;
 use crate::views::{audit, links, nodes, path, record_status};
@@ -151,7 +152,7 @@ impl Admin for AdminService {
             None => None,
         };
         let (record, place) = match commit {
-            Some(commit) => (self.names.committed(&commit), Place::Archive(commit.extent)),
+            Some(commit) => (self.names.committed(&commit), Place::Archive(id, commit.extent)),
             None => {
                 let wanted = id.clone();
                 let (record, _) = self.ask(move |view| record_status(view, &wanted)).await?;
@@ -162,12 +163,20 @@ impl Admin for AdminService {
                 (record, Place::Spool(id))
             }
         };
-        let store = self.store.clone();
+        let (store, commands) = (self.store.clone(), self.commands.clone());
         let (sender, pieces) = tokio::sync::mpsc::channel(2);
         tokio::task::spawn_blocking(move || {
             let mut read = |piece: Result<FetchPiece, Status>| sender.blocking_send(piece).is_ok();
             if let Err(error) = read_payload(&store, &place, record, &mut read) {
                 read(Err(Status::data_loss(format!("the disk of this node cannot read it: {error}"))));
+                let told = async {
+                    match place {
+                        Place::Archive(id, extent) => unreadable(&store, &commands, id, extent).await,
+                        // Nobody is left to tell when the driver has ended.
+                        Place::Spool(id) => drop(commands.unreadable(id).await),
+                    }
+                };
+                tokio::runtime::Handle::current().block_on(told);
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(pieces))))
@@ -187,7 +196,7 @@ impl Admin for AdminService {
 /// Where a record is on this node's disk.
 enum Place {
     /// Committed.
-    Archive(Extent),
+    Archive(RecordId, Extent),
     /// Held.
     Spool(RecordId),
 }
@@ -199,11 +208,11 @@ fn read_payload(
     send: &mut impl FnMut(Result<FetchPiece, Status>) -> bool,
 ) -> Result<(), estafet_spool::ReadError> {
     let (read, record) = match place {
-        Place::Archive(extent) => (store.spool.read_extent(*extent)?, record),
+        Place::Archive(_, extent) => (store.spool.read_extent(*extent)?, record),
         Place::Spool(id) => (store.spool.read(id)?, store.describe(id, record)),
     };
     let chunk = |index: u32| match place {
-        Place::Archive(extent) => store.spool.read_chunk_of(*extent, index),
+        Place::Archive(_, extent) => store.spool.read_chunk_of(*extent, index),
         Place::Spool(id) => store.spool.read_chunk(id, index),
     };
     let header = read.header.header();

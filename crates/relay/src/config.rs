@@ -24,6 +24,7 @@ const KEYS: &[&str] = &[
     "bytes_max",
     "hold_bytes_max",
     "hold_days",
+    "scrub_days",
 ];
 
 /// What is wrong with the configuration, and what to do about it.
@@ -87,6 +88,7 @@ struct SpoolFile {
     bytes_max: Option<String>,
     hold_bytes_max: Option<String>,
     hold_days: Option<u16>,
+    scrub_days: Option<f64>,
 }
 
 fn default_data() -> PathBuf {
@@ -105,6 +107,11 @@ const HOLD_BYTES_MAX: ByteCount = ByteCount::mebibytes(1 << 10);
 /// How long they are kept at most: what a citizen asks about is mostly younger.
 const HOLD_DAYS: u16 = 30;
 
+/// How long it may take until every complete segment has been read for damage: well within the time for which captures
+/// are kept, so that what a main server finds damaged can come again.
+const SCRUB_DAYS: f64 = 7.0;
+const SCRUB_DAYS_MAX: f64 = 3650.0;
+
 /// A node's configuration: everything read, everything checked.
 pub(crate) struct Config {
     pub(crate) node: Node,
@@ -118,6 +125,8 @@ pub(crate) struct Config {
     pub(crate) spool_bytes_max: ByteCount,
     pub(crate) hold_bytes_max: ByteCount,
     pub(crate) hold_max: Duration,
+    /// Nothing if the store is not to be read for damage.
+    pub(crate) scrub_interval: Option<Duration>,
 }
 
 impl Config {
@@ -144,6 +153,10 @@ impl Config {
             None => Ok(default),
             Some(text) => parse_bytes(&text).ok_or_else(|| malformed(format!("`{text}` is no size, such as 8GiB"))),
         };
+        let scrub_days = file.spool.scrub_days.unwrap_or(SCRUB_DAYS);
+        if !(0.0..=SCRUB_DAYS_MAX).contains(&scrub_days) {
+            return Err(malformed(format!("scrub_days: {scrub_days} is not between 0 (never) and {SCRUB_DAYS_MAX}")));
+        }
         Ok(Self {
             data: folder.join(file.data),
             listen: file.listen.unwrap_or(node.addresses[0]),
@@ -153,6 +166,7 @@ impl Config {
             spool_bytes_max: size(file.spool.bytes_max, if is_hub { ARCHIVE_BYTES_MAX } else { SPOOL_BYTES_MAX })?,
             hold_bytes_max: size(file.spool.hold_bytes_max, HOLD_BYTES_MAX)?,
             hold_max: Duration::from_secs(24 * 3600) * u32::from(file.spool.hold_days.unwrap_or(HOLD_DAYS)),
+            scrub_interval: (scrub_days > 0.0).then(|| Duration::from_secs_f64(scrub_days * 24.0 * 3600.0)),
             topology: Arc::new(topology),
             node,
             key,

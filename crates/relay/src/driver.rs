@@ -9,13 +9,13 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use estafet_model::{Durable, NodeId, Now, RecordId, UnixMillis};
-use estafet_node::custody::{CustodyEvent, Piece};
+use estafet_node::custody::{CustodyEvent, HeldRecord, Piece};
 use estafet_node::{Capture, CaptureRefused, CaptureToken, Captured, Input, Node, NodeEvent, Output};
 use estafet_quic::{Carry, DownReason, ReceivedPiece, ReceivedPieces, Session, SessionEvent, SessionEvents};
 use estafet_spool::{Append, NewRecord, Payload};
 use estafet_store::{
-    begin_append, chunk_append, conflicts_append, epoch_appends, receipt_append, record_append, stored_record,
-    transfer_id,
+    begin_append, chunk_append, conflicts_append, epoch_appends, losses_append, receipt_append, record_append,
+    stored_record, transfer_id,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
@@ -76,6 +76,8 @@ enum Command {
     Ask(Question),
     Compared { id: RecordId, from: NodeId, same: bool },
     Retry(Option<RecordId>),
+    Unreadable(RecordId),
+    CommittedUnreadable(Box<HeldRecord>),
 }
 
 /// How the rest of the process talks to the driver. Cheap to clone.
@@ -112,6 +114,17 @@ impl Commands {
     /// Takes records out of quarantine, all of them or one.
     pub(crate) async fn retry(&self, only: Option<RecordId>) -> Result<(), ShuttingDown> {
         self.sender.send(Command::Retry(only)).await.map_err(|_| ShuttingDown)
+    }
+
+    /// A record that is held here was found unreadable.
+    pub(crate) async fn unreadable(&self, id: RecordId) -> Result<(), ShuttingDown> {
+        self.sender.send(Command::Unreadable(id)).await.map_err(|_| ShuttingDown)
+    }
+
+    /// A committed record was found unreadable, and the ledger has put it aside.
+    pub(crate) async fn committed_unreadable(&self, record: HeldRecord) -> Result<(), ShuttingDown> {
+        let command = Command::CommittedUnreadable(Box::new(record));
+        self.sender.send(command).await.map_err(|_| ShuttingDown)
     }
 
     /// How the store fares, as of half a second ago at most.
@@ -294,6 +307,10 @@ impl Driver {
                 self.feed(Input::Stored(records));
                 self.admit_captures();
             }
+            StoreEvent::Recalled(records) => {
+                self.feed(Input::Recalled(records.into_iter().map(|record| stored_record(record, None)).collect()));
+            }
+            StoreEvent::LossesKept => self.feed(Input::LossesKept),
             StoreEvent::EpochKept => self.feed(Input::EpochKept),
             StoreEvent::ReceiptKept(key) => self.feed(Input::ReceiptKept(key)),
             StoreEvent::Failed(ids) => {
@@ -338,6 +355,8 @@ impl Driver {
                 }),
                 Command::Compared { id, from, same } => self.feed(Input::Compared { id, from, same }),
                 Command::Retry(only) => self.feed(Input::Retry(only)),
+                Command::Unreadable(id) => self.feed(Input::Unreadable(id)),
+                Command::CommittedUnreadable(record) => self.feed(Input::CommittedUnreadable(record)),
             }
             next = if self.gathered.len() < CAPTURES_PER_BATCH { self.commands.try_recv().ok() } else { None };
         }
@@ -434,10 +453,14 @@ impl Driver {
                 Output::KeepReceipt(receipt) => self.appends.push(receipt_append(&receipt)),
                 Output::KeepEpoch { epoch, former } => self.appends.extend(epoch_appends(epoch, &former)),
                 Output::KeepConflicts { epoch, seqs } => self.appends.push(conflicts_append(epoch, &seqs)),
+                Output::KeepLosses { origin, epoch, losses } => {
+                    self.appends.push(losses_append(&origin, epoch, &losses));
+                }
                 Output::Release(ids) => {
                     self.append();
                     self.store.spool.release(ids);
                 }
+                Output::Recall { origin, epoch, seqs } => self.store.spool.recall(origin, epoch, seqs),
                 Output::Compare { id, digest, from } => self.compare(id, digest, from),
                 Output::Captured { token, captured } => self.answer(token, Ok(captured)),
                 Output::CaptureRefused { token, why } => self.answer(token, Err(why)),
@@ -484,12 +507,12 @@ impl Driver {
         let commands = self.commands_sender.clone();
         tokio::spawn(async move {
             match ledger.find(id.clone()).await {
-                Ok(Some(commit)) => {
-                    let same = commit.digest == digest;
+                Ok(commit) => {
+                    // What was just put aside is committed no longer, and custody is about to hear so.
+                    let same = commit.is_none_or(|commit| commit.digest == digest);
                     // Nobody is left to compare for when the driver has ended.
                     let _ = commands.send(Command::Compared { id, from, same }).await;
                 }
-                Ok(None) => error!(record = %id, "a committed record is not in the ledger"),
                 Err(error) => error!(record = %id, %error, "a committed record could not be looked up"),
             }
         });
@@ -566,6 +589,9 @@ fn tell(event: &NodeEvent) {
                 count = seqs.count(),
                 "the hub has lost records that it had committed; `topology audit` names them"
             );
+        }
+        NodeEvent::Custody(CustodyEvent::Recalled { records }) => {
+            warn!(records, "own records that the hub has lost are held again, and go to it once more");
         }
         NodeEvent::Custody(CustodyEvent::BadReceipt { from, why }) => {
             error!(neighbor = %from, why, "a receipt released nothing");

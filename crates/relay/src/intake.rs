@@ -25,6 +25,7 @@ use tokio::time::timeout;
 
 use crate::driver::Commands;
 use crate::problem::Problem;
+use crate::scrub::Scrubs;
 use crate::store::{Store, wall_clock};
 use crate::upload::{BODY_BYTES_MAX, Received, Upload};
 
@@ -48,13 +49,15 @@ struct Shared {
     promises: bool,
     budget: Arc<Semaphore>,
     next_transfer: AtomicU64,
+    scrubs: Arc<Scrubs>,
 }
 
 impl Intake {
     /// `code` is this node's, by the topology.
-    pub(crate) fn new(promises: bool, commands: Commands, store: Store, code: ShortCode) -> Self {
+    pub(crate) fn new(promises: bool, commands: Commands, store: Store, code: ShortCode, scrubs: Arc<Scrubs>) -> Self {
         let budget = Arc::new(Semaphore::new(BODY_BYTES_MAX));
-        Self { shared: Arc::new(Shared { commands, store, code, promises, budget, next_transfer: AtomicU64::new(1) }) }
+        let next_transfer = AtomicU64::new(1);
+        Self { shared: Arc::new(Shared { commands, store, code, promises, budget, next_transfer, scrubs }) }
     }
 
     pub(crate) fn routes(self) -> Router {
@@ -238,6 +241,7 @@ async fn metrics(State(intake): State<Intake>) -> Result<String, Problem> {
     let (held, receipted, committed, quarantined, missing) = asked.await.map_err(|_| Problem::shutting_down())?;
     let usage = intake.shared.store.spool.usage();
     let poisoned = u8::from(usage.poisoned.is_some());
+    let scrubs = &intake.shared.scrubs;
     let rows = [
         ("estafet_records_held", "gauge", held),
         ("estafet_records_receipted_total", "counter", receipted),
@@ -249,6 +253,9 @@ async fn metrics(State(intake): State<Intake>) -> Result<String, Problem> {
         ("estafet_spool_free_bytes", "gauge", usage.free_bytes.0),
         ("estafet_spool_segments", "gauge", usage.segments as u64),
         ("estafet_spool_poisoned", "gauge", u64::from(poisoned)),
+        ("estafet_scrub_segments_total", "counter", scrubs.segments.load(Ordering::Relaxed)),
+        ("estafet_scrub_records_unreadable_total", "counter", scrubs.records_unreadable.load(Ordering::Relaxed)),
+        ("estafet_scrub_passed_unix_ms", "gauge", scrubs.passed_at.load(Ordering::Relaxed)),
     ];
     Ok(rows.map(|(name, kind, value)| format!("# TYPE {name} {kind}\n{name} {value}\n")).concat())
 }

@@ -1,15 +1,18 @@
 //! A hub's ledger: an index in SQLite of what its archive has committed, in order, for people who ask questions.
 //!
+//! What was committed and cannot be read any more stands aside, in a table of its own, until it comes again.
+//!
 //! The archive is the truth and the ledger follows it. It may lose its newest rows in a power cut; at start it is
 //! told what the archive has beyond it. One thread owns the connection and serves questions in the order of feeding,
 //! so that whoever asks about a record that was committed before finds it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 
 use estafet_model::{Class, Epoch, HeaderDigest, NodeId, PayloadHash, RecordId, Seq, SeqRanges, UnixMillis};
+use estafet_node::custody::HeldRecord;
 use estafet_spool::{Extent, StoredRecord};
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::broadcast;
@@ -37,6 +40,21 @@ pub(crate) struct Commit {
     pub(crate) digest: HeaderDigest,
     pub(crate) committed_at: UnixMillis,
     pub(crate) extent: Extent,
+}
+
+impl Commit {
+    /// The same as custody knows records.
+    pub(crate) fn into_held(self) -> HeldRecord {
+        HeldRecord {
+            id: self.id,
+            class: self.class,
+            payload_bytes: self.payload_bytes,
+            payload_hash: self.payload_hash,
+            digest: self.digest,
+            received_from: None,
+            stored_at: self.committed_at,
+        }
+    }
 }
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
@@ -85,6 +103,46 @@ impl Ledger {
         self.feed(records.into_iter().filter(|record| Some(place(record)) > newest).collect());
     }
 
+    /// The place of the newest record that the ledger knows.
+    pub(crate) fn newest(&self) -> Option<(u64, u32)> {
+        self.newest
+    }
+
+    /// Forgets everything: it is not of this archive, and is to be fed anew.
+    pub(crate) fn clear(&mut self) -> Result<(), LedgerError> {
+        self.newest = None;
+        self.answer(|connection| connection.execute_batch("DELETE FROM commits; DELETE FROM lost;"))
+    }
+
+    /// The record at this place cannot be read. Says what is known of it, if it was committed there.
+    pub(crate) async fn take_out(&self, id: RecordId, extent: Extent) -> Result<Option<Commit>, LedgerError> {
+        self.ask(move |connection| take_out(connection, &id, extent)).await
+    }
+
+    /// All commits in one segment.
+    pub(crate) async fn in_segment(&self, generation: u64) -> Result<Vec<Commit>, LedgerError> {
+        let suspects = Suspects { generations: BTreeSet::from([generation]), ..Suspects::default() };
+        self.ask(move |connection| committed_among(connection, suspects)).await
+    }
+
+    /// At start: looks at these records and at all that are lost, and settles which of them can be read. Then says which
+    /// are lost.
+    pub(crate) fn look_at_losses(
+        &self,
+        suspects: Suspects,
+        is_whole: impl Fn(Extent) -> bool + Send + 'static,
+    ) -> Result<Vec<Commit>, LedgerError> {
+        self.answer(move |connection| {
+            for commit in committed_among(connection, suspects)?.into_iter().filter(|commit| !is_whole(commit.extent)) {
+                take_out(connection, &commit.id, commit.extent)?;
+            }
+            let (found, lost) = all_lost(connection)?.into_iter().partition(|commit: &Commit| is_whole(commit.extent));
+            let found: Vec<Commit> = found;
+            found.iter().try_for_each(|commit| take_in(connection, commit))?;
+            Ok(lost)
+        })
+    }
+
     /// Feeds newly committed records, in the order of the archive.
     pub(crate) fn feed(&self, records: Vec<StoredRecord>) {
         let commits = self.commits.clone();
@@ -114,8 +172,16 @@ impl Ledger {
 
     /// Everything committed, and how many records more than once.
     pub(crate) fn committed(&self) -> Result<Committed, LedgerError> {
+        self.answer(|connection| committed(connection))
+    }
+
+    /// The same as `ask`, before there is anybody else to wait for.
+    fn answer<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, LedgerError> {
         let (sender, answer) = mpsc::sync_channel(1);
-        self.run(move |connection| drop(sender.send(committed(connection))));
+        self.run(move |connection| drop(sender.send(question(connection))));
         let answer = answer.recv().unwrap_or(Err(rusqlite::Error::InvalidQuery));
         answer.map_err(|source| LedgerError { path: self.path.clone(), source })
     }
@@ -164,7 +230,30 @@ const SCHEMA: &str = "
     ) STRICT;
     -- Not unique: if the archive ever held a record twice, the ledger must show it.
     CREATE INDEX IF NOT EXISTS commits_by_record ON commits (origin, epoch, seq);
+    -- What was committed and cannot be read any more, in the same columns.
+    CREATE TABLE IF NOT EXISTS lost (
+        hub_sequence INTEGER PRIMARY KEY,
+        origin TEXT NOT NULL,
+        epoch INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        class INTEGER NOT NULL,
+        payload_bytes INTEGER NOT NULL,
+        blake3 BLOB NOT NULL,
+        header_digest BLOB NOT NULL,
+        committed_unix_ms INTEGER NOT NULL,
+        generation INTEGER NOT NULL,
+        offset INTEGER NOT NULL,
+        length INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX IF NOT EXISTS lost_by_record ON lost (origin, epoch, seq);
 ";
+
+/// What a start doubts: these records, and all that begin in these segments.
+#[derive(Debug, Default)]
+pub(crate) struct Suspects {
+    pub(crate) ids: Vec<RecordId>,
+    pub(crate) generations: BTreeSet<u64>,
+}
 
 const COLUMNS: &str = "hub_sequence, origin, epoch, seq, class, payload_bytes, blake3, header_digest, committed_unix_ms, \
                        generation, offset, length";
@@ -185,14 +274,23 @@ fn newest_extent(connection: &Connection) -> rusqlite::Result<Option<(u64, u32)>
 
 fn insert(connection: &mut Connection, records: Vec<StoredRecord>) -> rusqlite::Result<Vec<Commit>> {
     let mut inserted = Vec::with_capacity(records.len());
+    let lost: BTreeMap<RecordId, Extent> =
+        all_lost(connection)?.into_iter().map(|commit| (commit.id, commit.extent)).collect();
+    // The archive still has the entries of what is lost.
+    let records = records.into_iter().filter(|record| lost.get(&record.id) != Some(&record.record));
     let transaction = connection.transaction()?;
     {
-        let next = "SELECT coalesce(max(hub_sequence), 0) + 1 FROM commits";
+        let next = "SELECT max(coalesce((SELECT max(hub_sequence) FROM commits), 0), \
+                    coalesce((SELECT max(hub_sequence) FROM lost), 0)) + 1";
         let next: u64 = unsigned(transaction.prepare_cached(next)?.query_row([], |row| row.get(0))?);
         let insert =
             format!("INSERT INTO commits ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)");
         let mut statement = transaction.prepare_cached(&insert)?;
         for (hub_sequence, record) in (next..).zip(records) {
+            if lost.contains_key(&record.id) {
+                let key = params![record.id.origin.as_str(), record.id.epoch.get(), record.id.seq.get()];
+                transaction.execute("DELETE FROM lost WHERE origin = ?1 AND epoch = ?2 AND seq = ?3", key)?;
+            }
             statement.execute(params![
                 signed(hub_sequence),
                 record.id.origin.as_str(),
@@ -221,6 +319,52 @@ fn insert(connection: &mut Connection, records: Vec<StoredRecord>) -> rusqlite::
     }
     transaction.commit()?;
     Ok(inserted)
+}
+
+fn all_lost(connection: &Connection) -> rusqlite::Result<Vec<Commit>> {
+    let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM lost ORDER BY hub_sequence"))?;
+    statement.query_map([], commit_of_row)?.collect()
+}
+
+/// The commits of these records, and of all in these segments.
+fn committed_among(connection: &Connection, suspects: Suspects) -> rusqlite::Result<Vec<Commit>> {
+    let mut commits = Vec::new();
+    for id in suspects.ids {
+        let key = params![id.origin.as_str(), id.epoch.get(), id.seq.get()];
+        commits.extend(connection.prepare_cached(&find())?.query_row(key, commit_of_row).optional()?);
+    }
+    for generation in suspects.generations {
+        let mut statement = connection.prepare(&format!("SELECT {COLUMNS} FROM commits WHERE generation = ?1"))?;
+        let found = statement.query_map([signed(generation)], commit_of_row)?;
+        commits.extend(found.collect::<rusqlite::Result<Vec<_>>>()?);
+    }
+    Ok(commits)
+}
+
+/// Puts a commit aside, if it is of this place.
+fn take_out(connection: &Connection, id: &RecordId, extent: Extent) -> rusqlite::Result<Option<Commit>> {
+    let key = params![id.origin.as_str(), id.epoch.get(), id.seq.get()];
+    let commit = connection.prepare_cached(&find())?.query_row(key, commit_of_row).optional()?;
+    let commit = commit.filter(|commit| commit.extent == extent);
+    if let Some(commit) = &commit {
+        move_row(connection, commit, "commits", "lost")?;
+    }
+    Ok(commit)
+}
+
+/// What was put aside can be read after all.
+fn take_in(connection: &Connection, commit: &Commit) -> rusqlite::Result<()> {
+    move_row(connection, commit, "lost", "commits")
+}
+
+fn move_row(connection: &Connection, commit: &Commit, from: &str, to: &str) -> rusqlite::Result<()> {
+    let row = [signed(commit.hub_sequence)];
+    connection.execute("BEGIN", [])?;
+    let copied = connection
+        .execute(&format!("INSERT INTO {to} ({COLUMNS}) SELECT {COLUMNS} FROM {from} WHERE hub_sequence = ?1"), row);
+    let moved = copied.and_then(|_| connection.execute(&format!("DELETE FROM {from} WHERE hub_sequence = ?1"), row));
+    connection.execute(if moved.is_ok() { "COMMIT" } else { "ROLLBACK" }, [])?;
+    moved.map(drop)
 }
 
 fn committed(connection: &Connection) -> rusqlite::Result<Committed> {

@@ -11,6 +11,7 @@ mod ledger;
 mod listing;
 mod problem;
 mod relay;
+mod scrub;
 mod store;
 mod submit;
 mod surgery;

@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::door;
 use crate::driver::Driver;
 use crate::intake::Intake;
+use crate::scrub::{self, Scrubs};
 use crate::store::{FIRST_NEIGHBOR_TRANSFER, Opened, Store, StoreError, random_epoch};
 
 /// The relay could not start, or stopped by a fault.
@@ -92,7 +93,12 @@ async fn serve(config: Config, opened: Opened, promises: bool) -> Result<(), Rel
     info!(node = %me, quic = %config.listen, admin = %config.admin, intake = %config.intake, "serving");
 
     let (stop, stopped) = watch::channel(false);
-    let routes = Intake::new(promises, commands.clone(), store.clone(), config.node.code).routes();
+    let scrubs = Arc::<Scrubs>::default();
+    if let Some(interval) = config.scrub_interval {
+        let scrubs = Arc::clone(&scrubs);
+        tokio::spawn(scrub::run(store.clone(), commands.clone(), interval, scrubs, stopped.clone()));
+    }
+    let routes = Intake::new(promises, commands.clone(), store.clone(), config.node.code, scrubs).routes();
     let intake = tokio::spawn(door::serve(intake_listener, routes, until(stopped.clone())));
     let topology = Arc::clone(&config.topology);
     let callers = move |key: &estafet_model::PublicKey| Caller::by_key(&topology, key);

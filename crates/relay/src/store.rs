@@ -3,6 +3,7 @@
 //! A relay's spool gives room back when receipts have come. A hub's is an archive: the same log, but nothing is ever
 //! given back, and what is durable in it is committed. The ledger (SQLite) is fed from the archive, never ahead of it.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,15 +12,18 @@ use bytes::Bytes;
 use estafet_admin::v1::Record;
 use estafet_model::{ByteCount, ChunkHash, Durable, Epoch, NodeId, ReceiptKey, RecordId, UnixMillis};
 use estafet_node::Recovered;
+use estafet_node::custody::Losses;
 use estafet_quic::{PayloadSource, ReadRecord, Unreadable};
-use estafet_spool::{OpenError, Outcome, ReadPayload, Spool, SpoolOptions, Usage};
-use estafet_store::{Identity, Settled, lost_record, owner, owner_append, receipts, recovered_transfer, stored_record};
+use estafet_spool::{Damage, Extent, OpenError, Outcome, ReadPayload, Spool, SpoolOptions, StoredRecord, Usage};
+use estafet_store::{
+    Identity, Settled, losses, lost_record, owner, owner_append, receipts, recovered_transfer, stored_record,
+};
 use rand::RngExt;
 use tokio::sync::mpsc;
 use tracing::{error, warn};
 
 use crate::durability::{Durability, examine};
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{Commit, Ledger, LedgerError, Suspects};
 
 /// What is kept free for receipts and control, so that a full node can always empty itself: a part of the whole, and
 /// no more than this.
@@ -69,9 +73,13 @@ pub(crate) enum StoreError {
 #[derive(Debug)]
 pub(crate) enum StoreEvent {
     /// These records are durable, in the order they were appended.
-    Stored(Vec<Durable<estafet_spool::StoredRecord>>),
+    Stored(Vec<Durable<StoredRecord>>),
     /// This receipt is durable.
     ReceiptKept(Durable<ReceiptKey>),
+    /// A hub's losses are durable.
+    LossesKept,
+    /// These records, which were released, are needed again.
+    Recalled(Vec<Durable<StoredRecord>>),
     /// The epoch is durable.
     EpochKept,
     /// The disk fails. These records are not durable and never will be.
@@ -153,27 +161,18 @@ impl Store {
         hold_bytes_max: ByteCount,
         promises: bool,
     ) -> Result<Opened, StoreError> {
-        let ledger = is_hub.then(|| Ledger::open(&folder.join("ledger.sqlite"))).transpose()?;
-        let options = SpoolOptions {
-            bytes_max,
-            hold_bytes_max,
-            reclaim: !is_hub,
-            scan_from: ledger.as_ref().map(Ledger::scan_from),
-            ..SpoolOptions::default()
-        };
-        let (sender, mut events) = mpsc::unbounded_channel();
-        let mut recovered = Recovered::default();
-        let mut for_ledger = Vec::new();
-        let mut each = |record: Durable<estafet_spool::StoredRecord>| {
-            if ledger.is_some() {
-                for_ledger.push(record.get().clone());
-                recovered.records.add_committed(&stored_record(record, None));
-            } else {
-                recovered.records.add(stored_record(record, None));
-            }
-        };
-        let report = move |outcomes| report(outcomes, &sender);
-        let (spool, found) = Spool::open_with(folder, options, &mut each, report)?;
+        let mut ledger = is_hub.then(|| Ledger::open(&folder.join("ledger.sqlite"))).transpose()?;
+        let options = SpoolOptions { bytes_max, hold_bytes_max, reclaim: !is_hub, ..SpoolOptions::default() };
+        let mut contents = open_spool(folder, &options, ledger.as_ref())?;
+        if let Some(ledger) = &mut ledger
+            && contents.is_older_than(ledger)
+        {
+            error!("the archive is older than its ledger, as a backup is: the ledger is made again from it");
+            drop(contents);
+            ledger.clear()?;
+            contents = open_spool(folder, &options, Some(ledger))?;
+        }
+        let SpoolContents { spool, mut events, found, mut recovered, for_ledger } = contents;
         if let Some(owner) = owner(&found.puts).filter(|owner| owner != me) {
             return Err(StoreError::OtherNode { folder: folder.to_owned(), owner });
         }
@@ -198,10 +197,16 @@ impl Store {
         recovered.former = identity.former.clone();
         recovered.conflicts = identity.conflicts.clone();
         if let Some(ledger) = &ledger {
+            recovered.losses = losses(&found.puts);
+            let suspects = || suspects(&found, &recovered.losses);
+            // What came again is not to stand beside what was lost; and a ledger that is new knows nothing before.
+            look_at_losses(ledger, &spool, suspects())?;
             ledger.catch_up(for_ledger);
+            let lost = look_at_losses(ledger, &spool, suspects())?;
             (recovered.committed, recovered.committed_twice) = ledger.committed()?;
+            recovered.damaged = lost.into_iter().map(Commit::into_held).collect();
         }
-        recovered.damaged = found.broken.into_iter().map(lost_record).collect();
+        recovered.damaged.extend(found.broken.into_iter().map(lost_record));
         recovered.transfers = found.transfers.into_iter().map(recovered_transfer).collect();
         Ok(Opened { store: Self { spool, ledger }, events, recovered, identity })
     }
@@ -226,6 +231,63 @@ impl Store {
     }
 }
 
+/// A spool that was opened.
+struct SpoolContents {
+    spool: Spool,
+    events: mpsc::UnboundedReceiver<StoreEvent>,
+    found: estafet_spool::Recovered,
+    recovered: Recovered,
+    for_ledger: Vec<StoredRecord>,
+}
+
+impl SpoolContents {
+    /// The ledger knows records that were never in this archive.
+    fn is_older_than(&self, ledger: &Ledger) -> bool {
+        let Some((generation, offset)) = ledger.newest() else { return false };
+        let place = |extent: Extent| (extent.generation, extent.offset);
+        let reaches_it = self.for_ledger.iter().any(|record| place(record.record) >= (generation, offset));
+        let hit = |damage: &Damage| {
+            damage.generation == generation && (damage.offset..=damage.offset + damage.length).contains(&offset)
+        };
+        let is_damaged = self.found.damaged.iter().any(hit)
+            || self.found.broken.iter().any(|broken| place(broken.record.record) >= (generation, offset));
+        !reaches_it && !is_damaged
+    }
+}
+
+fn open_spool(folder: &Path, options: &SpoolOptions, ledger: Option<&Ledger>) -> Result<SpoolContents, OpenError> {
+    let options = SpoolOptions { scan_from: ledger.map(Ledger::scan_from), ..options.clone() };
+    let (sender, events) = mpsc::unbounded_channel();
+    let mut recovered = Recovered::default();
+    let mut for_ledger = Vec::new();
+    let mut each = |record: Durable<StoredRecord>| {
+        if ledger.is_some() {
+            for_ledger.push(record.get().clone());
+            recovered.records.add_committed(&stored_record(record, None));
+        } else {
+            recovered.records.add(stored_record(record, None));
+        }
+    };
+    let report = move |outcomes| report(outcomes, &sender);
+    let (spool, found) = Spool::open_with(folder, options, &mut each, report)?;
+    Ok(SpoolContents { spool, events, found, recovered, for_ledger })
+}
+
+/// What may not be counted as committed before it has been read.
+fn suspects(found: &estafet_spool::Recovered, losses: &BTreeMap<(NodeId, Epoch), Losses>) -> Suspects {
+    let known = losses.iter().flat_map(|((origin, epoch), losses)| {
+        losses.seqs.iter().map(|seq| RecordId { origin: origin.clone(), epoch: *epoch, seq })
+    });
+    let broken = found.broken.iter().map(|broken| broken.record.id.clone());
+    let generations = found.damaged.iter().map(|damage| damage.generation);
+    Suspects { ids: known.chain(broken).collect(), generations: generations.collect() }
+}
+
+fn look_at_losses(ledger: &Ledger, spool: &Spool, suspects: Suspects) -> Result<Vec<Commit>, LedgerError> {
+    let spool = spool.clone();
+    ledger.look_at_losses(suspects, move |extent| spool.check(extent).is_ok())
+}
+
 /// Fails unless the folder is seen to keep what is synced.
 pub(crate) fn check_disk(folder: &Path) -> Result<(), StoreError> {
     match examine(folder).map_err(StoreError::Unexamined)? {
@@ -236,8 +298,10 @@ pub(crate) fn check_disk(folder: &Path) -> Result<(), StoreError> {
 
 /// Sorts what the writer thread has done to whom it concerns.
 fn report(outcomes: Vec<Outcome>, events: &mpsc::UnboundedSender<StoreEvent>) {
-    let appends = outcomes.len();
-    let Settled { stored, failed, chunks, receipts, epoch_kept, failures } = Settled::from_outcomes(outcomes);
+    let told = outcomes.len();
+    let Settled { stored, failed, chunks, receipts, losses_kept, recalled, epoch_kept, failures } =
+        Settled::from_outcomes(outcomes);
+    let appends = told - recalled.len();
     let broken = !failures.is_empty();
     for failure in failures {
         error!(%failure, "the disk of this node fails; it promises nothing more");
@@ -248,9 +312,13 @@ fn report(outcomes: Vec<Outcome>, events: &mpsc::UnboundedSender<StoreEvent>) {
         (!stored.is_empty()).then_some(StoreEvent::Stored(stored)),
         broken.then_some(StoreEvent::Failed(failed)),
         epoch_kept.then_some(StoreEvent::EpochKept),
+        (!recalled.is_empty()).then_some(StoreEvent::Recalled(recalled)),
     ];
     for event in events_in_order.into_iter().flatten() {
         let _driver_is_gone = events.send(event);
+    }
+    for _ in 0..losses_kept {
+        let _driver_is_gone = events.send(StoreEvent::LossesKept);
     }
     for key in receipts {
         let _driver_is_gone = events.send(StoreEvent::ReceiptKept(key));

@@ -527,7 +527,7 @@ mod tests {
             origin: "rumbai".parse().unwrap(),
             epoch: identity.epoch,
         };
-        let receipt = SignedReceipt::sign(key, SeqRanges::up_to(Seq::new(5)), &SigningKey::from_seed([2; 32]));
+        let receipt = SignedReceipt::sign(key, 0, SeqRanges::up_to(Seq::new(5)), &SigningKey::from_seed([2; 32]));
         let mut batch = identity.appends();
         batch.push(estafet_store::receipt_append(&receipt));
         batch.extend((1..=RECORDS).map(append));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use estafet_model::{NodeId, Now};
 use estafet_node::{Input, Output};
-use estafet_store::{begin_append, chunk_append, conflicts_append, epoch_appends, transfer_id};
+use estafet_store::{begin_append, chunk_append, conflicts_append, epoch_appends, losses_append, transfer_id};
 
 use crate::city::{City, Event, Office, refusals};
 use crate::session::{Carry, Message};
@@ -102,13 +102,17 @@ impl City {
             Output::KeepConflicts { epoch, seqs } => {
                 self.command(id, Command::Append(conflicts_append(epoch, &seqs)));
             }
+            Output::KeepLosses { origin, epoch, losses } => {
+                self.command(id, Command::Append(losses_append(&origin, epoch, &losses)));
+            }
+            Output::Recall { origin, epoch, seqs } => self.command(id, Command::Recall(origin, epoch, seqs)),
             Output::Release(ids) => {
                 self.released(id, &ids);
                 self.office_mut(id).store.release(ids);
                 self.sync(id);
             }
             Output::Compare { id: record, digest, from } => {
-                let same = self.offices[id].store.hold(&record).is_some_and(|kept| kept.digest == digest);
+                let same = self.offices[id].store.committed_digest(&record).is_none_or(|here| here == digest);
                 self.hear(id, Input::Compared { id: record, from, same });
             }
             Output::Captured { token, captured } => self.answered(id, token, Ok(captured.into_inner())),
@@ -157,10 +161,20 @@ impl City {
         self.schedule(self.now + HOUSEKEEPING, Event::Housekeeping { node: id.clone(), life });
         let room = self.offices[id].store.room();
         self.input(id, Input::Room(room));
+        self.scrub(id);
         for (neighbor, rtt) in self.round_trips(id) {
             self.input(id, Input::RoundTrip { neighbor, rtt });
         }
         self.check_windows(id);
+    }
+
+    /// Now and then the main server's daemon finds what has rotted.
+    fn scrub(&mut self, id: &NodeId) {
+        if self.offices[id].store.has_rotten() && self.seeded.one_in(4) {
+            for record in self.office_mut(id).store.find_rotten() {
+                self.input(id, Input::CommittedUnreadable(Box::new(record)));
+            }
+        }
     }
 
     fn is_alive(&self, id: &NodeId, life: u32) -> bool {

@@ -1,8 +1,9 @@
 //! What goes wrong in the city, and what sets it right.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use estafet_model::{Epoch, NodeId};
+use estafet_model::{Epoch, NodeId, RecordId};
 use estafet_node::{Input, Node, NodeConfig};
 use estafet_spool::Unsynced;
 
@@ -133,8 +134,24 @@ impl City {
     /// The disk of a node is gone for good; a new one takes its place. What only the old one held is lost.
     pub fn lose_disk(&mut self, id: &NodeId) {
         self.end_process(id);
+        let had = self.committed_at(id);
         self.office_mut(id).store.lose();
+        self.lost_by_hub(had);
         self.excuse_what_is_lost();
+    }
+
+    /// What is committed at this node; nothing if it is no main server.
+    fn committed_at(&self, id: &NodeId) -> BTreeSet<RecordId> {
+        if *id == self.hub { self.hub_store().ids().cloned().collect() } else { BTreeSet::new() }
+    }
+
+    /// A bit of a committed record flips on the main server's disk. Says which; nothing if it has no complete segment.
+    pub fn rot_a_record(&mut self) -> Option<RecordId> {
+        let hub = self.hub.clone();
+        let office = self.offices.get_mut(&hub).expect("offices stay");
+        let id = office.store.rot(&mut self.seeded)?;
+        self.lost_by_hub(BTreeSet::from([id.clone()]));
+        Some(id)
     }
 
     /// What a backup of the node's disk holds now.
@@ -152,7 +169,10 @@ impl City {
                 self.oracle.rolled_back(id, epoch, newest, given);
             }
         }
+        let mut lost = self.committed_at(id);
         self.office_mut(id).store = backup;
+        lost.retain(|id| !self.is_committed(id));
+        self.lost_by_hub(lost);
         self.excuse_what_is_lost();
     }
 

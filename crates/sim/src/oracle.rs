@@ -33,8 +33,12 @@ pub struct Oracle {
     /// Numbers that may have been given twice, because a spool came back from a backup: per origin and epoch, those
     /// between the newest in the backup and the newest ever given.
     ambiguous: BTreeMap<(NodeId, Epoch), Range<u32>>,
-    /// The newest receipt that the main server has sent, by what it speaks of.
+    /// What the main server had committed, and has lost with its disk or a part of it. Only of these may it take back
+    /// its word.
+    lost_by_hub: BTreeSet<RecordId>,
+    /// The newest receipt that the main server has sent, by what it speaks of, and all numbers in any.
     receipts: BTreeMap<ReceiptKey, SeqRanges>,
+    ever_receipted: BTreeMap<ReceiptKey, SeqRanges>,
     violation: Option<Violation>,
 }
 
@@ -122,9 +126,9 @@ impl City {
         }
     }
 
-    /// The node has the record durably, or had it and the main server has it.
+    /// The node has the record durably, or had it and the main server has it, or had it.
     fn has(&self, node: &NodeId, id: &RecordId) -> bool {
-        self.offices[node].store.holds(id) || self.is_committed(id)
+        self.offices[node].store.holds(id) || self.is_committed(id) || self.oracle.lost_by_hub.contains(id)
     }
 
     /// Whoever says that it has a record has it on its disk, or the hub has it; a receipt speaks of what the hub has.
@@ -152,7 +156,8 @@ impl City {
         }
     }
 
-    /// A hub's receipts only grow, and cover what it holds; nobody spreads one that the hub has not sent.
+    /// A hub's receipts only grow, but for what it has lost, and cover what it holds; nobody spreads one that the hub
+    /// has not sent.
     fn receipt(&mut self, from: &NodeId, encoded: &Bytes) {
         let Ok(receipt) = SignedReceipt::decode(encoded) else {
             return self.violated(format!("{from} sent a malformed receipt"));
@@ -160,28 +165,35 @@ impl City {
         let (key, committed) = (receipt.key(), receipt.committed());
         let before = self.oracle.receipts.get(key).cloned().unwrap_or_default();
         let new = committed.minus(&before);
+        let ever = self.oracle.ever_receipted.entry(key.clone()).or_default();
         if *from != self.hub {
-            if !new.is_empty() {
+            if !committed.minus(ever).is_empty() {
                 self.violated(format!("{from} spreads a receipt for {key:?} that {} did not send", self.hub));
             }
             return;
         }
-        if !before.minus(committed).is_empty() {
+        *ever = ever.union(committed);
+        let id = |seq| RecordId { origin: key.origin.clone(), epoch: key.epoch, seq };
+        if !before.minus(committed).iter().map(id).all(|id| self.oracle.lost_by_hub.contains(&id)) {
             self.violated(format!("a receipt takes back what an earlier one covered: {key:?}"));
         }
         for seq in new.iter() {
-            self.receipted(&RecordId { origin: key.origin.clone(), epoch: key.epoch, seq });
+            self.receipted(&id(seq));
         }
         self.oracle.receipts.insert(key.clone(), committed.clone());
     }
 
     /// The hub's archive has what it gives a receipt for, byte for byte.
     fn receipted(&mut self, id: &RecordId) {
+        if self.hub_store().is_rotten(id) {
+            return;
+        }
         if !self.is_committed(id) {
             return self.violated(format!("a receipt covers {id}, and the main server has it not"));
         }
         self.check_bytes(id);
         self.oracle.open.remove(id);
+        self.oracle.lost_by_hub.remove(id);
     }
 
     fn check_bytes(&mut self, id: &RecordId) {
@@ -193,7 +205,8 @@ impl City {
     }
 
     pub(crate) fn released(&mut self, by: &NodeId, ids: &[RecordId]) {
-        if let Some(id) = ids.iter().find(|id| !self.is_committed(id)) {
+        let had = |id: &RecordId| self.is_committed(id) || self.oracle.lost_by_hub.contains(id);
+        if let Some(id) = ids.iter().find(|id| !had(id)) {
             self.violated(format!("{by} released {id} before the main server had it"));
         }
     }
@@ -201,10 +214,33 @@ impl City {
     /// Every slip's record is committed or on its origin's disk; after the loss of that disk, on any other.
     pub(crate) fn check_nothing_missing(&mut self) {
         self.notice_commits();
+        self.excuse_what_was_given_back();
         if let Some(id) = self.oracle.open.iter().find(|id| !self.is_held(id)) {
             let what = format!("{id} has a slip and is nowhere");
             self.violated(what);
         }
+    }
+
+    /// The main server has lost these: where a slip was given for one, it is to be committed once more.
+    pub(crate) fn lost_by_hub(&mut self, ids: BTreeSet<RecordId>) {
+        let slips = ids.iter().filter(|id| self.oracle.slips.contains_key(id) && !self.oracle.is_ambiguous(id));
+        let slips: Vec<RecordId> = slips.filter(|id| !self.oracle.excused.contains(id)).cloned().collect();
+        self.oracle.open.extend(slips);
+        self.oracle.lost_by_hub.extend(ids);
+        self.excuse_what_was_given_back();
+    }
+
+    /// What the main server has lost after its origin had given it back is in nobody's hands; the ledger is to name it.
+    fn excuse_what_was_given_back(&mut self) {
+        let lost = self.oracle.open.iter().filter(|id| self.is_given_back(id));
+        for id in lost.cloned().collect::<Vec<_>>() {
+            self.oracle.open.remove(&id);
+            self.oracle.excused.insert(id);
+        }
+    }
+
+    fn is_given_back(&self, id: &RecordId) -> bool {
+        self.oracle.lost_by_hub.contains(id) && !self.is_held(id)
     }
 
     /// What is not at the main server yet, at most.
@@ -238,9 +274,11 @@ impl City {
         self.oracle.open.retain(|id| !hub.holds(id));
     }
 
-    /// Somebody has the record durably.
+    /// Somebody has the record durably, or the main server has lost it and its origin has not given its bytes back.
     fn is_held(&self, id: &RecordId) -> bool {
-        self.offices[&id.origin].store.holds(id) || self.offices.values().any(|office| office.store.holds(id))
+        let origin = &self.offices[&id.origin].store;
+        let recalls = || self.oracle.lost_by_hub.contains(id) && id.origin != self.hub && origin.may_recall(id);
+        origin.holds(id) || self.offices.values().any(|office| office.store.holds(id)) || recalls()
     }
 
     /// A disk is gone: what nobody else holds is lost, and that is nobody's fault.
@@ -312,8 +350,9 @@ impl City {
     fn is_delivered(&self) -> bool {
         let running = || self.offices.values().filter_map(|office| office.node.as_ref());
         self.oracle.waiting.is_empty()
+            && !self.hub_store().has_rotten()
             && running().all(|node| self.holds_nothing(node))
-            && self.oracle.open.iter().all(|id| self.is_committed(id))
+            && self.oracle.open.iter().all(|id| self.is_committed(id) || self.is_given_back(id))
             && running().all(|node| self.ledger_is_closed(&node.audit()))
     }
 
@@ -324,12 +363,14 @@ impl City {
 
     /// P4, as one node sees it, when nothing is under way: only what was lost with a disk may be missing.
     fn ledger_is_closed(&self, audit: &AuditReport) -> bool {
+        let may_miss =
+            |id: &RecordId| self.oracle.excused.contains(id) || self.oracle.is_ambiguous(id) || self.is_given_back(id);
         let closed = audit.origins.iter().all(|origin| {
             let missing = origin.missing.count();
             let rolled_back = self.oracle.ambiguous.keys().any(|(node, _)| *node == origin.node);
             (origin.held == 0 || rolled_back)
                 && origin.captured == origin.receipted + origin.held + missing
-                && origin.missing.iter().all(|id| self.oracle.excused.contains(&id) || self.oracle.is_ambiguous(&id))
+                && origin.missing.iter().all(|id| may_miss(&id))
         });
         closed && audit.committed_twice == 0
     }

@@ -138,6 +138,7 @@ impl Run {
             // Most runs lose nothing at all, and are held to it.
             loses_disks: self.seed % 5 == 3 && city.node_ids().len() > 1,
             restores_backups: self.seed % 10 == 6,
+            spoils_hub: self.seed % 5 == 4,
             shortest,
             longest,
             counts: BTreeMap::new(),

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use estafet_custody::StoreRecord;
+use estafet_custody::{HeldRecord, Losses, StoreRecord};
 use estafet_model::{
     ByteCount, Epoch, HeaderDigest, NodeId, PayloadHash, ReceiptKey, RecordId, Seq, SeqRanges, SignedReceipt,
     UnixMillis,
@@ -21,7 +21,10 @@ use estafet_spool::{
     Append, Disk, Extent, Fault, Log, MemoryDisk, ReadPayload, ReadRecord, SpoolOptions, StoredRecord, TransferId,
     Unsynced,
 };
-use estafet_store::{Identity, Settled, receipt_append, receipts, record_append, recovered_transfer, stored_record};
+use estafet_store::{
+    Identity, Settled, held_record, losses, lost_record, receipt_append, receipts, record_append, recovered_transfer,
+    stored_record,
+};
 
 use crate::seeded::Seeded;
 
@@ -41,6 +44,9 @@ const ROUND_BYTES_MAX: usize = 8 << 20;
 const APPENDS_MAX: usize = 8192;
 const APPEND_BYTES_MAX: usize = 32 << 20;
 
+/// Few, so that short runs need several turns.
+const RECALLED_AT_ONCE: usize = 8;
+
 /// One thing to do to the log.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "nearly all are appends")]
@@ -48,6 +54,7 @@ pub(crate) enum Command {
     Append(Append),
     Abort(TransferId),
     Release(Vec<RecordId>),
+    Recall(NodeId, Epoch, SeqRanges),
 }
 
 impl Command {
@@ -58,16 +65,15 @@ impl Command {
                 estafet_spool::Payload::Transfer(_) => 0,
             },
             Command::Append(Append::Chunk { data, .. }) => data.len(),
-            Command::Append(_) | Command::Abort(_) | Command::Release(_) => 0,
+            Command::Append(_) | Command::Abort(_) | Command::Release(_) | Command::Recall(..) => 0,
         }
     }
 }
 
 /// A record that the node was told to be durable.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Kept {
-    pub(crate) digest: HeaderDigest,
-    extent: Extent,
+#[derive(Debug, Clone)]
+struct Kept {
+    record: StoredRecord,
 }
 
 /// What a node finds when it starts.
@@ -96,7 +102,11 @@ pub struct Store {
     /// From whom the records come that are being stored.
     senders: BTreeMap<RecordId, NodeId>,
     kept: BTreeMap<RecordId, Kept>,
-    receipts: BTreeMap<ReceiptKey, SeqRanges>,
+    /// Committed records of which a bit has rotted, until somebody notices.
+    rotten: BTreeMap<RecordId, StoredRecord>,
+    /// Bits have rotted, so that damage is no fault.
+    has_rotted: bool,
+    receipts: BTreeMap<ReceiptKey, SignedReceipt>,
     /// Receipts on their way to the disk, in order.
     keeping: VecDeque<SignedReceipt>,
     starts: u64,
@@ -113,6 +123,8 @@ impl Store {
             round: None,
             senders: BTreeMap::new(),
             kept: BTreeMap::new(),
+            rotten: BTreeMap::new(),
+            has_rotted: false,
             receipts: BTreeMap::new(),
             keeping: VecDeque::new(),
             starts: 0,
@@ -141,7 +153,7 @@ impl Store {
         if begun.iter().any(Result::is_err) || log.poisoned().is_some() {
             return Err(NotStarted::Unwritable);
         }
-        if let Some(damage) = found.damaged.first() {
+        if let Some(damage) = found.damaged.first().filter(|_| !self.has_rotted) {
             return Err(broken(format!("its log is damaged: {damage:?}")));
         }
         if identity.starts <= self.starts {
@@ -149,15 +161,20 @@ impl Store {
         }
         let receipts = receipts(&found.puts);
         self.check_receipts(&receipts).map_err(broken)?;
-        let records: BTreeMap<RecordId, Kept> =
+        let mut records: BTreeMap<RecordId, Kept> =
             found.records.iter().map(|record| (record.get().id.clone(), kept(record.get()))).collect();
         for (id, told) in &self.kept {
-            if records.get(id).is_none_or(|found| found.digest != told.digest) {
+            if records.get(id).is_none_or(|found| found.record.digest != told.record.digest) {
                 return Err(broken(format!("it was told that {id} is durable, and does not find it")));
             }
         }
         let (former, conflicts) = (identity.former.clone(), identity.conflicts.clone());
         let mut recovered = Recovered { receipts, former, conflicts, ..Recovered::default() };
+        if self.is_hub {
+            recovered.losses = losses(&found.puts);
+            recovered.damaged = take_out_lost(&log, &mut records, &recovered.losses);
+            recovered.damaged.extend(found.broken.into_iter().map(lost_record));
+        }
         for id in records.keys().filter(|_| self.is_hub) {
             recovered.committed.entry((id.origin.clone(), id.epoch)).or_default().insert(id.seq);
         }
@@ -167,16 +184,20 @@ impl Store {
             if self.is_hub { recovered.records.add_committed(&stored) } else { recovered.records.add(stored) }
         }
         self.starts = identity.starts;
+        // What came again is whole, and what the node does not count as committed is known to be lost.
+        self.rotten.retain(|id, rotten| records.get(id).is_some_and(|found| found.record.record == rotten.record));
+        records.retain(|id, _| !self.rotten.contains_key(id));
         self.kept = records;
         self.log = Some(log);
         Ok(Started { recovered, identity })
     }
 
     fn check_receipts(&self, found: &[SignedReceipt]) -> Result<(), String> {
-        let found: BTreeMap<_, _> = found.iter().map(|receipt| (receipt.key(), receipt.committed())).collect();
-        let lost =
-            self.receipts.iter().find(|(key, told)| found.get(key).is_none_or(|found| !told.minus(found).is_empty()));
-        lost.map_or(Ok(()), |(key, _)| Err(format!("it was told that a receipt is durable, and finds less: {key:?}")))
+        let found: BTreeMap<_, _> = found.iter().map(|receipt| (receipt.key(), receipt.rank())).collect();
+        let lost = self.receipts.iter().find(|(key, told)| found.get(key).is_none_or(|found| *found < told.rank()));
+        lost.map_or(Ok(()), |(key, _)| {
+            Err(format!("it was told that a receipt is durable, and finds an older one: {key:?}"))
+        })
     }
 
     fn shared_disk(&self) -> Arc<dyn Disk> {
@@ -263,9 +284,18 @@ impl Store {
         if settled.epoch_kept {
             inputs.push(Input::EpochKept);
         }
+        if !settled.recalled.is_empty() {
+            for record in &settled.recalled {
+                self.note(record.get())?;
+            }
+            inputs.push(Input::Recalled(
+                settled.recalled.into_iter().map(|record| stored_record(record, None)).collect(),
+            ));
+        }
+        inputs.extend((0..settled.losses_kept).map(|_| Input::LossesKept));
         for key in settled.receipts {
             if let Some(receipt) = self.keeping.pop_front() {
-                self.receipts.insert(receipt.key().clone(), receipt.committed().clone());
+                self.receipts.insert(receipt.key().clone(), receipt);
             }
             inputs.push(Input::ReceiptKept(key));
         }
@@ -340,6 +370,8 @@ impl Store {
         Store {
             disk: self.disk.power_cut(Unsynced::Dropped),
             kept: self.kept.clone(),
+            rotten: self.rotten.clone(),
+            has_rotted: self.has_rotted,
             receipts: self.receipts.clone(),
             starts: self.starts,
             ..Self::new(self.is_hub)
@@ -367,8 +399,56 @@ impl Store {
         self.disk.fail_sync(nth, Fault::Broken);
     }
 
-    pub(crate) fn hold(&self, id: &RecordId) -> Option<&Kept> {
-        self.kept.get(id)
+    /// The digest of the record that was committed under this id, as the daemon's ledger has it.
+    pub(crate) fn committed_digest(&self, id: &RecordId) -> Option<HeaderDigest> {
+        let kept = self.kept.get(id).map(|kept| &kept.record);
+        kept.or_else(|| self.rotten.get(id)).map(|record| record.digest)
+    }
+
+    /// Everything that the node was told to be durable and has not released.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &RecordId> {
+        self.kept.keys()
+    }
+
+    /// A bit of a committed record flips on the disk, in a segment that is complete. Says which.
+    pub(crate) fn rot(&mut self, seeded: &mut Seeded) -> Option<RecordId> {
+        let newest = self.kept.values().map(|kept| kept.record.record.generation).max()?;
+        let complete = self.kept.values().filter(|kept| kept.record.record.generation < newest);
+        let complete: Vec<&StoredRecord> = complete.map(|kept| &kept.record).collect();
+        if complete.is_empty() {
+            return None;
+        }
+        let record = complete[seeded.below(complete.len())].clone();
+        let Extent { offset, length, .. } = record.record;
+        let byte = offset as usize + seeded.below(length as usize);
+        self.disk.flip_bit(&record.record.file_name(), byte, u8::try_from(seeded.below(8)).expect("a bit of a byte"));
+        let id = record.id.clone();
+        self.kept.remove(&id);
+        self.rotten.insert(id.clone(), record);
+        self.has_rotted = true;
+        Some(id)
+    }
+
+    /// A bit of this committed record has flipped, and nobody has noticed.
+    pub(crate) fn is_rotten(&self, id: &RecordId) -> bool {
+        self.rotten.contains_key(id)
+    }
+
+    /// Bits have flipped that nobody has noticed.
+    pub(crate) fn has_rotten(&self) -> bool {
+        !self.rotten.is_empty()
+    }
+
+    /// Somebody reads what has rotted.
+    pub(crate) fn find_rotten(&mut self) -> Vec<HeldRecord> {
+        let Some(log) = &self.log else { return Vec::new() };
+        let rotten = std::mem::take(&mut self.rotten).into_values();
+        rotten.filter(|record| log.check(record.record).is_err()).map(|record| held_record(record, None)).collect()
+    }
+
+    /// The bytes of a record that was released may still be on the disk: nobody can tell while the node is off.
+    pub(crate) fn may_recall(&self, id: &RecordId) -> bool {
+        self.log.is_none() || self.payload_hash(id).is_some()
     }
 
     /// True if the node was told that this record is durable and has not released it.
@@ -381,7 +461,7 @@ impl Store {
     pub(crate) fn newest(&self, origin: &NodeId, epoch: Epoch) -> u32 {
         let held = self.kept.keys().filter(|id| id.origin == *origin && id.epoch == epoch).map(|id| id.seq);
         let receipts = self.receipts.iter().filter(|(key, _)| key.origin == *origin && key.epoch == epoch);
-        let receipted = receipts.filter_map(|(_, committed)| committed.last());
+        let receipted = receipts.filter_map(|(_, receipt)| receipt.committed().last());
         held.chain(receipted).max().map_or(0, Seq::get)
     }
 
@@ -394,13 +474,13 @@ impl Store {
     /// Reads a record from the running node's log.
     pub(crate) fn read(&self, id: &RecordId) -> Option<ReadRecord> {
         let log = self.log.as_ref()?;
-        if self.is_hub { log.read_extent(self.kept.get(id)?.extent).ok() } else { log.read(id).ok() }
+        if self.is_hub { log.read_extent(self.kept.get(id)?.record.record).ok() } else { log.read(id).ok() }
     }
 
     pub(crate) fn read_chunk(&self, id: &RecordId, index: u32) -> Option<Bytes> {
         let log = self.log.as_ref()?;
         if self.is_hub {
-            log.read_chunk_of(self.kept.get(id)?.extent, index).ok()
+            log.read_chunk_of(self.kept.get(id)?.record.record, index).ok()
         } else {
             log.read_chunk(id, index).ok()
         }
@@ -422,23 +502,49 @@ impl Store {
 }
 
 fn kept(record: &StoredRecord) -> Kept {
-    Kept { digest: record.digest, extent: record.record }
+    Kept { record: record.clone() }
+}
+
+/// What was found unreadable before and is so still.
+fn take_out_lost(
+    log: &Log,
+    records: &mut BTreeMap<RecordId, Kept>,
+    losses: &BTreeMap<(NodeId, Epoch), Losses>,
+) -> Vec<HeldRecord> {
+    let suspects = losses.iter().flat_map(|((origin, epoch), losses)| {
+        losses.seqs.iter().map(|seq| RecordId { origin: origin.clone(), epoch: *epoch, seq })
+    });
+    let mut lost = Vec::new();
+    for id in suspects {
+        if records.get(&id).is_some_and(|kept| log.check(kept.record.record).is_err()) {
+            lost.extend(records.remove(&id).map(|kept| held_record(kept.record, None)));
+        }
+    }
+    lost
 }
 
 /// Does a round as the daemon's writer does: the appends first, so that an abort finds the chunks before it.
 fn write(log: &mut Log, round: Vec<Command>) -> Settled {
-    let (mut batch, mut aborted, mut released) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut batch, mut aborted, mut released, mut recalled) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for command in round {
         match command {
             Command::Append(append) => batch.push(append),
             Command::Abort(transfer) => aborted.push(transfer),
             Command::Release(ids) => released.extend(ids),
+            Command::Recall(origin, epoch, seqs) => recalled.push((origin, epoch, seqs)),
         }
     }
-    let settled = Settled::from_outcomes(log.commit(batch));
+    let mut settled = Settled::from_outcomes(log.commit(batch));
     aborted.into_iter().for_each(|transfer| log.abort(transfer));
     if !released.is_empty() {
         log.release(&released);
+    }
+    for (origin, epoch, mut seqs) in recalled {
+        while !seqs.is_empty() {
+            let (records, rest) = log.recall(&origin, epoch, &seqs, RECALLED_AT_ONCE);
+            settled.recalled.extend(records);
+            seqs = rest;
+        }
     }
     // The daemon's writer tidies when nothing else waits; here a step follows each round, so that cuts fall into it.
     log.tidy();

@@ -50,6 +50,12 @@ pub enum Fault {
     DiskLost,
     /// A disk comes back from a backup.
     Restored,
+    /// A bit of a committed record rots at the main server.
+    HubRots,
+    /// The main server's disk is lost for good.
+    HubDiskLost,
+    /// The main server's disk comes back from a backup.
+    HubRestored,
 }
 
 /// How often each comes, out of the sum.
@@ -74,6 +80,9 @@ const WEIGHTS: &[(Fault, usize)] = &[
     (Fault::Restored, 6),
 ];
 
+/// In a run that spoils the main server's disk, one fault in so many does.
+const SPOILED: u64 = 6;
+
 /// What sets a fault right.
 #[derive(Debug)]
 pub(crate) enum Repair {
@@ -94,6 +103,8 @@ pub(crate) struct Trouble {
     pub(crate) loses_disks: bool,
     /// Disks come back from backups, too.
     pub(crate) restores_backups: bool,
+    /// The main server's disk rots, is lost and comes back from backups, too.
+    pub(crate) spoils_hub: bool,
     /// How long a fault lasts.
     pub(crate) shortest: Duration,
     pub(crate) longest: Duration,
@@ -111,6 +122,9 @@ impl Trouble {
     }
 
     fn draw(&self, seeded: &mut Seeded) -> Fault {
+        if self.spoils_hub && seeded.one_in(SPOILED) {
+            return seeded.pick(&[Fault::HubRots, Fault::HubRots, Fault::HubRestored, Fault::HubDiskLost]);
+        }
         let mut left = seeded.below(WEIGHTS.iter().map(|(_, weight)| weight).sum());
         let drawn = WEIGHTS.iter().find(|(_, weight)| {
             let found = left < *weight;
@@ -178,6 +192,22 @@ impl Trouble {
                 let node = seeded.pick(&relays);
                 city.lose_disk(&node);
                 Repair::Start(vec![node])
+            }
+            Fault::HubRots => {
+                city.rot_a_record();
+                Repair::Start(Vec::new())
+            }
+            Fault::HubDiskLost => {
+                city.lose_disk(&city.hub.clone());
+                Repair::Start(vec![city.hub.clone()])
+            }
+            Fault::HubRestored => {
+                let hub = city.hub.clone();
+                match self.backups.remove(&hub) {
+                    Some(backup) => city.restore(&hub, backup),
+                    None => drop(self.backups.insert(hub.clone(), city.backup(&hub))),
+                }
+                Repair::Start(vec![hub])
             }
             Fault::Restored => {
                 // Every other time a backup is taken, and the next time its disk comes back.

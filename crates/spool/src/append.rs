@@ -172,6 +172,8 @@ pub enum Done {
         /// Under which key.
         key: Bytes,
     },
+    /// The outcome of no append: a record that was released is [needed again](crate::Spool::recall).
+    Recalled(Durable<StoredRecord>),
 }
 
 /// What became of one [`Append`].

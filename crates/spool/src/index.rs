@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use estafet_model::{Epoch, NodeId, RecordId, Seq};
+use estafet_model::{Epoch, NodeId, RecordId, Seq, SeqRanges};
 
 use crate::append::Extent;
 use crate::format::ChunkPlace;
@@ -123,6 +123,11 @@ impl Index {
         self.slot(self.key(id)?).map(Slot::extent)
     }
 
+    /// There is no record at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pages.is_empty()
+    }
+
     /// Where a record is, if it is not released.
     pub(crate) fn find_live(&self, id: &RecordId) -> Option<Extent> {
         self.slot(self.key(id)?).filter(|slot| !slot.has(RELEASED)).map(Slot::extent)
@@ -152,6 +157,20 @@ impl Index {
             slot.length_and_flags = (slot.length_and_flags | RELEASED) & !CHUNKED;
         }
         needed
+    }
+
+    /// The first of these numbers whose records are released and still have their entries, in order, at most so many.
+    pub(crate) fn released(&self, origin: &NodeId, epoch: Epoch, seqs: &SeqRanges, at_most: usize) -> Vec<RecordId> {
+        let pages = self.numbers.get(origin).and_then(|number| self.pages.get(&(*number, epoch.get())));
+        let slots = seqs.pieces().iter().flat_map(|piece| {
+            let pages =
+                pages.into_iter().flat_map(|pages| pages.range(piece.first / PAGE_SLOTS..=piece.last / PAGE_SLOTS));
+            let slots = pages.flat_map(|(number, page)| (number * PAGE_SLOTS..).zip(page.slots.iter()));
+            slots.filter(|(seq, _)| (piece.first..=piece.last).contains(seq))
+        });
+        let released = slots.filter(|(_, slot)| slot.is_taken() && slot.has(RELEASED)).take(at_most);
+        let seqs = released.filter_map(|(seq, _)| Seq::new(seq));
+        seqs.map(|seq| RecordId { origin: origin.clone(), epoch, seq }).collect()
     }
 
     /// Forgets all records whose entries are in a segment that goes.
@@ -264,7 +283,10 @@ mod tests {
         assert_eq!(index.release(&id(7)), [Share::of(extent(4, 8))]);
         assert_eq!((index.release(&id(7)), index.find_live(&id(7))), (vec![], None));
         assert_eq!(index.find(&id(7)), Some(extent(4, 8)));
+        let seqs = SeqRanges::up_to(Seq::new(9));
+        assert_eq!(index.released(&id(7).origin, id(7).epoch, &seqs, 5), [id(7)]);
         index.forget_segment(4);
+        assert_eq!(index.released(&id(7).origin, id(7).epoch, &seqs, 5), []);
         assert_eq!((index.find(&id(7)), index.pages.len(), index.shares.len()), (None, 0, 0));
     }
 }

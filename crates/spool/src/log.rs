@@ -1,9 +1,11 @@
 //! The log without a thread: commits, releases, and the books. Deterministic on a deterministic disk.
 
 mod compaction;
+mod recall;
 
+use std::collections::BTreeSet;
 use std::io;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,6 +19,7 @@ use crate::index::{Share, shares_of};
 use crate::options::{Fill, SpoolOptions, Usage};
 use crate::prepared::{Prepared, Then};
 use crate::recovery::{EachRecord, OpenError, Recovered, Restored, recover, stored_record};
+use crate::scrub::Scrubbed;
 use crate::segments::{Segments, Spare};
 use crate::shelf::{ReadError, ReadRecord, Shelf};
 use crate::table::{BeginRow, ChunkRow, Row, TableWriter};
@@ -232,6 +235,22 @@ impl Log {
     /// Reads one chunk of the payload of the record at this place.
     pub fn read_chunk_of(&self, extent: Extent, index: u32) -> Result<Bytes, ReadError> {
         self.shelf.read_chunk_of(extent, index)
+    }
+
+    /// See [`Spool::check`](crate::Spool::check).
+    pub fn check(&self, extent: Extent) -> Result<(), ReadError> {
+        self.shelf.check(extent)
+    }
+
+    /// See [`Spool::scrub`](crate::Spool::scrub).
+    #[must_use]
+    pub fn scrub(&self, generation: u64) -> Scrubbed {
+        self.shelf.scrub(generation, &mut |_| ControlFlow::Continue(()))
+    }
+
+    /// See [`Spool::complete_segments`](crate::Spool::complete_segments).
+    pub fn complete_segments(&self) -> io::Result<BTreeSet<u64>> {
+        self.shelf.complete_segments()
     }
 
     /// Why nothing is stored any more, if so.

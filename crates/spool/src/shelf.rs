@@ -113,6 +113,13 @@ impl Shelf {
         self.record_at(extent)?.chunk(self, index)
     }
 
+    /// Reads the record at this place with its whole payload, every byte of it.
+    pub(crate) fn check(&self, extent: Extent) -> Result<(), ReadError> {
+        let record = self.record_at(extent)?;
+        let places = record.meta.chunks.as_deref().unwrap_or_default();
+        (0..).zip(places).try_for_each(|(index, place)| self.chunk_at(*place, index).map(drop))
+    }
+
     /// The head and meta of an entry, if they are genuine and of this kind.
     pub(crate) fn meta(&self, extent: Extent, kind: Kind) -> Option<Vec<u8>> {
         let file = self.open_file(extent.generation).or_else(|| {
@@ -148,12 +155,17 @@ impl Shelf {
                 Some(moved) if moved != place => place = moved,
                 Some(_) | None => {
                     if let ReadError::Damaged(extent) = error {
-                        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).insert(extent.generation);
+                        self.keep_damaged(extent.generation);
                     }
                     return Err(error);
                 }
             }
         }
+    }
+
+    /// The segment is kept as it is, for whoever repairs it.
+    pub(crate) fn keep_damaged(&self, generation: u64) {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).insert(generation);
     }
 
     /// The segments in which damage was found by reading, since this was asked last.

@@ -1,12 +1,13 @@
 //! The handle.
 
-use std::ops::Range;
+use std::collections::BTreeSet;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
-use estafet_model::{ByteCount, Durable, RecordId, UnixMillis};
+use estafet_model::{ByteCount, Durable, Epoch, NodeId, RecordId, SeqRanges, UnixMillis};
 
 use crate::append::{Append, Extent, Outcome, Poisoned, StoredRecord, TransferId};
 use crate::disk::Disk;
@@ -14,8 +15,9 @@ use crate::log::Log;
 use crate::options::{SpoolOptions, Usage};
 use crate::real_disk::RealDisk;
 use crate::recovery::{OpenError, Recovered};
+use crate::scrub::Scrubbed;
 use crate::shelf::{ReadError, ReadRecord, Shelf};
-use crate::writer::{self, Queue};
+use crate::writer::{self, Queue, Recall};
 
 /// A node's spool. A clone is another handle to the same one; when the last is dropped, what is queued is stored,
 /// the log is closed and the folder unlocked.
@@ -98,6 +100,13 @@ impl Spool {
         self.inner.queue.release(ids);
     }
 
+    /// Takes back released records of one origin's epoch with these numbers, as far as their bytes are still there: they
+    /// are needed from now on, as if they had never been released. Each that is found is told as [`Done::Recalled`],
+    /// which is the outcome of no append.
+    pub fn recall(&self, origin: NodeId, epoch: Epoch, seqs: SeqRanges) {
+        self.inner.queue.recall(Recall { origin, epoch, seqs });
+    }
+
     /// Gives back the room of own captures that are released and held, and were all stored before this, segment by
     /// segment.
     pub fn expire_held(&self, before: UnixMillis) {
@@ -128,6 +137,23 @@ impl Spool {
     /// Reads one chunk of the payload of the record at this place. Blocks for the disk.
     pub fn read_chunk_of(&self, extent: Extent, index: u32) -> Result<Bytes, ReadError> {
         self.inner.shelf.read_chunk_of(extent, index)
+    }
+
+    /// Reads the record at this place with its whole payload, and checks every byte of it. Blocks for the disk.
+    pub fn check(&self, extent: Extent) -> Result<(), ReadError> {
+        self.inner.shelf.check(extent)
+    }
+
+    /// The segments that are complete, oldest first.
+    pub fn complete_segments(&self) -> std::io::Result<BTreeSet<u64>> {
+        self.inner.shelf.complete_segments()
+    }
+
+    /// Reads every record that begins in a complete segment and is not released, and says which cannot be read. `paced`
+    /// is told of bytes that were read, may wait, and may end it. Blocks for the disk.
+    #[must_use]
+    pub fn scrub(&self, generation: u64, paced: &mut dyn FnMut(u64) -> ControlFlow<()>) -> Scrubbed {
+        self.inner.shelf.scrub(generation, paced)
     }
 
     /// How full the spool is and how it fares, as of the last commit; asks the file system what it has left.

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use estafet_model::{RecordId, UnixMillis};
+use estafet_model::{Epoch, NodeId, RecordId, SeqRanges, UnixMillis};
 
-use crate::append::{Append, Outcome, Poisoned, TransferId};
+use crate::append::{Append, Done, Outcome, Poisoned, TransferId};
 use crate::disk::Disk;
 use crate::log::Log;
 use crate::options::{Fill, Usage};
@@ -13,6 +13,9 @@ use crate::options::{Fill, Usage};
 /// A commit takes no more than this: it bounds how long the first in it waits for the last, and half a segment
 /// keeps the sealing of segments rare beside it.
 const COMMIT_BYTES_MAX: usize = 8 << 20;
+
+/// Records that are taken back in one round: it bounds how long an append waits for it.
+const RECALLED_AT_ONCE: usize = 512;
 
 /// What the handles and the writer share.
 #[derive(Debug)]
@@ -36,6 +39,15 @@ enum Command {
     Abort(TransferId),
     Release(Vec<RecordId>),
     ExpireHeld(UnixMillis),
+    Recall(Recall),
+}
+
+/// Released records that are needed again.
+#[derive(Debug)]
+pub(crate) struct Recall {
+    pub(crate) origin: NodeId,
+    pub(crate) epoch: Epoch,
+    pub(crate) seqs: SeqRanges,
 }
 
 /// What the writer does in one round: the batch first, so that an abort finds the chunks that were queued before it.
@@ -44,6 +56,7 @@ struct Round {
     batch: Vec<Append>,
     aborted: Vec<TransferId>,
     released: Vec<RecordId>,
+    recalled: Vec<Recall>,
     expired: Option<UnixMillis>,
 }
 
@@ -82,6 +95,10 @@ impl Queue {
 
     pub(crate) fn expire_held(&self, before: UnixMillis) {
         self.command(Command::ExpireHeld(before));
+    }
+
+    pub(crate) fn recall(&self, recall: Recall) {
+        self.command(Command::Recall(recall));
     }
 
     pub(crate) fn close(&self) {
@@ -129,6 +146,7 @@ impl Queue {
                 Some(Command::Abort(transfer)) => round.aborted.push(transfer),
                 Some(Command::Release(ids)) => round.released.extend(ids),
                 Some(Command::ExpireHeld(before)) => round.expired = Some(before),
+                Some(Command::Recall(recall)) => round.recalled.push(recall),
             }
         }
         Some(Next::Round(round))
@@ -143,7 +161,7 @@ impl Queue {
         drop(state);
         let failed = |command| match command {
             Command::Append(append) => Some(Err(append.failed(poisoned))),
-            Command::Abort(_) | Command::Release(_) | Command::ExpireHeld(_) => None,
+            Command::Abort(_) | Command::Release(_) | Command::ExpireHeld(_) | Command::Recall(_) => None,
         };
         commands.into_iter().filter_map(failed).collect()
     }
@@ -160,16 +178,23 @@ pub(crate) fn run(mut log: Log, queue: &Queue, on_done: &mut (dyn FnMut(Vec<Outc
     while log.poisoned().is_none()
         && let Some(next) = queue.next_round(tidying)
     {
-        let Next::Round(Round { batch, aborted, released, expired }) = next else {
+        let Next::Round(Round { batch, aborted, released, recalled, expired }) = next else {
             tidying = log.tidy();
             publish(&log, queue);
             continue;
         };
         tidying = true;
-        let outcomes = log.commit(batch);
+        let mut outcomes = log.commit(batch);
         aborted.into_iter().for_each(|transfer| log.abort(transfer));
         if !released.is_empty() {
             log.release(&released);
+        }
+        for Recall { origin, epoch, seqs } in recalled {
+            let (records, seqs) = log.recall(&origin, epoch, &seqs, RECALLED_AT_ONCE);
+            outcomes.extend(records.into_iter().map(|record| Ok(Done::Recalled(record))));
+            if !seqs.is_empty() {
+                queue.recall(Recall { origin, epoch, seqs });
+            }
         }
         if let Some(before) = expired {
             log.expire_held(before);

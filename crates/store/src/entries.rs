@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use estafet_custody::{HeldRecord, RecoveredTransfer, StorePayload, StoreRecord};
+use estafet_custody::{HeldRecord, Losses, RecoveredTransfer, StorePayload, StoreRecord};
 use estafet_model::{
-    ChunkHash, Durable, Epoch, NodeId, Reader, ReceiptKey, SignedHeader, SignedReceipt, UnixMillis, Writer,
+    ChunkHash, Durable, Epoch, Malformed, NodeId, Reader, ReceiptKey, SeqRanges, SignedHeader, SignedReceipt,
+    UnixMillis, Writer,
 };
 use estafet_node::StoredRecord;
 use estafet_spool::{Append, NewRecord, Payload, TransferId};
 
 /// Before the key of each receipt.
 const RECEIPT_KEY: &[u8] = b"receipt/";
+
+/// Before the key of each origin's epoch of which a hub has lost records.
+const LOSSES_KEY: &[u8] = b"losses/";
 
 /// A record as an entry of the spool. `stored_at` is the wall clock, for people.
 #[must_use]
@@ -46,6 +50,33 @@ pub fn receipt_append(receipt: &SignedReceipt) -> Append {
     Append::Put { key: put_key(receipt.key()), value: receipt.encode() }
 }
 
+/// What a hub keeps of its losses. It replaces what was kept of the same origin's epoch.
+#[must_use]
+pub fn losses_append(origin: &NodeId, epoch: Epoch, losses: &Losses) -> Append {
+    let key = Writer::new().raw(LOSSES_KEY).text(origin.as_str()).u16(epoch.get()).finish();
+    let mut writer = Writer::new();
+    writer.u32(losses.count);
+    losses.seqs.write(&mut writer);
+    Append::Put { key, value: writer.finish() }
+}
+
+/// What a hub has kept of its losses among the values of its spool.
+#[must_use]
+pub fn losses(puts: &BTreeMap<Bytes, Bytes>) -> BTreeMap<(NodeId, Epoch), Losses> {
+    puts.iter().filter_map(|(key, value)| Some((losses_key(key)?, read_losses(value).ok()?))).collect()
+}
+
+fn read_losses(value: &[u8]) -> Result<Losses, Malformed> {
+    let mut reader = Reader::new(value);
+    Ok(Losses { count: reader.u32("losses")?, seqs: SeqRanges::read(&mut reader)? })
+}
+
+/// Whose losses are kept under the key of a value, if it is such a key.
+pub(crate) fn losses_key(put_key: &[u8]) -> Option<(NodeId, Epoch)> {
+    let mut reader = Reader::new(put_key.strip_prefix(LOSSES_KEY)?);
+    Some((reader.parse("origin").ok()?, Epoch::new(reader.u16("epoch").ok()?)?))
+}
+
 /// The spool's name of a transfer.
 #[must_use]
 pub fn transfer_id(transfer: estafet_custody::TransferId) -> TransferId {
@@ -65,7 +96,9 @@ pub fn lost_record(broken: estafet_spool::BrokenRecord) -> HeldRecord {
     held_record(broken.record, broken.received_from)
 }
 
-fn held_record(record: estafet_spool::StoredRecord, received_from: Option<NodeId>) -> HeldRecord {
+/// A record in the spool, as custody knows records.
+#[must_use]
+pub fn held_record(record: estafet_spool::StoredRecord, received_from: Option<NodeId>) -> HeldRecord {
     HeldRecord {
         id: record.id,
         class: record.class,
@@ -115,6 +148,15 @@ mod tests {
     use estafet_model::{Seq, SeqRanges, SigningKey};
 
     #[test]
+    fn losses_are_found_again_under_their_key() {
+        let origin = ("sail".parse().unwrap(), Epoch::new(3).unwrap());
+        let kept = Losses { count: 2, seqs: SeqRanges::up_to(Seq::new(5)) };
+        let Append::Put { key, value } = losses_append(&origin.0, origin.1, &kept) else { panic!("they are a value") };
+        assert_eq!(losses_key(&key), Some(origin.clone()));
+        assert_eq!(losses(&BTreeMap::from([(key, value)])), BTreeMap::from([(origin, kept)]));
+    }
+
+    #[test]
     fn a_receipt_is_found_again_under_its_key_and_other_values_are_none() {
         let key = ReceiptKey {
             hub: "induk".parse().unwrap(),
@@ -122,7 +164,7 @@ mod tests {
             epoch: Epoch::new(3).unwrap(),
         };
         let ranges = SeqRanges::up_to(Seq::new(5));
-        let receipt = SignedReceipt::sign(key.clone(), ranges, &SigningKey::from_seed([9; 32]));
+        let receipt = SignedReceipt::sign(key.clone(), 0, ranges, &SigningKey::from_seed([9; 32]));
         let Append::Put { key: put, value } = receipt_append(&receipt) else { panic!("a receipt is a value") };
         assert_eq!(receipt_key(&put), Some(key));
         assert_eq!(receipt_key(b"epoch"), None);

@@ -3,7 +3,7 @@
 use estafet_model::{Durable, ReceiptKey, RecordId};
 use estafet_spool::{Done, Failed, Item, Outcome, StoredRecord, TransferId};
 
-use crate::entries::receipt_key;
+use crate::entries::{losses_key, receipt_key};
 use crate::identity::is_epoch;
 
 /// The outcomes of a group of appends, sorted by whom they concern; each list in the order of the appends.
@@ -17,6 +17,10 @@ pub struct Settled {
     pub chunks: Vec<SettledChunk>,
     /// These receipts are durable. The node hears of them after `stored` and `failed`.
     pub receipts: Vec<Durable<ReceiptKey>>,
+    /// So many of a hub's losses are durable, in the order they were to be kept.
+    pub losses_kept: usize,
+    /// These records, which were released, are needed again.
+    pub recalled: Vec<Durable<StoredRecord>>,
     /// The node's epoch is durable.
     pub epoch_kept: bool,
     /// Everything that failed and why, for people.
@@ -46,6 +50,8 @@ impl Settled {
                 // The record that the payload becomes fails if this did.
                 Ok(Done::Begin { .. }) => {}
                 Ok(Done::Put { key }) if is_epoch(&key) => settled.epoch_kept = true,
+                Ok(Done::Put { key }) if losses_key(&key).is_some() => settled.losses_kept += 1,
+                Ok(Done::Recalled(record)) => settled.recalled.push(record),
                 Ok(Done::Put { key }) => settled.receipts.extend(receipt_key(&key).map(Durable::after_sync)),
                 Err(failure) => {
                     match &failure.item {
@@ -83,7 +89,7 @@ mod tests {
             origin: "sail".parse().unwrap(),
             epoch: Epoch::new(3).unwrap(),
         };
-        let receipt = SignedReceipt::sign(key.clone(), SeqRanges::default(), &SigningKey::from_seed([9; 32]));
+        let receipt = SignedReceipt::sign(key.clone(), 0, SeqRanges::default(), &SigningKey::from_seed([9; 32]));
         let batch = || {
             let data = Bytes::from_static(b"chunk");
             let hash = ChunkHash::of(&data, 0, 2);

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use estafet_model::{Class, Epoch, HeaderDigest, NodeId, PAYLOAD_BYTES_MAX, ReceiptKey, RecordId, Seq, chunk_count};
+use estafet_model::{
+    Class, Epoch, HeaderDigest, NodeId, PAYLOAD_BYTES_MAX, ReceiptKey, ReceiptRank, RecordId, Seq, chunk_count,
+};
 use prost::Message;
 
 use crate::inventory::{Holding, RecordSet, SETS_PER_FRAME};
@@ -72,8 +74,8 @@ pub struct Hello {
 pub struct ReceiptVersion {
     /// Whom the receipt speaks of.
     pub key: ReceiptKey,
-    /// The receipt's [version](estafet_model::SignedReceipt::version).
-    pub version: u64,
+    /// The receipt's [rank](estafet_model::SignedReceipt::rank).
+    pub rank: ReceiptRank,
 }
 
 /// A record that the sender would hand over.
@@ -240,7 +242,10 @@ impl Frame {
                         hub: version.key.hub.to_string(),
                         origin: version.key.origin.to_string(),
                         epoch: version.key.epoch.get().into(),
-                        version: version.version,
+                        losses: version.rank.losses,
+                        last: version.rank.last,
+                        count: version.rank.count,
+                        digest: version.rank.digest,
                     })
                     .collect(),
             }),
@@ -306,7 +311,8 @@ pub(crate) fn epoch(raw: u32) -> Result<Epoch, BadFrame> {
 
 fn receipt_version(raw: &proto::ReceiptVersion) -> Result<ReceiptVersion, BadFrame> {
     let key = ReceiptKey { hub: node_id(&raw.hub)?, origin: node_id(&raw.origin)?, epoch: epoch(raw.epoch)? };
-    Ok(ReceiptVersion { key, version: raw.version })
+    let rank = ReceiptRank { losses: raw.losses, last: raw.last, count: raw.count, digest: raw.digest };
+    Ok(ReceiptVersion { key, rank })
 }
 
 pub(crate) fn record_id(raw: &proto::RecordId) -> Result<RecordId, BadFrame> {
@@ -413,7 +419,10 @@ mod tests {
             Frame::Heartbeat { busy: true },
             Frame::LsdbSummary(vec![(node, 12)]),
             Frame::Lsas(vec![Bytes::from_static(b"lsa")]),
-            Frame::ReceiptSummary(vec![ReceiptVersion { key, version: 100 }]),
+            Frame::ReceiptSummary(vec![ReceiptVersion {
+                key,
+                rank: ReceiptRank { losses: 1, last: 100, count: 99, digest: u64::MAX },
+            }]),
             Frame::Receipts(vec![]),
             Frame::Offers(vec![Offer {
                 id: id(),

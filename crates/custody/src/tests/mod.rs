@@ -5,5 +5,6 @@ mod handing_on;
 mod losing;
 mod relay;
 mod resuming;
+mod taking_back;
 mod taking_in;
 mod timers;

@@ -86,12 +86,17 @@ pub(super) fn piece(header: &SignedHeader) -> Piece {
 
 /// The hub's receipt for these numbers of Rumbai.
 pub(super) fn receipt(seqs: &[u32]) -> SignedReceipt {
+    receipt_after(0, seqs)
+}
+
+/// The same, after it has taken numbers back so often.
+pub(super) fn receipt_after(losses: u32, seqs: &[u32]) -> SignedReceipt {
     let mut committed = SeqRanges::new();
     for seq in seqs {
         committed.insert(record(*seq).seq);
     }
     let key_of = estafet_model::ReceiptKey { hub: node(HUB), origin: node("rumbai"), epoch: record(1).epoch };
-    SignedReceipt::sign(key_of, committed, &key(HUB))
+    SignedReceipt::sign(key_of, losses, committed, &key(HUB))
 }
 
 /// A capture of the relay itself, which nobody has seen.
@@ -101,11 +106,15 @@ pub(super) fn own_capture() -> HeldRecord {
 
 pub(super) fn receipt_for(id: &RecordId) -> SignedReceipt {
     let key_of = estafet_model::ReceiptKey { hub: node(HUB), origin: id.origin.clone(), epoch: id.epoch };
-    SignedReceipt::sign(key_of, [id.seq].into_iter().collect(), &key(HUB))
+    SignedReceipt::sign(key_of, 0, [id.seq].into_iter().collect(), &key(HUB))
 }
 
 pub(super) fn relay(recovered: Recovered) -> Custody {
     Custody::new(config("sukajadi"), recovered)
+}
+
+pub(super) fn hub(recovered: Recovered) -> Custody {
+    Custody::new(CustodyConfig { hub_key: Some(key(HUB)), ..config(HUB) }, recovered)
 }
 
 pub(super) fn config(me: &str) -> CustodyConfig {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use estafet_model::{Class, Epoch, HeaderDigest, ReceiptKey, Seq, SetDigest};
+use estafet_model::{Class, Epoch, HeaderDigest, ReceiptKey, ReceiptRank, Seq, SetDigest};
 use estafet_wire::{Answer, Frame, Hello, Holding, NeverReason, Offer, ReceiptVersion, RecordSet, Verdict};
 
 use super::Target;
@@ -63,7 +63,10 @@ fn frames() -> Vec<Frame> {
         Frame::Heartbeat { busy: true },
         Frame::LsdbSummary(vec![(node(OFFICE), 12), (node(HUBS[0]), 1)]),
         Frame::Lsas(vec![Bytes::from_static(b"lsa"), Bytes::new()]),
-        Frame::ReceiptSummary(vec![ReceiptVersion { key, version: 100 }]),
+        Frame::ReceiptSummary(vec![ReceiptVersion {
+            key,
+            rank: ReceiptRank { losses: 1, last: 100, count: 99, digest: 7 },
+        }]),
         Frame::Receipts(vec![Bytes::from_static(b"receipt")]),
         Frame::Offers(vec![Offer { id: id(), class: Class::Urgent, payload_bytes: 9, digest: HeaderDigest([4; 32]) }]),
         Frame::Answers(verdicts.map(|verdict| Answer { id: id(), verdict }).to_vec()),

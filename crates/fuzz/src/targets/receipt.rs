@@ -18,7 +18,8 @@ fn check(input: &[u8]) {
     let Ok(receipt) = bounded(input, 8, || SignedReceipt::decode(input)) else { return };
     assert_eq!(receipt.encode(), input, "a receipt has one form");
     let signer = key(HUBS[0]);
-    let signed = SignedReceipt::sign(receipt.key().clone(), receipt.committed().clone(), &signer);
+    let signed =
+        SignedReceipt::sign(receipt.key().clone(), receipt.rank().losses, receipt.committed().clone(), &signer);
     assert_eq!(signed.verify(&signer.public()), Ok(()), "its own signature is good");
     let bytes = signed.encode();
     assert_eq!(SignedReceipt::decode(&bytes), Ok(signed), "a receipt survives the way");
@@ -52,7 +53,7 @@ fn seeds() -> Vec<Vec<u8>> {
     let sets: [&[u32]; 3] = [&[], &[1, 2, 3, 4], &[1, 3, 4, 8, (1 << 25) - 1]];
     let receipt = |seqs: &[u32]| {
         let committed = seqs.iter().copied().filter_map(Seq::new).collect();
-        SignedReceipt::sign(receipt_key.clone(), committed, &key(HUBS[0])).encode().to_vec()
+        SignedReceipt::sign(receipt_key.clone(), 0, committed, &key(HUBS[0])).encode().to_vec()
     };
     sets.map(receipt).to_vec()
 }

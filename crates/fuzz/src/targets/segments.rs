@@ -105,7 +105,7 @@ fn store(log: &mut Log, sample: &Sample) {
     for outcome in log.commit(chunks.chain([record]).collect()) {
         match outcome.expect("there is room, and the disk works") {
             Done::Record(stored) => assert_eq!(stored.get().id, *sample.id()),
-            Done::Begin { .. } | Done::Chunk { .. } | Done::Put { .. } => {}
+            Done::Begin { .. } | Done::Chunk { .. } | Done::Put { .. } | Done::Recalled(_) => {}
         }
     }
     let read = log.read(sample.id()).expect("what is durable can be read");

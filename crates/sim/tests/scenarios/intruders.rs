@@ -89,7 +89,7 @@ fn a_forged_receipt_releases_nothing() {
     let epoch = Epoch::new(1).unwrap();
     let forged = |hub: &str, signer: &str| {
         let key = ReceiptKey { hub: id(hub), origin: id("rumbai"), epoch };
-        SignedReceipt::sign(key, SeqRanges::up_to(Some(record.seq)), &key_of(&id(signer))).encode()
+        SignedReceipt::sign(key, 0, SeqRanges::up_to(Some(record.seq)), &key_of(&id(signer))).encode()
     };
     let receipts = vec![forged("induk", "sukajadi"), forged("sukajadi", "sukajadi"), bytes::Bytes::from_static(b"no")];
     city.input(&id("rumbai"), Input::Frame { from: id("sukajadi"), frame: Frame::Receipts(receipts) });

@@ -2,6 +2,7 @@
 
 mod counters;
 mod intruders;
+mod main_server;
 mod micro_loops;
 mod outages;
 mod seeds;

@@ -40,6 +40,7 @@ impl History {
                 Done::Put { .. } => self.puts.push((disk.journal_length(), self.last_put)),
                 Done::Begin { transfer } => self.begun.push((disk.journal_length(), transfer)),
                 Done::Chunk { transfer, index } => self.arrived.push((disk.journal_length(), transfer, index)),
+                Done::Recalled(_) => unreachable!("nothing is recalled by a commit"),
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use estafet_model::{ByteCount, CHUNK_BYTES, RecordId};
+use estafet_model::{ByteCount, CHUNK_BYTES, RecordId, SeqRanges};
 use estafet_spool::{Append, Done, Log, MemoryDisk, ReadError, Recovered, SpoolOptions, TransferId, Unsynced};
 use proptest::prelude::*;
 
@@ -26,6 +26,8 @@ enum Step {
     Put(u8, u8),
     /// Releases the live record at this place.
     Release(usize),
+    /// Takes back the released record at this place, if its bytes are still there.
+    Recall(usize),
     /// Stores a live record again, with other bytes.
     Replace(usize, usize),
     /// Moves what can be moved.
@@ -45,6 +47,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<usize>().prop_map(Step::Abort),
         2 => (0u8..4, any::<u8>()).prop_map(|(key, value)| Step::Put(key, value)),
         8 => any::<usize>().prop_map(Step::Release),
+        3 => any::<usize>().prop_map(Step::Recall),
         1 => (any::<usize>(), length).prop_map(|(place, length)| Step::Replace(place, length)),
         1 => Just(Step::Tidy),
         1 => Just(Step::Restart),
@@ -141,6 +144,7 @@ impl Model {
                     self.released.entry(id).or_default().insert(bytes);
                 }
             }
+            Step::Recall(place) => self.recall(*place),
             Step::Replace(place, length) => {
                 if let Some(id) = self.pick(*place) {
                     let bytes = payload(self.next, *length);
@@ -156,6 +160,20 @@ impl Model {
             }
             Step::Restart => self.reopen(self.disk.clone(), Log::close),
             Step::Cut(unsynced) => self.reopen(self.disk.power_cut(*unsynced), drop),
+        }
+    }
+
+    fn recall(&mut self, place: usize) {
+        let released: Vec<RecordId> = self.released.keys().filter(|id| !self.live.contains_key(id)).cloned().collect();
+        if released.is_empty() {
+            return;
+        }
+        let RecordId { origin, epoch, seq } = released[place % released.len()].clone();
+        for record in self.log.recall(&origin, epoch, &SeqRanges::of(seq), 10).0 {
+            let id = record.into_inner().id;
+            let bytes = read_payload(&self.log, &id).unwrap();
+            assert!(self.released[&id].contains(&bytes), "{id} was never that");
+            self.live.insert(id, bytes);
         }
     }
 

@@ -16,6 +16,8 @@ pub(super) struct Duty {
     conflicts: BTreeSet<RecordId>,
     /// Covered by a receipt since the last start.
     let_go: BTreeSet<RecordId>,
+    /// Given back, and whole.
+    released: BTreeSet<RecordId>,
     /// Was durable here once.
     ever_stored: BTreeSet<RecordId>,
     /// The newest receipt of each hub that is good, and which of them are durable here.
@@ -29,6 +31,7 @@ impl Duty {
     pub(super) fn store(&mut self, id: RecordId) {
         self.let_go.remove(&id);
         self.lost.remove(&id);
+        self.released.remove(&id);
         self.ever_stored.insert(id.clone());
         self.stored.insert(id);
     }
@@ -45,10 +48,10 @@ impl Duty {
     }
 
     /// A receipt with a good signature came. It counts if it is newer. What the last one covered was let go for it, also
-    /// if this one covers it no more: the hub has lost it, and only a restart finds it again.
+    /// if this one covers it no more: the hub has lost it, and only a restart or a recall finds it again.
     pub(super) fn receive(&mut self, receipt: SignedReceipt) {
         let newest = self.receipts.get(receipt.key());
-        if newest.is_none_or(|newest| receipt.version() > newest.version()) {
+        if newest.is_none_or(|newest| receipt.rank() > newest.rank()) {
             let covered: Vec<RecordId> = self.stored.iter().filter(|id| self.is_covered(id)).cloned().collect();
             self.let_go.extend(covered);
             self.counted.push(receipt.clone());
@@ -58,7 +61,7 @@ impl Duty {
 
     pub(super) fn keep(&mut self, receipt: SignedReceipt) {
         let newest = self.receipts.get(receipt.key());
-        let came = newest.is_some_and(|newest| receipt.version() <= newest.version());
+        let came = newest.is_some_and(|newest| receipt.rank() <= newest.rank());
         assert!(came, "{receipt:?} is kept, and {newest:?} is what came");
         self.kept.insert(receipt.key().clone(), receipt);
     }
@@ -67,9 +70,23 @@ impl Duty {
         assert!(self.kept.values().any(|receipt| receipt.covers(id)), "{id} goes without a durable receipt");
         assert!(!self.conflicts.contains(id), "{id} is not what the receipt is for");
         // The damaged copy and the one that came for it may both be let go.
-        let was_here = self.stored.remove(id) || self.ever_lost.contains(id);
+        let was_stored = self.stored.remove(id);
+        if was_stored && !self.lost.contains(id) {
+            self.released.insert(id.clone());
+        }
+        let was_here = was_stored || self.ever_lost.contains(id);
         assert!(was_here, "{id} goes twice, or never was here");
         self.lost.remove(id);
+    }
+
+    /// What was given back is needed again; false if it was not.
+    pub(super) fn recall(&mut self, id: &RecordId) -> bool {
+        let recalled = self.released.remove(id);
+        if recalled {
+            self.let_go.remove(id);
+            self.stored.insert(id.clone());
+        }
+        recalled
     }
 
     /// The node starts anew: what is not on the disk is forgotten.

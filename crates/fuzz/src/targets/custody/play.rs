@@ -7,13 +7,13 @@ use std::time::Duration;
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use estafet_custody::{
-    Custody, CustodyConfig, CustodyOutput, HeldRecord, Piece, RecordState, Recovered, RecoveredTransfer, StorePayload,
-    StoreRecord, TransferId,
+    Custody, CustodyConfig, CustodyOutput, HeldRecord, Losses, Piece, RecordState, Recovered, RecoveredTransfer,
+    StorePayload, StoreRecord, TransferId,
 };
 use estafet_model::{
     ByteCount, ChunkHash, Class, Durable, Epoch, HeaderDigest, Kind, MediaType, NodeId, Now, PayloadHash, ReceiptKey,
-    RecordHeader, RecordId, Seq, SeqRanges, SetDigest, SignedHeader, SignedReceipt, UnixMillis, chunk_count,
-    sign_batch,
+    ReceiptRank, RecordHeader, RecordId, Seq, SeqRanges, SetDigest, SignedHeader, SignedReceipt, UnixMillis,
+    chunk_count, sign_batch,
 };
 use estafet_wire::{Answer, Frame, Holding, NeverReason, Offer, PieceHead, ReceiptVersion, RecordSet, Verdict};
 
@@ -58,7 +58,12 @@ pub(super) struct Play {
     storing: VecDeque<StoreRecord>,
     keeping: VecDeque<SignedReceipt>,
     comparing: VecDeque<(RecordId, HeaderDigest, NodeId)>,
+    noting: VecDeque<((NodeId, Epoch), Losses)>,
+    recalling: VecDeque<Committed>,
     transfers: BTreeMap<TransferId, Transfer>,
+    /// A hub's losses that are on the disk, and the newest word that it has given.
+    losses: BTreeMap<(NodeId, Epoch), Losses>,
+    words: BTreeMap<ReceiptKey, ReceiptRank>,
     /// What the disk has.
     records: BTreeMap<RecordId, HeldRecord>,
     /// Own captures that somebody may have got, from this life or the one before.
@@ -83,6 +88,10 @@ impl Play {
             storing: VecDeque::new(),
             keeping: VecDeque::new(),
             comparing: VecDeque::new(),
+            noting: VecDeque::new(),
+            recalling: VecDeque::new(),
+            losses: BTreeMap::new(),
+            words: BTreeMap::new(),
             transfers: BTreeMap::new(),
             records: BTreeMap::new(),
             handed: BTreeSet::new(),
@@ -129,10 +138,14 @@ impl Play {
             17 => self.receipts(&from, bytes)?,
             18 => {
                 let id = any_id(bytes)?;
-                if !self.hub && self.duty.is_held(&id) {
+                let held = if self.hub { self.is_committed(&id) } else { self.duty.is_held(&id) };
+                if held {
                     self.duty.lose(id.clone());
                 }
-                self.custody.unreadable(self.now, &id);
+                match self.records.get(&id).filter(|_| self.hub) {
+                    Some(record) => self.custody.committed_unreadable(self.now, record.clone()),
+                    None => self.custody.unreadable(self.now, &id),
+                }
             }
             19 => self.pass_time(Duration::from_millis(bytes.int_in_range(0..=100_000)?)),
             20 => self.restart(bytes)?,
@@ -242,10 +255,30 @@ impl Play {
             self.duty.keep(receipt);
             self.custody.receipt_kept(&Durable::after_sync(key));
         }
+        if let Some((origin, losses)) = self.noting.pop_front() {
+            self.losses.insert(origin, losses);
+            self.custody.losses_kept(self.now);
+        }
+        self.recall();
         if let Some((id, digest, from)) = self.comparing.pop_front() {
             let same = self.records.get(&id).is_some_and(|record| record.digest == digest);
             self.custody.compared(id, &from, same);
         }
+    }
+
+    /// The disk gives back nothing for good here, so all that was released is found.
+    fn recall(&mut self) {
+        for (origin, seqs) in self.recalling.pop_front().into_iter().flatten() {
+            let ids = seqs.iter().map(|seq| RecordId { origin: origin.0.clone(), epoch: origin.1, seq });
+            let found: Vec<RecordId> = ids.filter(|id| self.duty.recall(id)).collect();
+            let found = found.iter().map(|id| Durable::after_sync(self.records[id].clone()));
+            self.custody.recalled(self.now, found.collect());
+        }
+    }
+
+    /// At a hub.
+    fn is_committed(&self, id: &RecordId) -> bool {
+        self.duty.ever_stored().contains(id) && !self.duty.lost().contains(id)
     }
 
     fn write(&mut self, record: &StoreRecord) -> HeldRecord {
@@ -295,8 +328,9 @@ impl Play {
         let mask: u16 = bytes.arbitrary()?;
         let committed = (1..=16).filter(|bit| mask >> (bit - 1) & 1 == 1).filter_map(Seq::new).collect();
         let epoch = Epoch::new(epoch).expect("an epoch");
-        let receipt =
-            SignedReceipt::sign(ReceiptKey { hub: node(hub), origin: node(origin), epoch }, committed, &key(signer));
+        let losses = bytes.int_in_range(0..=3)?;
+        let receipt_key = ReceiptKey { hub: node(hub), origin: node(origin), epoch };
+        let receipt = SignedReceipt::sign(receipt_key, losses, committed, &key(signer));
         let encoded = receipt.encode();
         let length = if bytes.ratio(1, 16)? { bytes.choose_index(encoded.len())? } else { encoded.len() };
         Ok(encoded.slice(..length))
@@ -325,6 +359,8 @@ impl Play {
         self.storing.clear();
         self.keeping.clear();
         self.comparing.clear();
+        self.noting.clear();
+        self.recalling.clear();
         let begun = |found: &RecoveredTransfer| {
             let transfer =
                 Transfer { begun: Some((found.header.clone(), found.chunks.clone())), chunks: found.arrived };
@@ -337,12 +373,15 @@ impl Play {
         self.next_transfer += 1000;
         let stored = if self.hub { BTreeSet::new() } else { self.duty.stored().clone() };
         let mut committed = Committed::new();
-        for id in self.duty.ever_stored().iter().filter(|_| self.hub) {
+        for id in self.duty.ever_stored().iter().filter(|id| self.hub && self.is_committed(id)) {
             committed.entry((id.origin.clone(), id.epoch)).or_default().insert(id.seq);
         }
         self.handed.extend(stored.iter().cloned());
-        let (damaged, whole): (Vec<_>, Vec<_>) =
-            stored.iter().map(|id| self.records[id].clone()).partition(|record| self.duty.lost().contains(&record.id));
+        let of_hub = if self.hub { self.duty.lost().clone() } else { BTreeSet::new() };
+        let (damaged, whole): (Vec<_>, Vec<_>) = of_hub
+            .union(&stored)
+            .map(|id| self.records[id].clone())
+            .partition(|record| self.duty.lost().contains(&record.id));
         let mut conflicts: BTreeMap<Epoch, SeqRanges> = BTreeMap::new();
         for id in self.duty.conflicts() {
             conflicts.entry(id.epoch).or_default().insert(id.seq);
@@ -353,6 +392,7 @@ impl Play {
             damaged,
             receipts: self.duty.kept().cloned().collect(),
             committed,
+            losses: self.losses.clone(),
             transfers: kept,
         };
         self.custody = Custody::new(config(&self.me, self.hub, self.next_transfer), recovered);
@@ -418,6 +458,17 @@ impl Play {
                         self.duty.release(&id);
                     }
                 }
+                CustodyOutput::KeepLosses { origin, epoch, losses } => {
+                    let origin = (origin, epoch);
+                    let noted = self.noting.iter().rfind(|(noted, _)| *noted == origin).map(|(_, losses)| losses);
+                    let before = noted.or_else(|| self.losses.get(&origin)).map_or(0, |losses| losses.count);
+                    assert!(losses.count > before, "each loss is told");
+                    self.noting.push_back((origin, losses));
+                }
+                CustodyOutput::Recall { origin, epoch, seqs } => {
+                    assert_eq!(origin, self.me, "only own captures are recalled");
+                    self.recalling.push_back(Committed::from([((origin, epoch), seqs)]));
+                }
                 CustodyOutput::Compare { id, digest, from } => self.comparing.push_back((id, digest, from)),
                 CustodyOutput::Event(_) => {}
             }
@@ -427,14 +478,17 @@ impl Play {
     /// Every promise comes from the disk.
     fn check_frame(&mut self, to: &NodeId, frame: Frame) {
         self.check_sets(to, &frame);
-        let durable = |id: &RecordId| self.duty.ever_stored().contains(id);
-        let here = |id: &RecordId| if self.hub { durable(id) } else { self.duty.is_held(id) };
         if let Frame::Offers(offers) = &frame {
             self.handed.extend(offers.iter().map(|offer| offer.id.clone()));
         }
         if let Frame::Inventory(sets) = &frame {
             self.asked.extend(sets.last().map(|set| (to.clone(), set.clone())));
         }
+        if let Frame::Receipts(receipts) = &frame {
+            receipts.iter().for_each(|encoded| self.check_receipt(encoded));
+        }
+        let durable = |id: &RecordId| self.duty.ever_stored().contains(id);
+        let here = |id: &RecordId| if self.hub { self.is_committed(id) } else { self.duty.is_held(id) };
         for part in frame.split() {
             let _fits = part.encode();
             match part {
@@ -453,7 +507,6 @@ impl Play {
                 Frame::Seek(ids) => {
                     ids.iter().for_each(|id| assert!(self.duty.lost().contains(id), "{id} is sought and not lost"));
                 }
-                Frame::Receipts(receipts) => receipts.iter().for_each(|encoded| self.check_receipt(encoded)),
                 Frame::ReceiptSummary(_) => assert!(self.up.contains(to), "sums are for neighbors"),
                 _ => {}
             }
@@ -485,15 +538,19 @@ impl Play {
         }
     }
 
-    fn check_receipt(&self, encoded: &Bytes) {
+    fn check_receipt(&mut self, encoded: &Bytes) {
         let receipt = SignedReceipt::decode(encoded).expect("it sends what can be read");
         let hub = receipt.key().hub.clone();
         assert_eq!(receipt.verify(&public(hub.as_str())), Ok(()), "it passes on what is signed");
         if hub == self.me {
             let ReceiptKey { origin, epoch, .. } = receipt.key().clone();
+            let noted = self.losses.get(&(origin.clone(), epoch)).map_or(0, |losses| losses.count);
+            assert_eq!(receipt.rank().losses, noted, "what it says of its losses is on its disk");
+            let before = self.words.insert(receipt.key().clone(), receipt.rank()).unwrap_or_default();
+            assert!(before <= receipt.rank(), "its word only gets newer");
             for seq in receipt.committed().iter() {
                 let id = RecordId { origin: origin.clone(), epoch, seq };
-                assert!(self.duty.ever_stored().contains(&id), "{id} is receipted and was never durable");
+                assert!(self.is_committed(&id), "{id} is receipted and is not here");
             }
         }
     }
@@ -533,7 +590,8 @@ impl Play {
             assert_eq!(self.custody.own_held(epoch), own_of_epoch(epoch).collect(), "own captures are counted");
         }
         if self.hub {
-            assert_eq!(self.custody.committed_count(), self.duty.ever_stored().len() as u64);
+            let committed = self.duty.ever_stored().iter().filter(|id| self.is_committed(id)).count();
+            assert_eq!(self.custody.committed_count(), committed as u64);
         }
         self.check_windows();
         let due = self.custody.poll_timeout();
@@ -557,7 +615,7 @@ impl Play {
 
     /// The disk does what it was asked, the hub comes and is honest: every record must get there.
     pub(super) fn heal(&mut self) {
-        while !(self.storing.is_empty() && self.keeping.is_empty() && self.comparing.is_empty()) {
+        while !self.is_idle() {
             self.sync(16);
             self.take_outputs();
         }
@@ -571,6 +629,15 @@ impl Play {
             self.hand_all_to_the_hub();
         }
         self.take_in_the_largest();
+    }
+
+    /// The disk has done all that it was asked.
+    fn is_idle(&self) -> bool {
+        self.storing.is_empty()
+            && self.keeping.is_empty()
+            && self.comparing.is_empty()
+            && self.noting.is_empty()
+            && self.recalling.is_empty()
     }
 
     fn hand_all_to_the_hub(&mut self) {
@@ -732,6 +799,6 @@ fn version(bytes: &mut Unstructured<'_>) -> Result<ReceiptVersion> {
     let origin = node(bytes.choose(&[OFFICE, ME])?);
     Ok(ReceiptVersion {
         key: ReceiptKey { hub, origin, epoch: Epoch::new(1).expect("an epoch") },
-        version: bytes.arbitrary()?,
+        rank: ReceiptRank { losses: bytes.int_in_range(0..=3)?, last: bytes.arbitrary()?, ..ReceiptRank::default() },
     })
 }
