@@ -170,8 +170,7 @@ impl Receipts {
             *committed = committed.minus(&SeqRanges::of(id.seq));
             self.committed_count -= 1;
         }
-        // What was signed is no longer so, and no newer word is there before the loss is noted.
-        self.receipts.remove(&ReceiptKey { hub: self.me.clone(), origin: origin.0.clone(), epoch: origin.1 });
+        self.withdraw(&origin);
         self.cover_anew(&origin);
         true
     }
@@ -193,10 +192,16 @@ impl Receipts {
         losses: Losses,
         outputs: &mut VecDeque<CustodyOutput>,
     ) {
+        self.withdraw(&origin);
         self.losses.note(origin.clone(), losses.count);
         self.unsigned.insert(origin.clone());
         let (origin, epoch) = origin;
         outputs.push_back(CustodyOutput::KeepLosses { origin, epoch, losses });
+    }
+
+    /// What this hub has signed is no longer so, and no newer word is there before the loss is noted.
+    fn withdraw(&mut self, (origin, epoch): &(NodeId, Epoch)) {
+        self.receipts.remove(&ReceiptKey { hub: self.me.clone(), origin: origin.clone(), epoch: *epoch });
     }
 
     /// A loss is durable, in the order they were noted.

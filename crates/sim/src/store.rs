@@ -304,9 +304,11 @@ impl Store {
 
     /// A record is about to be told durable: it must be what a power cut in this moment would leave.
     fn note(&mut self, record: &StoredRecord) -> Result<(), String> {
-        let Extent { offset, length, .. } = record.record;
+        // In the same round it may have been moved out of a segment that was given back.
+        let moved = self.log.as_ref().and_then(|log| log.find(&record.id)).unwrap_or(record.record);
+        let Extent { offset, length, .. } = moved;
         let bytes = offset as usize..(offset + length) as usize;
-        if !self.disk.is_durable(&record.record.file_name(), bytes) {
+        if !self.disk.is_durable(&moved.file_name(), bytes) {
             return Err(format!("{} was told to be durable and is not", record.id));
         }
         if self.kept.insert(record.id.clone(), kept(record)).is_some() && self.is_hub {

@@ -212,6 +212,12 @@ impl Log {
         self.flush(&mut Vec::new())
     }
 
+    /// Where a record is now: it may have been moved since it was stored.
+    #[must_use]
+    pub fn find(&self, id: &RecordId) -> Option<Extent> {
+        self.shelf.index().find(id)
+    }
+
     /// Reads a record by its id.
     pub fn read(&self, id: &RecordId) -> Result<ReadRecord, ReadError> {
         self.shelf.read(id)

@@ -64,6 +64,8 @@ pub(super) struct Play {
     /// A hub's losses that are on the disk, and the newest word that it has given.
     losses: BTreeMap<(NodeId, Epoch), Losses>,
     words: BTreeMap<ReceiptKey, ReceiptRank>,
+    /// What a hub had committed and cannot read.
+    taken_back: BTreeSet<RecordId>,
     /// What the disk has.
     records: BTreeMap<RecordId, HeldRecord>,
     /// Own captures that somebody may have got, from this life or the one before.
@@ -92,6 +94,7 @@ impl Play {
             recalling: VecDeque::new(),
             losses: BTreeMap::new(),
             words: BTreeMap::new(),
+            taken_back: BTreeSet::new(),
             transfers: BTreeMap::new(),
             records: BTreeMap::new(),
             handed: BTreeSet::new(),
@@ -141,6 +144,7 @@ impl Play {
                 let held = if self.hub { self.is_committed(&id) } else { self.duty.is_held(&id) };
                 if held {
                     self.duty.lose(id.clone());
+                    self.taken_back.extend(Some(id.clone()).filter(|_| self.hub));
                 }
                 match self.records.get(&id).filter(|_| self.hub) {
                     Some(record) => self.custody.committed_unreadable(self.now, record.clone()),
@@ -278,7 +282,7 @@ impl Play {
 
     /// At a hub.
     fn is_committed(&self, id: &RecordId) -> bool {
-        self.duty.ever_stored().contains(id) && !self.duty.lost().contains(id)
+        self.duty.ever_stored().contains(id) && !self.taken_back.contains(id)
     }
 
     fn write(&mut self, record: &StoreRecord) -> HeldRecord {
@@ -296,6 +300,7 @@ impl Play {
         if let StorePayload::Transfer(transfer) = &record.payload {
             self.transfers.remove(transfer);
         }
+        self.taken_back.remove(&held.id);
         self.duty.store(held.id.clone());
         self.records.insert(held.id.clone(), held.clone());
         held
