@@ -677,6 +677,13 @@ impl Custody {
         self.receipts.hub_of(id)
     }
 
+    /// How often hubs had to take committed numbers back, by the receipts that are known here: 0, or some main server's
+    /// disk failed.
+    #[must_use]
+    pub fn receipt_losses(&self) -> u64 {
+        self.receipts.losses()
+    }
+
     /// How many records this hub has committed.
     #[must_use]
     pub fn committed_count(&self) -> u64 {

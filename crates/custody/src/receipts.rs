@@ -181,6 +181,11 @@ impl Receipts {
     }
 
     /// How often this hub has taken numbers back.
+    /// How often hubs have taken numbers back, by the receipts that are known here.
+    pub(crate) fn losses(&self) -> u64 {
+        self.receipts.values().map(|receipt| u64::from(receipt.rank().losses)).sum()
+    }
+
     pub(crate) fn loss_count(&self, origin: &(NodeId, Epoch)) -> u32 {
         self.losses.count(origin)
     }

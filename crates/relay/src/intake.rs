@@ -236,9 +236,11 @@ async fn metrics(State(intake): State<Intake>) -> Result<String, Problem> {
         let receipted: u64 = own.map(|(_, ranges)| ranges.count()).sum();
         let missing = view.node.audit().origins.iter().map(|origin| origin.missing.count()).sum::<u64>();
         let quarantined = custody.quarantine().count() as u64;
-        (custody.held_count(), receipted, custody.committed_count(), quarantined, missing)
+        let losses = custody.receipt_losses();
+        (custody.held_count(), receipted, custody.committed_count(), quarantined, missing, losses)
     });
-    let (held, receipted, committed, quarantined, missing) = asked.await.map_err(|_| Problem::shutting_down())?;
+    let (held, receipted, committed, quarantined, missing, losses) =
+        asked.await.map_err(|_| Problem::shutting_down())?;
     let usage = intake.shared.store.spool.usage();
     let poisoned = u8::from(usage.poisoned.is_some());
     let scrubs = &intake.shared.scrubs;
@@ -248,6 +250,7 @@ async fn metrics(State(intake): State<Intake>) -> Result<String, Problem> {
         ("estafet_records_committed_total", "counter", committed),
         ("estafet_records_quarantined", "gauge", quarantined),
         ("estafet_records_missing", "gauge", missing),
+        ("estafet_receipt_losses_total", "counter", losses),
         ("estafet_spool_syncs_total", "counter", usage.syncs),
         ("estafet_spool_used_bytes", "gauge", usage.used_bytes.0),
         ("estafet_spool_free_bytes", "gauge", usage.free_bytes.0),
