@@ -104,8 +104,8 @@ pub struct Store {
     kept: BTreeMap<RecordId, Kept>,
     /// Committed records of which a bit has rotted, until somebody notices.
     rotten: BTreeMap<RecordId, StoredRecord>,
-    /// Bits have rotted, so that damage is no fault.
-    has_rotted: bool,
+    /// All of which a bit has ever rotted on this disk: a start may find one whole that somebody had noticed before.
+    flipped: BTreeMap<RecordId, StoredRecord>,
     receipts: BTreeMap<ReceiptKey, SignedReceipt>,
     /// Receipts on their way to the disk, in order.
     keeping: VecDeque<SignedReceipt>,
@@ -124,7 +124,7 @@ impl Store {
             senders: BTreeMap::new(),
             kept: BTreeMap::new(),
             rotten: BTreeMap::new(),
-            has_rotted: false,
+            flipped: BTreeMap::new(),
             receipts: BTreeMap::new(),
             keeping: VecDeque::new(),
             starts: 0,
@@ -153,7 +153,7 @@ impl Store {
         if begun.iter().any(Result::is_err) || log.poisoned().is_some() {
             return Err(NotStarted::Unwritable);
         }
-        if let Some(damage) = found.damaged.first().filter(|_| !self.has_rotted) {
+        if let Some(damage) = found.damaged.first().filter(|_| self.flipped.is_empty()) {
             return Err(broken(format!("its log is damaged: {damage:?}")));
         }
         if identity.starts <= self.starts {
@@ -185,6 +185,7 @@ impl Store {
         }
         self.starts = identity.starts;
         // What came again is whole, and what the node does not count as committed is known to be lost.
+        self.rotten = self.flipped.clone();
         self.rotten.retain(|id, rotten| records.get(id).is_some_and(|found| found.record.record == rotten.record));
         records.retain(|id, _| !self.rotten.contains_key(id));
         self.kept = records;
@@ -373,7 +374,7 @@ impl Store {
             disk: self.disk.power_cut(Unsynced::Dropped),
             kept: self.kept.clone(),
             rotten: self.rotten.clone(),
-            has_rotted: self.has_rotted,
+            flipped: self.flipped.clone(),
             receipts: self.receipts.clone(),
             starts: self.starts,
             ..Self::new(self.is_hub)
@@ -426,8 +427,8 @@ impl Store {
         self.disk.flip_bit(&record.record.file_name(), byte, u8::try_from(seeded.below(8)).expect("a bit of a byte"));
         let id = record.id.clone();
         self.kept.remove(&id);
-        self.rotten.insert(id.clone(), record);
-        self.has_rotted = true;
+        self.rotten.insert(id.clone(), record.clone());
+        self.flipped.insert(id.clone(), record);
         Some(id)
     }
 
