@@ -56,7 +56,7 @@ pub enum Quarantine {
         /// A slip or a record id; by default all.
         record: Option<RecordName>,
     },
-    /// Write a record's payload to a file, from whichever node holds it, verified. Needs the role operator.
+    /// Write a record's payload to a file, from the node that has it in quarantine, verified. Needs the role operator.
     Export {
         /// A slip or a record id.
         record: RecordName,

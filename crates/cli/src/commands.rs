@@ -46,7 +46,9 @@ pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> 
         Command::Quarantine(Quarantine::Retry { record }) => {
             quarantine::retry(&reach()?, record.as_ref(), output).await
         }
-        Command::Quarantine(Quarantine::Export { record, out }) => fetch::fetch(&reach()?, &record, &out, output).await,
+        Command::Quarantine(Quarantine::Export { record, out }) => {
+            quarantine::export(&reach()?, &record, &out, output).await
+        }
         Command::Audit => audit::audit(&reach()?, output).await,
         Command::Fetch { record, out } => fetch::fetch(&reach()?.hubs()?, &record, &out, output).await,
         Command::Tail { from } => tail::tail(&reach()?.hubs()?, from, until_stopped(), output).await,

@@ -11,6 +11,7 @@ use tonic::{Code, Status};
 
 use crate::demo::DemoFailure;
 use crate::reach::Silence;
+use crate::record_name::RecordName;
 
 /// A command that could do its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +132,19 @@ pub enum Failure {
     #[error("`{0}` is no hub, and only a hub can answer this")]
     #[diagnostic(help("leave --node out, or name a hub"))]
     NotAHub(NodeId),
+    /// Nobody has it in quarantine.
+    #[error("no node that answers has {0} in quarantine")]
+    #[diagnostic(help("`topology quarantine list` names what is there; `topology fetch` gets a committed record"))]
+    NotInQuarantine(RecordName),
+    /// Which of them is meant?
+    #[error("{record} is in quarantine at several nodes, and need not be the same record: {nodes}")]
+    #[diagnostic(help("name one of them with --node"))]
+    InQuarantineTwice {
+        /// The record.
+        record: RecordName,
+        /// Who has it.
+        nodes: String,
+    },
     /// It is not said which city is meant.
     #[error("no city is named")]
     #[diagnostic(help("give its folder with --city DIR or in ESTAFET_CITY; `topology init` makes one"))]

@@ -113,6 +113,13 @@ impl Reach {
         self
     }
 
+    /// Only the node of this name.
+    #[must_use]
+    pub fn only(mut self, name: &str) -> Self {
+        self.doors.retain(|door| door.to_string() == name);
+        self
+    }
+
     /// Each node by itself, in order.
     pub fn one_by_one(&self) -> impl Iterator<Item = Self> {
         self.doors.iter().map(|door| Self { doors: vec![door.clone()] })

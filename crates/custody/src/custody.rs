@@ -677,6 +677,12 @@ impl Custody {
         self.receipts.hub_of(id)
     }
 
+    /// True if some hub had to take numbers of this origin's epoch back, by the receipts that are known here.
+    #[must_use]
+    pub fn has_losses(&self, origin: &NodeId, epoch: Epoch) -> bool {
+        self.receipts.has_losses(origin, epoch)
+    }
+
     /// How often hubs had to take committed numbers back, by the receipts that are known here: 0, or some main server's
     /// disk failed.
     #[must_use]

@@ -186,6 +186,11 @@ impl Receipts {
         self.receipts.values().map(|receipt| u64::from(receipt.rank().losses)).sum()
     }
 
+    pub(crate) fn has_losses(&self, origin: &NodeId, epoch: Epoch) -> bool {
+        let of_epoch = |receipt: &&SignedReceipt| receipt.key().origin == *origin && receipt.key().epoch == epoch;
+        self.receipts.values().filter(of_epoch).any(|receipt| receipt.rank().losses > 0)
+    }
+
     pub(crate) fn loss_count(&self, origin: &(NodeId, Epoch)) -> u32 {
         self.losses.count(origin)
     }

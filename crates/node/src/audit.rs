@@ -118,8 +118,11 @@ impl Node {
         for epoch in epochs {
             let known = receipted.get(&(node.clone(), epoch)).cloned().unwrap_or_default();
             let own_word = own_word.filter(|ledger| ledger.epoch == epoch);
-            // The origin counts a receipt that has not come here yet: it is on its way, not missing.
-            let known = own_word.map_or(known.clone(), |ledger| known.union(&ledger.receipted));
+            // The origin counts a receipt that has not come here yet: it is on its way, not missing. But a hub that has
+            // taken numbers back may have done so since the origin spoke.
+            let taken_back = self.custody().has_losses(node, epoch);
+            let their_word = own_word.filter(|_| !taken_back);
+            let known = their_word.map_or(known.clone(), |ledger| known.union(&ledger.receipted));
             // Beyond its last word the origin may hold what nobody was told of yet: only what is receipted counts.
             let told = own_word.map_or(0, |ledger| ledger.captured);
             let told = told.max(counted.get(&epoch).copied().unwrap_or_default());
@@ -150,7 +153,10 @@ fn holders(origin: &NodeId, epoch: Epoch, words: &BTreeMap<&NodeId, OriginLedger
         let own = (*node == origin && ledger.epoch == epoch).then_some(&ledger.held);
         let others = ledger.holdings.iter().filter(|holding| holding.origin == *origin && holding.epoch == epoch);
         let held = own.into_iter().chain(others.map(|holding| &holding.held));
-        let held = held.fold(SeqRanges::new(), |all, held| all.union(held)).minus(receipted);
+        // Under a number in conflict it holds another record.
+        let conflicts = ledger.conflicts.iter().filter(|(of, _)| *node == origin && *of == epoch).map(|(_, seqs)| seqs);
+        let conflicts = conflicts.fold(SeqRanges::new(), |all, seqs| all.union(seqs));
+        let held = held.fold(SeqRanges::new(), |all, held| all.union(held)).minus(receipted).minus(&conflicts);
         if !held.is_empty() {
             holders.insert((*node).clone(), held);
         }

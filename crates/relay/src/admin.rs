@@ -168,7 +168,9 @@ impl Admin for AdminService {
         tokio::task::spawn_blocking(move || {
             let mut read = |piece: Result<FetchPiece, Status>| sender.blocking_send(piece).is_ok();
             if let Err(error) = read_payload(&store, &place, record, &mut read) {
-                read(Err(Status::data_loss(format!("the disk of this node cannot read it: {error}"))));
+                read(Err(Status::data_loss(format!(
+                    "the disk of this node cannot read it: {error}; it is sought from the others, so try again"
+                ))));
                 let told = async {
                     match place {
                         Place::Archive(id, extent) => unreadable(&store, &commands, id, extent).await,

@@ -49,6 +49,9 @@ const APPEND_BYTES_MAX: u64 = 32 << 20;
 /// How often room and round-trip times are looked at.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
+/// And after how much that was stored, so that the watermarks hold on a fast day too.
+const LOOK_AFTER_BYTES: u64 = 2 << 20;
+
 /// How often held captures are looked through for those whose time is over. By the wall clock, which may be wrong: what
 /// goes too soon has its receipt, and what stays too long goes when room is needed.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(3600);
@@ -153,6 +156,8 @@ pub(crate) struct Driver {
     /// The payload bytes of each append that waits for the disk, in order.
     queued: VecDeque<u64>,
     queued_bytes: u64,
+    /// What was stored since room was looked at.
+    unlooked_bytes: u64,
     last_receipts: BTreeMap<NodeId, UnixMillis>,
     receipted_counts: BTreeMap<NodeId, u64>,
     last_news: BTreeMap<NodeId, Now>,
@@ -184,6 +189,7 @@ impl Driver {
             appends: Vec::new(),
             queued: VecDeque::new(),
             queued_bytes: 0,
+            unlooked_bytes: 0,
             last_receipts: BTreeMap::new(),
             receipted_counts: BTreeMap::new(),
             last_news: BTreeMap::new(),
@@ -296,6 +302,7 @@ impl Driver {
     fn store_event(&mut self, event: StoreEvent) {
         match event {
             StoreEvent::Stored(records) => {
+                self.unlooked_bytes += records.iter().map(|record| u64::from(record.get().payload_bytes)).sum::<u64>();
                 if let Some(ledger) = &self.store.ledger {
                     ledger.feed(records.iter().map(|record| record.get().clone()).collect());
                 }
@@ -306,6 +313,9 @@ impl Driver {
                 let records = records.collect();
                 self.feed(Input::Stored(records));
                 self.admit_captures();
+                if self.unlooked_bytes >= LOOK_AFTER_BYTES {
+                    self.look_at_store();
+                }
             }
             StoreEvent::Recalled(records) => {
                 self.feed(Input::Recalled(records.into_iter().map(|record| stored_record(record, None)).collect()));
@@ -393,6 +403,7 @@ impl Driver {
     }
 
     fn look_at_store(&mut self) {
+        self.unlooked_bytes = 0;
         let health = self.store.health();
         let before = self.health.send_replace(health).level;
         tell_level(before, health.level);
@@ -587,7 +598,8 @@ fn tell(event: &NodeEvent) {
                 origin = %key.origin,
                 epoch = key.epoch.get(),
                 count = seqs.count(),
-                "the hub has lost records that it had committed; `topology audit` names them"
+                "the hub has lost records that it had committed; what their origins still have comes back by itself, and \
+                 `topology audit` names the rest"
             );
         }
         NodeEvent::Custody(CustodyEvent::Recalled { records }) => {

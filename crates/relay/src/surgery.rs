@@ -13,7 +13,8 @@ use estafet_model::{Epoch, RecordId, SeqRanges, SignedReceipt};
 use estafet_spool::{
     Damage, Disk, FolderError, OpenError, ReadError, ReadRecord, RealDisk, Repair, RepairError, Survey,
 };
-use estafet_store::{Identity, receipts};
+use estafet_store::{Identity, owner, receipts};
+use estafet_topology::Role;
 use serde_json::{Value, json};
 
 use crate::config::{Config, ConfigError};
@@ -88,7 +89,8 @@ pub(crate) enum SurgeryError {
         "the store in {} is damaged in {}; {} lost", data.display(), count(*damages, "place"), count(*lost, "record")
     )]
     #[diagnostic(help(
-        "estafet-relay store repair keeps everything that is whole; a neighbor or the main server may still have the rest"
+        "start the relay all the same: it serves everything that is whole, and seeks the rest from the others. `store \
+         repair` afterwards, when `topology quarantine list` is empty here, or nobody has what is lost"
     ))]
     Damaged { data: PathBuf, damages: usize, lost: usize },
     #[error("{} could not be saved", count(*lost, "record"))]
@@ -198,6 +200,8 @@ fn repair(target: &Target, out: &mut dyn Write) -> Result<(), SurgeryError> {
 }
 
 fn stat(target: &Target, out: &mut dyn Write) -> Result<(), SurgeryError> {
+    let role = target.config.as_ref().map(|config| Config::load(config).map(|config| config.node.role)).transpose()?;
+    let is_hub = role == Some(Role::Hub);
     let Store { survey, .. } = Store::open(target)?;
     let stat = Stat::of(&survey);
     if target.json {
@@ -213,9 +217,25 @@ fn stat(target: &Target, out: &mut dyn Write) -> Result<(), SurgeryError> {
     if let Some(epoch) = stat.epoch {
         writeln!(out, "epoch {}", epoch.get())?;
     }
+    if stat.conflicts > 0 {
+        writeln!(
+            out,
+            "{} in conflict: their numbers are other records', see `topology audit`",
+            count(stat.conflicts, "record")
+        )?;
+    }
     let Stat { waiting, waiting_bytes, receipted, receipted_bytes, .. } = stat;
-    writeln!(out, "{} without a receipt in this store, {} MiB", count(waiting, "record"), mebibytes(waiting_bytes))?;
-    writeln!(out, "{} with one, {} MiB", count(receipted, "record"), mebibytes(receipted_bytes))?;
+    if is_hub {
+        writeln!(out, "{} committed, {} MiB", count(waiting, "record"), mebibytes(waiting_bytes))?;
+    } else {
+        writeln!(
+            out,
+            "{} without a receipt in this store, {} MiB",
+            count(waiting, "record"),
+            mebibytes(waiting_bytes)
+        )?;
+        writeln!(out, "{} with one, {} MiB", count(receipted, "record"), mebibytes(receipted_bytes))?;
+    }
     for ((origin, epoch), ranges) in &survey.records {
         writeln!(out, "  {origin}.{}: {}", epoch.get(), ranges_text(ranges))?;
     }
@@ -291,6 +311,8 @@ struct Stat {
     /// Held as paper is: a receipt covers them.
     receipted: usize,
     receipted_bytes: u64,
+    /// Own captures under numbers of other records: no receipt is for them.
+    conflicts: usize,
 }
 
 impl Stat {
@@ -301,7 +323,11 @@ impl Stat {
             known = false;
             Epoch::new(1).expect("epochs begin at 1")
         };
-        let epoch = Identity::at_start(&survey.values, draw).epoch;
+        let Identity { epoch, conflicts, .. } = Identity::at_start(&survey.values, draw);
+        let me = owner(&survey.values);
+        let in_conflict = |id: &RecordId| {
+            me.as_ref() == Some(&id.origin) && conflicts.get(&id.epoch).is_some_and(|seqs| seqs.contains(id.seq))
+        };
         let mut stat = Self {
             epoch: known.then_some(epoch),
             receipts,
@@ -309,8 +335,9 @@ impl Stat {
             waiting_bytes: 0,
             receipted: 0,
             receipted_bytes: 0,
+            conflicts: survey.ids().filter(|id| in_conflict(id)).count(),
         };
-        for id in survey.ids() {
+        for id in survey.ids().filter(|id| !in_conflict(id)) {
             let bytes = u64::from(survey.payload_bytes_of(id).unwrap_or(0));
             let (records, sum) = if stat.receipts.iter().any(|receipt| receipt.covers(id)) {
                 (&mut stat.receipted, &mut stat.receipted_bytes)
@@ -340,6 +367,7 @@ impl Stat {
             "live_bytes": survey.segments.values().map(|segment| segment.live_bytes).sum::<u64>(),
             "epoch": self.epoch.map(Epoch::get),
             "waiting": { "records": self.waiting, "payload_bytes": self.waiting_bytes },
+            "conflicts": self.conflicts,
             "held": { "records": self.receipted, "payload_bytes": self.receipted_bytes },
             "records": records_json(survey),
             "receipts": self.receipts.iter().map(receipt).collect::<Vec<_>>(),

@@ -51,8 +51,9 @@ pub async fn audit(reach: &Reach, output: &mut Output<'_>) -> Result<Outcome, Fa
     let asked = node.client.audit(question(v1::AuditRequest {})).await;
     let audit = Audit::from(asked.map_err(Failure::refused(&node.name))?.into_inner());
     output.answer(&audit, print)?;
-    let is_clean = audit.missing == 0 && audit.committed_twice == 0;
-    Ok(if is_clean { Outcome::Good } else { Outcome::Bad })
+    let conflicts = audit.origins.iter().any(|origin| !origin.conflicts.is_empty());
+    let is_bad = audit.missing > 0 || audit.committed_twice > 0 || conflicts;
+    Ok(if !is_bad { Outcome::Good } else { Outcome::Bad })
 }
 
 fn print(audit: &Audit, output: &mut Output<'_>) -> Result<(), Failure> {
@@ -99,7 +100,11 @@ fn print(audit: &Audit, output: &mut Output<'_>) -> Result<(), Failure> {
         }
     }
     for origin in &audit.origins {
-        let since = origin.missing_since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
+        let since = origin
+            .missing_since
+            .as_ref()
+            .map(|since| format!(", seen by {} since {since}", audit.seen_from))
+            .unwrap_or_default();
         for id in &origin.missing {
             output.line(format_args!("missing: {id}{since}"))?;
         }

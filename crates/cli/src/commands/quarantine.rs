@@ -1,12 +1,14 @@
 //! `topology quarantine`: records that were set aside, listed, tried again, or taken out to a file.
 
+use std::path::Path;
 use std::time::Duration;
 
 use estafet_admin::v1;
 use serde::Serialize;
 
+use super::fetch::fetch;
 use super::note_silent;
-use super::records::{LISTING_TIMEOUT, listed};
+use super::records::{Held, LISTING_TIMEOUT, listed};
 use crate::failure::{Failure, Outcome};
 use crate::moment::{age, ahead};
 use crate::output::{Output, or_dash};
@@ -69,6 +71,28 @@ pub async fn retry(reach: &Reach, record: Option<&RecordName>, output: &mut Outp
         }
     }
     Ok(if found || record.is_none() { Outcome::Good } else { Outcome::Bad })
+}
+
+/// Takes a record out to a file, from the node that has it in quarantine. Another record may have its id, so no other
+/// node is asked.
+pub async fn export(
+    reach: &Reach,
+    record: &RecordName,
+    out: &Path,
+    output: &mut Output<'_>,
+) -> Result<Outcome, Failure> {
+    let request = v1::ListRecordsRequest { state: "quarantined".to_owned(), limit: 0 };
+    let asked = reach.ask_all(LISTING_TIMEOUT, |client| listed(client, request.clone())).await?;
+    note_silent(&asked.silent, output);
+    let name = record.to_string();
+    let is_it = |found: &Held| found.record_id == name || found.slip == name;
+    let has_it = asked.answers.into_iter().filter(|(_, records)| records.iter().any(is_it));
+    let nodes: Vec<String> = has_it.map(|(node, _)| node).collect();
+    match nodes.as_slice() {
+        [] => Err(Failure::NotInQuarantine(record.clone())),
+        [node] => fetch(&reach.clone().only(node), record, out, output).await,
+        [..] => Err(Failure::InQuarantineTwice { record: record.clone(), nodes: nodes.join(", ") }),
+    }
 }
 
 const RETRY_TIMEOUT: Duration = Duration::from_secs(10);
