@@ -101,8 +101,8 @@ impl Spool {
     }
 
     /// Takes back released records of one origin's epoch with these numbers, as far as their bytes are still there: they
-    /// are needed from now on, as if they had never been released. Each that is found is told as [`Done::Recalled`],
-    /// which is the outcome of no append.
+    /// are needed from now on, as if they had never been released. Each that is found is told as
+    /// [`Done::Recalled`](crate::Done::Recalled), which is the outcome of no append.
     pub fn recall(&self, origin: NodeId, epoch: Epoch, seqs: SeqRanges) {
         self.inner.queue.recall(Recall { origin, epoch, seqs });
     }
