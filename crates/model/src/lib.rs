@@ -9,6 +9,7 @@
 mod canonical;
 mod durable;
 mod keys;
+mod lsa_version;
 mod name;
 mod payload;
 mod ranges;
@@ -21,6 +22,7 @@ mod units;
 pub use canonical::{Malformed, Reader, Writer};
 pub use durable::Durable;
 pub use keys::{KeyError, PublicKey, Signature, SigningKey};
+pub use lsa_version::LsaVersion;
 pub use name::{NameError, NodeId, ShortCode};
 pub use payload::{CHUNK_BYTES, ChunkHash, PAYLOAD_BYTES_MAX, PayloadHash, chunk_count, payload_hash_of_chunks};
 pub use ranges::{Range, SeqRanges};

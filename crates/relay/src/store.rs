@@ -299,7 +299,7 @@ pub(crate) fn check_disk(folder: &Path) -> Result<(), StoreError> {
 /// Sorts what the writer thread has done to whom it concerns.
 fn report(outcomes: Vec<Outcome>, events: &mpsc::UnboundedSender<StoreEvent>) {
     let told = outcomes.len();
-    let Settled { stored, failed, chunks, receipts, losses_kept, recalled, epoch_kept, failures } =
+    let Settled { stored, failed, chunks, receipts, losses_kept, recalled, epochs_kept, failures } =
         Settled::from_outcomes(outcomes);
     let appends = told - recalled.len();
     let broken = !failures.is_empty();
@@ -311,11 +311,13 @@ fn report(outcomes: Vec<Outcome>, events: &mpsc::UnboundedSender<StoreEvent>) {
     let events_in_order = [
         (!stored.is_empty()).then_some(StoreEvent::Stored(stored)),
         broken.then_some(StoreEvent::Failed(failed)),
-        epoch_kept.then_some(StoreEvent::EpochKept),
         (!recalled.is_empty()).then_some(StoreEvent::Recalled(recalled)),
     ];
     for event in events_in_order.into_iter().flatten() {
         let _driver_is_gone = events.send(event);
+    }
+    for _ in 0..epochs_kept {
+        let _driver_is_gone = events.send(StoreEvent::EpochKept);
     }
     for _ in 0..losses_kept {
         let _driver_is_gone = events.send(StoreEvent::LossesKept);

@@ -7,14 +7,14 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use estafet_model::{NodeId, PublicKey};
+use estafet_model::{LsaVersion, NodeId, PublicKey};
 
 use crate::graph::{Edge, Graph, LinkRisks};
 use crate::lsa::NodeState;
 use crate::signed_lsa::SignedLsa;
 
-/// Which origins a database knows, each with the sequence number of its LSA.
-pub type Summary = Vec<(NodeId, u64)>;
+/// Which LSAs a database has.
+pub type Summary = Vec<LsaVersion>;
 
 /// What became of an LSA that arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,15 +102,20 @@ impl Lsdb {
     /// What this database knows, for a neighbor to compare.
     #[must_use]
     pub fn summary(&self) -> Summary {
-        self.lsas.values().map(|signed| (signed.lsa().origin.clone(), signed.lsa().sequence)).collect()
+        self.lsas.values().map(SignedLsa::version).collect()
     }
 
-    /// The LSAs that a neighbor with this summary lacks or has an older form of.
+    /// The LSAs that a neighbor with this summary lacks or has an older form of, and those of which it has another with
+    /// the same number: it finds out which of the two stays.
     #[must_use]
-    pub fn newer_than(&self, summary: &[(NodeId, u64)]) -> Vec<&SignedLsa> {
-        let theirs: BTreeMap<&NodeId, u64> = summary.iter().map(|(origin, sequence)| (origin, *sequence)).collect();
+    pub fn newer_than(&self, summary: &[LsaVersion]) -> Vec<&SignedLsa> {
+        let theirs: BTreeMap<&NodeId, &LsaVersion> = summary.iter().map(|version| (&version.origin, version)).collect();
         let lacks = |signed: &&SignedLsa| {
-            theirs.get(&signed.lsa().origin).is_none_or(|sequence| *sequence < signed.lsa().sequence)
+            let ours = signed.version();
+            theirs.get(&ours.origin).is_none_or(|theirs| {
+                theirs.sequence < ours.sequence
+                    || (theirs.sequence == ours.sequence && theirs.checksum != ours.checksum)
+            })
         };
         self.lsas.values().filter(lacks).collect()
     }
@@ -235,6 +240,15 @@ mod tests {
     }
 
     #[test]
+    fn two_lives_with_one_number_show_in_the_summary() {
+        let [mut left, mut right] = [(); 2].map(|()| Lsdb::new());
+        left.install(lsa("a", 3, &[("b", 1)]), &key().public());
+        right.install(lsa("a", 3, &[("c", 1)]), &key().public());
+        assert_eq!(left.newer_than(&right.summary()).len(), 1);
+        assert!(left.newer_than(&left.summary()).is_empty());
+    }
+
+    #[test]
     fn an_edge_counts_only_if_both_ends_list_it() {
         let mut lsdb = Lsdb::new();
         for signed in [lsa("a", 1, &[("b", 10), ("c", 10)]), lsa("b", 1, &[("a", 30)]), lsa("c", 1, &[])] {
@@ -254,6 +268,7 @@ mod tests {
         }
         let other = SigningKey::from_seed([2; 32]).public();
         lsdb.retain_verified(&BTreeMap::from([(id("a"), key().public()), (id("b"), other)]));
-        assert_eq!(lsdb.summary(), [(id("a"), 1)]);
+        let left: Vec<NodeId> = lsdb.summary().into_iter().map(|version| version.origin).collect();
+        assert_eq!(left, [id("a")]);
     }
 }

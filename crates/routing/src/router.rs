@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use estafet_model::{LinkCost, NodeId, Now, PublicKey, SigningKey};
+use estafet_model::{LinkCost, LsaVersion, NodeId, Now, PublicKey, SigningKey};
 
 use crate::adjacency::{AdjacencyAction, DownReason, Liveness, NeighborState};
 use crate::alternates::{Route, route};
@@ -145,7 +145,7 @@ impl Router {
     }
 
     /// A neighbor told which LSAs it has: it is sent those that it lacks.
-    pub fn lsdb_summary_received(&mut self, now: Now, from: &NodeId, summary: &[(NodeId, u64)]) {
+    pub fn lsdb_summary_received(&mut self, now: Now, from: &NodeId, summary: &[LsaVersion]) {
         self.heard(now, from);
         let lacking: Vec<SignedLsa> = self.lsdb.newer_than(summary).into_iter().cloned().collect();
         if self.neighbors.contains_key(from) && !lacking.is_empty() {

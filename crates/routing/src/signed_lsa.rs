@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use estafet_model::{Epoch, LinkCost, Malformed, NodeId, PublicKey, Reader, SeqRanges, Signature, SigningKey, Writer};
+use estafet_model::{Epoch, LinkCost, LsaVersion, Malformed, NodeId, PublicKey, Reader, SeqRanges, Signature, SigningKey, Writer};
 
 use crate::lsa::{ADJACENCIES_MAX, Adjacency, Holding, HubLedger, Lsa, NodeState, OriginLedger};
 
@@ -53,6 +53,12 @@ impl SignedLsa {
     #[must_use]
     pub fn lsa(&self) -> &Lsa {
         &self.lsa
+    }
+
+    /// Which LSA this is.
+    #[must_use]
+    pub fn version(&self) -> LsaVersion {
+        LsaVersion::new(self.lsa.origin.clone(), self.lsa.sequence, &self.body)
     }
 
     /// Checks the signature against the origin's key by the topology.

@@ -282,9 +282,7 @@ impl Store {
             inputs.push(Input::Room(ByteCount(0)));
             inputs.push(Input::StoreFailed(settled.failed));
         }
-        if settled.epoch_kept {
-            inputs.push(Input::EpochKept);
-        }
+        inputs.extend((0..settled.epochs_kept).map(|_| Input::EpochKept));
         if !settled.recalled.is_empty() {
             for record in &settled.recalled {
                 self.note(record.get())?;

@@ -21,8 +21,8 @@ pub struct Settled {
     pub losses_kept: usize,
     /// These records, which were released, are needed again.
     pub recalled: Vec<Durable<StoredRecord>>,
-    /// The node's epoch is durable.
-    pub epoch_kept: bool,
+    /// So many of the node's epochs are durable, in the order they were to be kept.
+    pub epochs_kept: usize,
     /// Everything that failed and why, for people.
     pub failures: Vec<Failed>,
 }
@@ -49,7 +49,7 @@ impl Settled {
                 Ok(Done::Chunk { transfer, index }) => settled.chunk(transfer, index, true),
                 // The record that the payload becomes fails if this did.
                 Ok(Done::Begin { .. }) => {}
-                Ok(Done::Put { key }) if is_epoch(&key) => settled.epoch_kept = true,
+                Ok(Done::Put { key }) if is_epoch(&key) => settled.epochs_kept += 1,
                 Ok(Done::Put { key }) if losses_key(&key).is_some() => settled.losses_kept += 1,
                 Ok(Done::Recalled(record)) => settled.recalled.push(record),
                 Ok(Done::Put { key }) => settled.receipts.extend(receipt_key(&key).map(Durable::after_sync)),
@@ -73,6 +73,7 @@ impl Settled {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use bytes::Bytes;
@@ -81,6 +82,7 @@ mod tests {
 
     use super::*;
     use crate::entries::receipt_append;
+    use crate::identity::epoch_appends;
 
     #[test]
     fn the_node_hears_of_receipts_and_of_chunks_and_of_nothing_that_failed_as_durable() {
@@ -93,8 +95,9 @@ mod tests {
         let batch = || {
             let data = Bytes::from_static(b"chunk");
             let hash = ChunkHash::of(&data, 0, 2);
-            let other = Append::Put { key: Bytes::from_static(b"epoch"), value: Bytes::new() };
-            vec![other, Append::Chunk { transfer: TransferId(1), index: 0, data, hash }, receipt_append(&receipt)]
+            let epoch = |epoch| epoch_appends(Epoch::new(epoch).unwrap(), &BTreeMap::new());
+            let chunk = Append::Chunk { transfer: TransferId(1), index: 0, data, hash };
+            [epoch(7), epoch(8), vec![chunk, receipt_append(&receipt)]].concat()
         };
         let chunk = |durable| SettledChunk { transfer: TransferId(1), index: 0, durable };
         let disk = MemoryDisk::new();
@@ -103,12 +106,14 @@ mod tests {
         let settled = Settled::from_outcomes(log.commit(batch()));
         assert_eq!(settled.chunks, [chunk(true)]);
         assert_eq!(settled.receipts.iter().map(Durable::get).collect::<Vec<_>>(), [&key]);
+        assert_eq!(settled.epochs_kept, 2, "each of two that one sync makes durable");
         assert!(settled.failures.is_empty());
 
         disk.fail_sync(1, Fault::Broken);
         let settled = Settled::from_outcomes(log.commit(batch()));
         assert_eq!(settled.chunks, [chunk(false)]);
         assert!(settled.receipts.is_empty());
-        assert_eq!(settled.failures.len(), 3);
+        assert_eq!(settled.epochs_kept, 0);
+        assert_eq!(settled.failures.len(), 6);
     }
 }

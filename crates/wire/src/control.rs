@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use estafet_model::{
-    Class, Epoch, HeaderDigest, NodeId, PAYLOAD_BYTES_MAX, ReceiptKey, ReceiptRank, RecordId, Seq, chunk_count,
+    Class, Epoch, HeaderDigest, LsaVersion, NodeId, PAYLOAD_BYTES_MAX, ReceiptKey, ReceiptRank, RecordId, Seq, chunk_count,
 };
 use prost::Message;
 
@@ -36,8 +36,8 @@ pub enum Frame {
         /// And I wait for you: let me hear from you at the quick pace.
         busy: bool,
     },
-    /// The sequence numbers of all LSAs the sender has.
-    LsdbSummary(Vec<(NodeId, u64)>),
+    /// Which LSAs the sender has.
+    LsdbSummary(Vec<LsaVersion>),
     /// LSAs, canonical and signed.
     Lsas(Vec<Bytes>),
     /// What the sender knows receipted; to be answered with `Receipts`.
@@ -197,13 +197,9 @@ impl Frame {
                 topology_version: hello.topology_version,
             }),
             Raw::Heartbeat(heartbeat) => Frame::Heartbeat { busy: heartbeat.busy },
-            Raw::LsdbSummary(summary) => Frame::LsdbSummary(
-                summary
-                    .versions
-                    .iter()
-                    .map(|version| Ok((node_id(&version.origin)?, version.sequence)))
-                    .collect::<Result<_, BadFrame>>()?,
-            ),
+            Raw::LsdbSummary(summary) => {
+                Frame::LsdbSummary(summary.versions.iter().map(lsa_version).collect::<Result<_, _>>()?)
+            }
             Raw::Lsas(lsas) => Frame::Lsas(lsas.lsas),
             Raw::ReceiptSummary(summary) => {
                 Frame::ReceiptSummary(summary.versions.iter().map(receipt_version).collect::<Result<_, _>>()?)
@@ -231,7 +227,11 @@ impl Frame {
             Frame::LsdbSummary(versions) => Raw::LsdbSummary(proto::LsdbSummary {
                 versions: versions
                     .iter()
-                    .map(|(origin, sequence)| proto::LsaVersion { origin: origin.to_string(), sequence: *sequence })
+                    .map(|version| proto::LsaVersion {
+                        origin: version.origin.to_string(),
+                        sequence: version.sequence,
+                        checksum: version.checksum,
+                    })
                     .collect(),
             }),
             Frame::Lsas(lsas) => Raw::Lsas(proto::Lsas { lsas: lsas.clone() }),
@@ -307,6 +307,10 @@ pub(crate) fn node_id(text: &str) -> Result<NodeId, BadFrame> {
 
 pub(crate) fn epoch(raw: u32) -> Result<Epoch, BadFrame> {
     u16::try_from(raw).ok().and_then(Epoch::new).ok_or(BadFrame::Field("epoch"))
+}
+
+fn lsa_version(raw: &proto::LsaVersion) -> Result<LsaVersion, BadFrame> {
+    Ok(LsaVersion { origin: node_id(&raw.origin)?, sequence: raw.sequence, checksum: raw.checksum })
 }
 
 fn receipt_version(raw: &proto::ReceiptVersion) -> Result<ReceiptVersion, BadFrame> {
@@ -417,7 +421,7 @@ mod tests {
         vec![
             Frame::Hello(Hello { node: node.clone(), boot: u64::MAX, topology_version: 4 }),
             Frame::Heartbeat { busy: true },
-            Frame::LsdbSummary(vec![(node, 12)]),
+            Frame::LsdbSummary(vec![LsaVersion { origin: node, sequence: 12, checksum: u32::MAX }]),
             Frame::Lsas(vec![Bytes::from_static(b"lsa")]),
             Frame::ReceiptSummary(vec![ReceiptVersion {
                 key,

@@ -5,7 +5,7 @@ use std::iter;
 use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
-use estafet_model::{LinkCost, NodeId, Now};
+use estafet_model::{LinkCost, LsaVersion, NodeId, Now};
 use estafet_routing::{Adjacency, HubLedger, LinkRisks, Lsa, NodeState, Router, RouterConfig, SignedLsa};
 
 use super::Target;
@@ -52,7 +52,10 @@ fn step(bytes: &mut Unstructured<'_>, router: &mut Router, now: &mut Now) -> Res
         2 => router.heartbeat(*now, &neighbor, bytes.arbitrary()?),
         3 => router.goodbye(*now, &neighbor),
         4 => router.busy(*now, &neighbor),
-        5 => router.lsdb_summary_received(*now, &neighbor, &[(node(bytes.choose(&NAMES)?), bytes.arbitrary()?)]),
+        5 => {
+            let (origin, sequence, checksum) = (node(bytes.choose(&NAMES)?), bytes.arbitrary()?, bytes.arbitrary()?);
+            router.lsdb_summary_received(*now, &neighbor, &[LsaVersion { origin, sequence, checksum }]);
+        }
         6 => {
             // Never to a time that lies behind: that is the driver's side of the contract.
             *now = *now + Duration::from_millis(bytes.int_in_range(0..=5000)?);
