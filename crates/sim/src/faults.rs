@@ -135,9 +135,15 @@ impl City {
     pub fn lose_disk(&mut self, id: &NodeId) {
         self.end_process(id);
         let had = self.committed_at(id);
+        let held = self.held_at(id);
         self.office_mut(id).store.lose();
         self.lost_by_hub(had);
-        self.excuse_what_is_lost();
+        self.excuse_what_is_lost(held);
+    }
+
+    /// What the node's disk is known to hold.
+    fn held_at(&self, id: &NodeId) -> Vec<RecordId> {
+        self.offices[id].store.ids().cloned().collect()
     }
 
     /// What is committed at this node; nothing if it is no main server.
@@ -170,10 +176,11 @@ impl City {
             }
         }
         let mut lost = self.committed_at(id);
+        let held = self.held_at(id);
         self.office_mut(id).store = backup;
         lost.retain(|id| !self.is_committed(id));
         self.lost_by_hub(lost);
-        self.excuse_what_is_lost();
+        self.excuse_what_is_lost(held);
     }
 
     /// The clock on the wall of an office jumps.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use estafet_custody::RecordState;
 use estafet_model::{Epoch, NodeId, Now, PayloadHash, ReceiptKey, RecordId, SeqRanges, SignedReceipt};
-use estafet_node::{AuditReport, CaptureToken, Captured, Node};
+use estafet_node::{AuditReport, CaptureToken, Captured, Node, OriginAudit};
 use estafet_wire::{Frame, Verdict};
 
 use crate::city::{City, CounterAnswer, Violation};
@@ -28,7 +28,7 @@ pub struct Oracle {
     slips: BTreeMap<RecordId, PayloadHash>,
     /// The slips whose records are not committed yet, as far as was looked.
     open: BTreeSet<RecordId>,
-    /// The slips whose records were lost with the only disk that held them.
+    /// The records that were lost with the only disk that held them.
     excused: BTreeSet<RecordId>,
     /// Numbers that may have been given twice, because a spool came back from a backup: per origin and epoch, those
     /// between the newest in the backup and the newest ever given.
@@ -281,10 +281,12 @@ impl City {
         origin.holds(id) || self.offices.values().any(|office| office.store.holds(id)) || recalls()
     }
 
-    /// A disk is gone: what nobody else holds is lost, and that is nobody's fault.
-    pub(crate) fn excuse_what_is_lost(&mut self) {
+    /// A disk is gone that held these records: what nobody else holds is lost, and that is nobody's fault. Some may have
+    /// been durable without a slip, because the power went before the answer.
+    pub(crate) fn excuse_what_is_lost(&mut self, held: Vec<RecordId>) {
         self.notice_commits();
-        let lost: Vec<RecordId> = self.oracle.open.iter().filter(|id| !self.is_held(id)).cloned().collect();
+        let lost = self.oracle.open.iter().cloned().chain(held).filter(|id| !self.is_held(id));
+        let lost: Vec<RecordId> = lost.collect();
         for id in lost {
             self.oracle.open.remove(&id);
             self.oracle.excused.insert(id);
@@ -363,21 +365,24 @@ impl City {
 
     /// P4, as one node sees it, when nothing is under way: only what was lost with a disk may be missing.
     fn ledger_is_closed(&self, audit: &AuditReport) -> bool {
+        audit.origins.iter().all(|origin| self.is_closed(origin)) && audit.committed_twice == 0
+    }
+
+    fn is_closed(&self, origin: &OriginAudit) -> bool {
         let may_miss =
             |id: &RecordId| self.oracle.excused.contains(id) || self.oracle.is_ambiguous(id) || self.is_given_back(id);
-        let closed = audit.origins.iter().all(|origin| {
-            let missing = origin.missing.count();
-            let rolled_back = self.oracle.ambiguous.keys().any(|(node, _)| *node == origin.node);
-            (origin.held == 0 || rolled_back)
-                && origin.captured == origin.receipted + origin.held + missing
-                && origin.missing.iter().all(|id| may_miss(&id))
-        });
-        closed && audit.committed_twice == 0
+        let rolled_back = self.oracle.ambiguous.keys().any(|(node, _)| *node == origin.node);
+        (origin.held == 0 || rolled_back)
+            && origin.captured == origin.receipted + origin.held + origin.missing.count()
+            && origin.missing.iter().all(|id| may_miss(&id))
     }
 
     /// For people: why the city is not at rest, and where each copy is of what has not arrived.
     fn stuck(&self) -> String {
         let mut text = String::new();
+        if self.hub_store().has_rotten() {
+            let _ = writeln!(text, "nobody has noticed that the archive has rotted");
+        }
         for (token, node) in &self.oracle.waiting {
             let _ = writeln!(text, "{node} has not answered {token:?}");
         }
@@ -411,8 +416,11 @@ impl City {
             let _ = writeln!(text, "    {} {:?} since {:?}", view.id, view.state, view.since.0);
         }
         let audit = node.audit();
-        for origin in audit.origins.iter().filter(|origin| origin.captured != origin.receipted) {
+        for origin in audit.origins.iter().filter(|origin| !self.is_closed(origin)) {
             let _ = writeln!(text, "    its ledger: {origin:?}");
+        }
+        if audit.committed_twice > 0 {
+            let _ = writeln!(text, "    its ledger: {} committed twice", audit.committed_twice);
         }
     }
 }
