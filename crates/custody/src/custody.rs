@@ -176,6 +176,16 @@ impl Custody {
         self.dispatch(now);
     }
 
+    /// A neighbor owes answers suspiciously long. What has another way by now takes that as well.
+    pub fn neighbor_suspected(&mut self, now: Now, neighbor: &NodeId) {
+        let records = self.outbound.divert(now, neighbor);
+        if records > 0 {
+            let event = CustodyEvent::Diverted { around: neighbor.clone(), records };
+            self.outputs.push_back(CustodyOutput::Event(event));
+            self.dispatch(now);
+        }
+    }
+
     /// The neighbors that records may go to, best first.
     pub fn set_next_hops(&mut self, now: Now, next_hops: &[NodeId]) {
         self.outbound.set_next_hops(next_hops);

@@ -63,6 +63,7 @@ pub(crate) enum Why {
     Turn,
     Found,
     NeighborLost(Name),
+    Suspected(Name),
     AskedToWait(Name),
     Full(Name),
     Unanswered(Name),

@@ -17,6 +17,8 @@ pub(crate) struct Lane {
     pub(crate) open: bool,
     /// Offered to it or accepted by it.
     pub(crate) handed: BTreeSet<Key>,
+    /// What was offered to it, and has gone another way since because it was suspect. Its answers still count.
+    pub(crate) diverted: BTreeSet<Key>,
     /// It has no room, and is not to be asked before this.
     pub(crate) full_until: Option<Micros>,
     /// What it is being asked whether it holds.
@@ -28,6 +30,7 @@ pub(crate) struct Lane {
 impl Lane {
     pub(crate) fn offer(&mut self, key: Key, bytes: u32) {
         self.handed.insert(key);
+        self.diverted.remove(&key);
         self.unanswered_records += 1;
         self.unanswered_bytes += u64::from(bytes);
     }

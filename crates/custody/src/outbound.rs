@@ -248,6 +248,9 @@ impl Outbound {
     fn forget(&mut self, key: Key) -> Option<Held> {
         let held = self.table.remove(key)?;
         self.leave_state(key, &held);
+        for lane in self.lanes.values_mut() {
+            lane.diverted.remove(&key);
+        }
         Some(held)
     }
 
@@ -364,6 +367,33 @@ impl Outbound {
         lane.handed.len()
     }
 
+    /// The neighbor owes answers suspiciously long: what has another way takes that as well. Says how many records do. If
+    /// the suspicion is wrong they travel twice, as far as the window of the other way lets them.
+    pub(crate) fn divert(&mut self, now: Now, neighbor: &NodeId) -> usize {
+        let Some(name) = self.names.find(neighbor) else { return 0 };
+        let Some(lane) = self.lanes.get(&name) else { return 0 };
+        let unanswered = |key: &Key| self.table.find(*key).is_some_and(|held| held.state == State::Offered(name));
+        let offered: Vec<Key> = lane.handed.iter().copied().filter(unanswered).collect();
+        let asked: Vec<Key> = lane.questions.all().collect();
+        let has_another_way = |key: &Key| self.next_hop(*key).is_some_and(|hop| hop != name);
+        let [offered, asked] =
+            [offered, asked].map(|keys| keys.into_iter().filter(has_another_way).collect::<Vec<_>>());
+        for key in offered.iter().chain(&asked) {
+            self.ready(now, *key, Why::Suspected(name));
+        }
+        let records = offered.len() + asked.len();
+        if let Some(lane) = self.lanes.get_mut(&name) {
+            lane.diverted.extend(offered);
+        }
+        records
+    }
+
+    /// Ends waiting for the answer of a neighbor that was suspect; nothing if it was not asked for this record.
+    fn take_diverted(&mut self, id: &RecordId, neighbor: &NodeId) -> Option<(Key, Name)> {
+        let (key, name) = (self.names.find_key(id)?, self.names.find(neighbor)?);
+        self.lanes.get_mut(&name)?.diverted.remove(&key).then_some((key, name))
+    }
+
     pub(crate) fn set_next_hops(&mut self, next_hops: &[NodeId]) {
         self.next_hops = next_hops.iter().map(|hop| self.names.number(hop)).collect();
     }
@@ -378,6 +408,10 @@ impl Outbound {
     /// may be older than that and is asked for once more.
     pub(crate) fn accepted(&mut self, now: Now, id: &RecordId, by: &NodeId) {
         if let Some((key, by)) = self.offered_to(id, by) {
+            self.accept(now, key, by);
+        } else if let Some((key, by)) = self.take_diverted(id, by)
+            && self.table.find(key).is_some_and(|held| matches!(held.state, State::Ready(Why::Suspected(_))))
+        {
             self.accept(now, key, by);
         }
     }
@@ -404,10 +438,14 @@ impl Outbound {
         first_chunk: u32,
         outputs: &mut VecDeque<CustodyOutput>,
     ) {
-        let Some((key, name)) = self.offered_to(id, by) else { return };
+        let diverted = self.take_diverted(id, by);
+        let Some((key, name)) = self.offered_to(id, by).or(diverted) else { return };
         let Some(held) = self.table.find(key) else { return };
-        let (class, bytes) = (held.class, held.payload_bytes);
-        self.set_state(now, key, State::Offered(name), Some(patience(bytes)));
+        let (class, bytes, state) = (held.class, held.payload_bytes, held.state);
+        if matches!(state, State::Offered(to) if to == name) || matches!(state, State::Ready(Why::Suspected(_))) {
+            self.set_state(now, key, State::Offered(name), Some(patience(bytes)));
+        }
+        // What goes another way by now is sent all the same: the neighbor has set room aside for it.
         outputs.push_back(carry(id.clone(), class, bytes, by.clone(), first_chunk));
     }
 
@@ -534,9 +572,13 @@ impl Outbound {
                 continue;
             }
             let Some(held) = self.table.find_mut(key) else { continue };
-            let tried = std::mem::replace(&mut held.tried, true);
+            let may_go_at_once = match held.state {
+                State::Ready(Why::Suspected(_)) => chunk_count(held.payload_bytes) == 1,
+                _ => !held.tried && held.payload_bytes <= UNOFFERED_BYTES_MAX,
+            };
+            held.tried = true;
             let (id, class, bytes) = (self.names.id(key), held.class, held.payload_bytes);
-            if tried || bytes > UNOFFERED_BYTES_MAX {
+            if !may_go_at_once {
                 offers.entry(to).or_default().push(offer(id, held));
             } else {
                 outputs.push_back(carry(id, class, bytes, self.names.name(to).clone(), 0));
@@ -625,6 +667,7 @@ impl Outbound {
         match why {
             Why::Turn | Why::Found => WaitReason::Turn,
             Why::NeighborLost(neighbor) => WaitReason::NeighborLost(name(neighbor)),
+            Why::Suspected(neighbor) => WaitReason::Suspected(name(neighbor)),
             Why::AskedToWait(neighbor) => WaitReason::AskedToWait(name(neighbor)),
             Why::Full(neighbor) => WaitReason::Full(name(neighbor)),
             Why::Unanswered(neighbor) => WaitReason::Unanswered(name(neighbor)),

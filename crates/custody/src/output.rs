@@ -133,6 +133,13 @@ pub enum CustodyEvent {
     Committed(RecordId),
     /// A hub's store has a record more than once. Duplicates are refused before, so this is a fault.
     CommittedTwice,
+    /// Records that a suspect neighbor has not answered for go another way as well.
+    Diverted {
+        /// The neighbor.
+        around: NodeId,
+        /// How many.
+        records: usize,
+    },
     /// A record that a lost neighbor had been handed waits for another way.
     TakenBack {
         /// The neighbor.

@@ -29,6 +29,8 @@ pub enum WaitReason {
     Turn,
     /// The neighbor that had it is gone.
     NeighborLost(NodeId),
+    /// The neighbor owes an answer suspiciously long: it goes another way as well.
+    Suspected(NodeId),
     /// The neighbor asked for time.
     AskedToWait(NodeId),
     /// The neighbor has no room.

@@ -1,7 +1,6 @@
 //! What goes into a node and what comes out.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use bytes::Bytes;
 use estafet_custody::{CustodyEvent, HeldRecord, Losses, Piece, StoreRecord, TransferId};
@@ -9,7 +8,7 @@ use estafet_model::{
     ByteCount, ChunkHash, Class, Durable, Epoch, HeaderDigest, NodeId, ReceiptKey, RecordId, SeqRanges, SignedHeader,
     SignedReceipt,
 };
-use estafet_routing::{Captured, DownReason, TimerReason};
+use estafet_routing::{Captured, DownReason, Gray, LinkSample, TimerReason};
 use estafet_wire::Frame;
 
 use crate::captures::{Capture, CaptureRefused, CaptureToken, Captured as CapturedRecord};
@@ -29,6 +28,8 @@ pub enum Input {
         /// It said goodbye.
         goodbye: bool,
     },
+    /// Something of a neighbor has reached this node's transport since the last time that was said: it lives.
+    Heard(NodeId),
     /// A control frame came.
     Frame {
         /// From whom.
@@ -43,12 +44,12 @@ pub enum Input {
         /// The piece.
         piece: Piece,
     },
-    /// The round-trip time to a neighbor was measured.
-    RoundTrip {
+    /// The link to a neighbor was measured; to be given twice a second.
+    Measured {
         /// Which neighbor.
         neighbor: NodeId,
-        /// How long.
-        rtt: Duration,
+        /// What was found.
+        sample: LinkSample,
     },
     /// A counter hands in records; they share a signature.
     Captures(Vec<Capture>),
@@ -216,6 +217,19 @@ pub enum NodeEvent {
         /// Why.
         reason: DownReason,
     },
+    /// A neighbor owes an answer suspiciously long: what has another way takes that too.
+    Suspected(NodeId),
+    /// A suspect was heard again.
+    Cleared(NodeId),
+    /// The link to a neighbor works and is bad: it is used only where there is no other way.
+    LinkGray {
+        /// The neighbor.
+        neighbor: NodeId,
+        /// What is wrong.
+        why: Gray,
+    },
+    /// The link to a neighbor is good again.
+    LinkGood(NodeId),
     /// The way to the hub changed: the next hops now, best first.
     NextHops(Vec<NodeId>),
     /// A neighbor sent an LSA that its origin did not sign.

@@ -136,18 +136,20 @@ impl Node {
     pub fn handle_input(&mut self, now: Now, input: Input) {
         match input {
             Input::Timeout => {
-                self.router.handle_timeout(now);
+                let custody = &self.custody;
+                self.router.handle_timeout(now, |neighbor| custody.awaits_answer(neighbor));
                 self.custody.handle_timeout(now);
             }
             Input::SessionUp(neighbor) => self.router.session_up(now, &neighbor),
             Input::SessionDown { neighbor, goodbye: true } => self.router.goodbye(now, &neighbor),
             Input::SessionDown { neighbor, goodbye: false } => self.router.session_down(now, &neighbor),
+            Input::Heard(neighbor) => self.router.heard(now, &neighbor),
             Input::Frame { from, frame } => self.frame(now, &from, frame),
             Input::Piece { from, piece } => {
                 self.router.heard(now, &from);
                 self.custody.piece(now, &from, piece);
             }
-            Input::RoundTrip { neighbor, rtt } => self.router.set_rtt(&neighbor, rtt),
+            Input::Measured { neighbor, sample } => self.router.measured(now, &neighbor, sample),
             Input::Captures(captures) => self.capture(captures),
             Input::Stored(records) => self.stored(now, records),
             Input::StoreFailed(ids) => {
@@ -366,6 +368,17 @@ impl Node {
                 self.routes_changed(now);
                 self.custody.neighbor_down(now, &neighbor);
             }
+            RouterOutput::Suspected(neighbor) => {
+                self.event(NodeEvent::Suspected(neighbor.clone()));
+                self.routes_changed(now);
+                self.custody.neighbor_suspected(now, &neighbor);
+            }
+            RouterOutput::Cleared(neighbor) => {
+                self.event(NodeEvent::Cleared(neighbor));
+                self.routes_changed(now);
+            }
+            RouterOutput::LinkGray { neighbor, why } => self.event(NodeEvent::LinkGray { neighbor, why }),
+            RouterOutput::LinkGood(neighbor) => self.event(NodeEvent::LinkGood(neighbor)),
             RouterOutput::ForgedLsa { from, origin } => self.event(NodeEvent::ForgedLsa { from, origin }),
             RouterOutput::RoutesChanged => self.routes_changed(now),
         }

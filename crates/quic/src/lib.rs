@@ -16,5 +16,5 @@ mod streams;
 mod transport;
 
 pub use pieces::{ReceivedPiece, ReceivedPieces};
-pub use session::{Carry, PayloadSource, ReadRecord, Session, SessionGone, SessionId, Unreadable};
+pub use session::{Carry, Figures, PayloadSource, ReadRecord, Session, SessionGone, SessionId, Unreadable};
 pub use transport::{DownReason, Neighbor, SessionEvent, SessionEvents, Transport, TransportConfig, TransportError};

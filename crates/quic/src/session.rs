@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use estafet_model::{ChunkHash, Class, NodeId, RecordId};
 use estafet_wire::{BadFrame, Frame};
-use quinn::{ApplicationClose, Connection, ConnectionError};
+use quinn::{ApplicationClose, Connection, ConnectionError, ConnectionStats};
 use tokio::sync::mpsc;
 use tracing::{debug, info};
 
@@ -29,6 +29,21 @@ impl SessionId {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
+}
+
+/// What a session's connection has measured since it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Figures {
+    /// How many datagrams have come: more than before means that the neighbor lives, if it only acknowledges.
+    pub datagrams_received: u64,
+    /// The round-trip time, smoothed (RFC 9002, section 5.3).
+    pub round_trip: Duration,
+    /// Packets sent, and of these lost (RFC 9002, section 6).
+    pub packets_sent: u64,
+    /// Packets that had to be sent again.
+    pub packets_lost: u64,
+    /// What may be under way without an acknowledgement (RFC 9002, section 7).
+    pub window_bytes: u64,
 }
 
 /// The session has ended; its `Down` event says why.
@@ -100,10 +115,17 @@ impl Session {
         self.payload[class as usize].send(carry).map_err(|_| SessionGone)
     }
 
-    /// The round-trip time, smoothed (RFC 9002, section 5.3).
+    /// What the connection has measured until now.
     #[must_use]
-    pub fn rtt(&self) -> Duration {
-        self.connection.rtt()
+    pub fn figures(&self) -> Figures {
+        let ConnectionStats { udp_rx, path, .. } = self.connection.stats();
+        Figures {
+            datagrams_received: udp_rx.datagrams,
+            round_trip: path.rtt,
+            packets_sent: path.sent_packets,
+            packets_lost: path.lost_packets,
+            window_bytes: path.cwnd,
+        }
     }
 
     /// Gives the session up because the neighbor is silent.

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use estafet_model::{Durable, NodeId, Now, RecordId, UnixMillis};
 use estafet_node::custody::{CustodyEvent, HeldRecord, Piece};
+use estafet_node::routing::LinkSample;
 use estafet_node::{Capture, CaptureRefused, CaptureToken, Captured, Input, Node, NodeEvent, Output};
-use estafet_quic::{Carry, DownReason, ReceivedPiece, ReceivedPieces, Session, SessionEvent, SessionEvents};
+use estafet_quic::{Carry, DownReason, Figures, ReceivedPiece, ReceivedPieces, Session, SessionEvent, SessionEvents};
 use estafet_spool::{Append, NewRecord, Payload};
 use estafet_store::{
     begin_append, chunk_append, conflicts_append, epoch_appends, losses_append, receipt_append, record_append,
@@ -141,6 +142,8 @@ pub(crate) struct Driver {
     store: Store,
     started: Instant,
     sessions: BTreeMap<NodeId, Session>,
+    /// How many datagrams of each session's neighbor had come when that was last looked at.
+    datagrams: BTreeMap<NodeId, u64>,
     commands: mpsc::Receiver<Command>,
     commands_sender: mpsc::Sender<Command>,
     health: watch::Sender<Health>,
@@ -178,6 +181,7 @@ impl Driver {
             store,
             started: Instant::now(),
             sessions: BTreeMap::new(),
+            datagrams: BTreeMap::new(),
             commands,
             commands_sender,
             health,
@@ -245,10 +249,24 @@ impl Driver {
                         self.pieces(pieces);
                     }
                 }
-                () = sleep_until(wake.into()) => self.feed(Input::Timeout),
+                () = sleep_until(wake.into()) => {
+                    self.listen();
+                    self.feed(Input::Timeout);
+                }
                 _ = housekeeping.tick() => self.housekeeping(),
             }
             self.perform();
+        }
+    }
+
+    /// Notes which neighbors' transports were heard, before silences are judged.
+    fn listen(&mut self) {
+        let counts = self.sessions.iter().map(|(neighbor, session)| (neighbor, session.figures().datagrams_received));
+        let heard = counts.filter(|(neighbor, count)| self.datagrams.get(*neighbor) != Some(count));
+        let heard: Vec<(NodeId, u64)> = heard.map(|(neighbor, count)| (neighbor.clone(), count)).collect();
+        for (neighbor, count) in heard {
+            self.datagrams.insert(neighbor.clone(), count);
+            self.feed(Input::Heard(neighbor));
         }
     }
 
@@ -386,9 +404,9 @@ impl Driver {
         self.look_at_store();
         // If the store refused what they waited for, nothing else brings them here.
         self.admit_captures();
-        let round_trips: Vec<_> = self.sessions.iter().map(|(id, session)| (id.clone(), session.rtt())).collect();
-        for (neighbor, rtt) in round_trips {
-            self.feed(Input::RoundTrip { neighbor, rtt });
+        let figures = self.sessions.iter().map(|(neighbor, session)| (neighbor.clone(), session.figures()));
+        for (neighbor, figures) in figures.collect::<Vec<_>>() {
+            self.feed(Input::Measured { neighbor, sample: sample(&figures) });
         }
         self.notice_news();
         let now = self.now();
@@ -530,6 +548,15 @@ impl Driver {
     }
 }
 
+fn sample(figures: &Figures) -> LinkSample {
+    LinkSample {
+        round_trip: figures.round_trip,
+        packets_sent: figures.packets_sent,
+        packets_lost: figures.packets_lost,
+        window_bytes: figures.window_bytes,
+    }
+}
+
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
@@ -565,6 +592,12 @@ fn tell(event: &NodeEvent) {
     match event {
         NodeEvent::AdjacencyUp(neighbor) => info!(%neighbor, "adjacency up"),
         NodeEvent::AdjacencyDown { neighbor, reason } => warn!(%neighbor, ?reason, "adjacency down"),
+        NodeEvent::Suspected(neighbor) => debug!(%neighbor, "the neighbor owes an answer suspiciously long"),
+        NodeEvent::Cleared(neighbor) => debug!(%neighbor, "the neighbor is heard again"),
+        NodeEvent::LinkGray { neighbor, why } => {
+            warn!(%neighbor, %why, "the link is bad, and used only where there is no other");
+        }
+        NodeEvent::LinkGood(neighbor) => info!(%neighbor, "the link is good again"),
         NodeEvent::NextHops(next_hops) => info!(?next_hops, "the way to the hub changed"),
         NodeEvent::ForgedLsa { from, origin } => error!(%from, %origin, "an LSA is not signed by its origin"),
         NodeEvent::MalformedLsa { from } => error!(%from, "the neighbor sends malformed LSAs"),
@@ -583,6 +616,9 @@ fn tell(event: &NodeEvent) {
         NodeEvent::Custody(CustodyEvent::Healed(id)) => warn!(record = %id, "a record that was lost has come again"),
         NodeEvent::Custody(CustodyEvent::Committed(id)) => debug!(record = %id, "committed"),
         NodeEvent::Custody(CustodyEvent::CommittedTwice) => error!("a record was committed twice"),
+        NodeEvent::Custody(CustodyEvent::Diverted { around, records }) => {
+            debug!(neighbor = %around, records, "records go another way as well");
+        }
         NodeEvent::Custody(CustodyEvent::TakenBack { from, records }) => {
             warn!(neighbor = %from, records, "records that the neighbor had go another way");
         }

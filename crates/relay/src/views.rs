@@ -209,6 +209,7 @@ fn wait_reason(view: &View<'_>, why: &WaitReason) -> String {
         WaitReason::Turn if view.node.router().next_hops().is_empty() => "no way to a hub now".to_owned(),
         WaitReason::Turn => "waits for its turn".to_owned(),
         WaitReason::NeighborLost(neighbor) => format!("{neighbor} had it and is gone"),
+        WaitReason::Suspected(neighbor) => format!("{neighbor} is suspiciously silent"),
         WaitReason::AskedToWait(neighbor) => format!("{neighbor} asked for time"),
         WaitReason::Full(neighbor) => format!("{neighbor} has no room"),
         WaitReason::Unanswered(neighbor) => format!("{neighbor} has not answered"),

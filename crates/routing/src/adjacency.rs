@@ -7,23 +7,32 @@
 //! next to nothing. Whoever has handed a neighbor records is *busy* with it: its heartbeats say so, the neighbor
 //! answers at the same pace, and [`DEAD_AFTER`] counts. Otherwise the pace is quiet and [`DEAD_AFTER_QUIET`] counts.
 //!
-//! Suspicion, the faster judgement of a neighbor that owes an answer, belongs between up and silent; so does the
-//! damping of flaps.
+//! [`Suspicion`](crate::suspicion), the faster judgement of a neighbor that owes an answer, comes before and tells nobody.
 
 use std::time::Duration;
 
 use estafet_model::Now;
 
+use crate::suspicion::{Judgement, Suspicion};
+
 /// How often a neighbor is sent a heartbeat while either end is busy with the other. A frame of about 60 bytes ten
 /// times a second is under 5 kbit/s, 5 % of a link of 100 kbit/s.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long a neighbor that this node is busy with may be silent: five heartbeats. With 5 % loss, five in a row are
+/// How long a neighbor that this node is busy with may be silent: five heartbeats, or five round trips where these are
+/// longer. With 5 % loss, five in a row are
 /// lost once in three million times; and a scheduler that stalls a process for 400 ms is passed over.
 pub const DEAD_AFTER: Duration = Duration::from_millis(500);
 
+/// So many questions unanswered are a death.
+const DEAD_MISSES: u32 = 5;
+
 /// How often a neighbor is sent a heartbeat when nothing depends on it.
 pub const HEARTBEAT_INTERVAL_QUIET: Duration = Duration::from_secs(1);
+
+/// How often a neighbor is sent a heartbeat over a gray link that nobody uses, so that its loss is measured: 3.2 kbit/s,
+/// 5 % of a line of 64 kbit/s.
+const HEARTBEAT_INTERVAL_WATCHED: Duration = Duration::from_millis(250);
 
 /// How long a neighbor may be silent when nothing depends on it: three heartbeats. A lost one is sent again by QUIC.
 pub const DEAD_AFTER_QUIET: Duration = Duration::from_millis(3_500);
@@ -77,6 +86,8 @@ pub enum DownReason {
 pub enum AdjacencyTimer {
     /// To let the neighbor hear something.
     SendHeartbeat,
+    /// To judge a silence in which it owes an answer.
+    JudgeSilence,
     /// To give the neighbor up.
     DeclareDead,
 }
@@ -91,6 +102,10 @@ pub enum AdjacencyAction {
     },
     /// The neighbor is up now.
     CameUp,
+    /// It owes an answer suspiciously long: what has another way should take that as well.
+    BecameSuspect,
+    /// It is suspect no longer.
+    Cleared,
     /// The neighbor is not up any more.
     WentDown(DownReason),
 }
@@ -105,6 +120,9 @@ pub struct Liveness {
     busy_until: Now,
     /// The neighbor is busy with this node until then.
     asked_until: Now,
+    suspicion: Suspicion,
+    /// The link is to be measured although nobody uses it.
+    watched: bool,
     /// After a stall of this node: silence is judged only from here on. Granted once per silence.
     grace_until: Option<Now>,
 }
@@ -128,6 +146,23 @@ impl Liveness {
         matches!(self.state, NeighborState::Up { .. })
     }
 
+    /// True if it is up, and owes an answer suspiciously long.
+    #[must_use]
+    pub fn is_suspect(&self) -> bool {
+        self.is_up() && self.suspicion.is_suspect()
+    }
+
+    /// The smoothed round-trip time to the neighbor.
+    pub fn set_round_trip(&mut self, round_trip: Duration) {
+        self.suspicion.set_round_trip(round_trip);
+    }
+
+    /// The link is to be measured, used or not; or that is not needed any more.
+    pub fn set_watched(&mut self, now: Now, watched: bool) {
+        self.watched = watched;
+        self.heartbeat_due = self.heartbeat_due.min(now + self.interval(now));
+    }
+
     /// A session was established. If one was open, the new one takes its place.
     pub fn session_up(&mut self, now: Now) -> Option<AdjacencyAction> {
         match self.state {
@@ -141,7 +176,7 @@ impl Liveness {
         }
     }
 
-    /// Any frame came from the neighbor. After a goodbye, what was still on its way does not bring it back.
+    /// Anything came from the neighbor. After a goodbye, what was still on its way does not bring it back.
     pub fn heard(&mut self, now: Now) -> Option<AdjacencyAction> {
         match self.state {
             NeighborState::Down => None,
@@ -149,7 +184,7 @@ impl Liveness {
             NeighborState::Up { since, .. } => {
                 self.state = NeighborState::Up { since, last_heard: now };
                 self.grace_until = None;
-                None
+                self.suspicion.heard(now).then_some(AdjacencyAction::Cleared)
             }
         }
     }
@@ -172,6 +207,7 @@ impl Liveness {
             self.heartbeat_due = now;
         }
         self.busy_until = now + BUSY_LINGER;
+        self.suspicion.owes_answer(now);
     }
 
     /// The session ended.
@@ -192,44 +228,62 @@ impl Liveness {
             NeighborState::Down => None,
             NeighborState::Silent { .. } => Some(heartbeat),
             NeighborState::Up { last_heard, .. } => {
-                Some(heartbeat.min((self.deadline(last_heard), AdjacencyTimer::DeclareDead)))
+                let judged = self.suspicion.due(last_heard).map(|due| (due, AdjacencyTimer::JudgeSilence));
+                let dead = (self.deadline(last_heard), AdjacencyTimer::DeclareDead);
+                [heartbeat, dead].into_iter().chain(judged).min()
             }
         }
     }
 
-    /// Time passed. To be called until it answers nothing.
-    pub fn handle_timeout(&mut self, now: Now) -> Option<AdjacencyAction> {
-        if let NeighborState::Up { last_heard, .. } = self.state
-            && now >= self.deadline(last_heard)
-            && !self.forgive_own_stall(now, last_heard)
-        {
-            self.state = NeighborState::Silent { since: now };
-            return Some(AdjacencyAction::WentDown(DownReason::Silence));
+    /// Time passed. `owes` says whether the neighbor owes an answer now. To be called until it answers nothing.
+    pub fn handle_timeout(&mut self, now: Now, owes: impl Fn() -> bool) -> Option<AdjacencyAction> {
+        if let NeighborState::Up { last_heard, .. } = self.state {
+            if now >= self.deadline(last_heard) && !self.forgive_own_stall(now, last_heard) {
+                self.state = NeighborState::Silent { since: now };
+                self.suspicion.end();
+                return Some(AdjacencyAction::WentDown(DownReason::Silence));
+            }
+            match self.suspicion.judge(now, last_heard, owes) {
+                Some(Judgement::AskAgain) => self.heartbeat_due = now,
+                Some(Judgement::Suspect) => return Some(AdjacencyAction::BecameSuspect),
+                None => {}
+            }
         }
         if self.state != NeighborState::Down && now >= self.heartbeat_due {
-            let busy = now < self.busy_until;
-            let hurried = busy || now < self.asked_until;
-            self.heartbeat_due = now + if hurried { HEARTBEAT_INTERVAL } else { HEARTBEAT_INTERVAL_QUIET };
-            return Some(AdjacencyAction::SendHeartbeat { busy });
+            self.heartbeat_due = now + self.interval(now);
+            return Some(AdjacencyAction::SendHeartbeat { busy: now < self.busy_until });
         }
         None
+    }
+
+    fn interval(&self, now: Now) -> Duration {
+        if now < self.busy_until || now < self.asked_until {
+            HEARTBEAT_INTERVAL
+        } else if self.watched {
+            HEARTBEAT_INTERVAL_WATCHED
+        } else {
+            HEARTBEAT_INTERVAL_QUIET
+        }
     }
 
     fn come_up(&mut self, now: Now) -> Option<AdjacencyAction> {
         self.state = NeighborState::Up { since: now, last_heard: now };
         self.grace_until = None;
+        self.suspicion.end();
         Some(AdjacencyAction::CameUp)
     }
 
     fn go_down(&mut self, reason: DownReason) -> Option<AdjacencyAction> {
         let was_up = self.is_up();
         self.state = NeighborState::Down;
+        self.suspicion.end();
         was_up.then_some(AdjacencyAction::WentDown(reason))
     }
 
     fn deadline(&self, last_heard: Now) -> Now {
         // What was not asked for in time may be late: the busy pace is judged by what came since it began.
-        let busy = last_heard.max(self.busy_since) + DEAD_AFTER;
+        let dead_after = DEAD_AFTER.max(self.suspicion.round_trip() * DEAD_MISSES).min(DEAD_AFTER_QUIET);
+        let busy = last_heard.max(self.busy_since) + dead_after;
         let deadline = if busy <= self.busy_until { busy } else { last_heard + DEAD_AFTER_QUIET };
         self.grace_until.unwrap_or(deadline)
     }
@@ -263,9 +317,10 @@ mod tests {
     fn run(liveness: &mut Liveness, end: Now) -> (u32, Option<Now>) {
         let (mut heartbeats, mut dead_at) = (0, None);
         while let Some((when, _)) = liveness.poll_timeout().filter(|(when, _)| *when <= end) {
-            match liveness.handle_timeout(when) {
+            match liveness.handle_timeout(when, || false) {
                 Some(AdjacencyAction::SendHeartbeat { .. }) => heartbeats += 1,
                 Some(AdjacencyAction::WentDown(DownReason::Silence)) => dead_at = Some(when),
+                None => {}
                 other => panic!("unexpected {other:?}"),
             }
         }
@@ -308,6 +363,33 @@ mod tests {
     }
 
     #[test]
+    fn a_suspect_is_up_until_it_is_heard_or_dead() {
+        let owes = || true;
+        for returns in [true, false] {
+            let mut liveness = up_at(0);
+            liveness.busy(at(0));
+            let asked = Some(AdjacencyAction::SendHeartbeat { busy: true });
+            assert_eq!((liveness.poll_timeout().unwrap().0, liveness.handle_timeout(at(20), owes)), (at(20), asked));
+            assert_eq!(liveness.handle_timeout(at(40), owes), Some(AdjacencyAction::BecameSuspect));
+            assert!(liveness.is_up() && liveness.is_suspect());
+            if returns {
+                assert_eq!(liveness.heard(at(50)), Some(AdjacencyAction::Cleared));
+                assert_eq!(liveness.heard(at(51)), None);
+            } else {
+                assert_eq!(run(&mut liveness, at(9_000)).1, Some(at(500)));
+            }
+            assert!(!liveness.is_suspect());
+        }
+    }
+
+    #[test]
+    fn on_a_line_with_long_round_trips_death_takes_five_of_them() {
+        let mut liveness = up_at(0);
+        liveness.set_round_trip(Duration::from_millis(300));
+        assert_eq!(run(&mut liveness, at(9_000)).1, Some(at(1_500)));
+    }
+
+    #[test]
     fn a_quiet_pace_costs_little_and_a_death_is_noticed_when_it_matters() {
         let mut liveness = up_at(0);
         for seconds in 1..=30 {
@@ -318,7 +400,7 @@ mod tests {
         let (heartbeats, dead_at) = run(&mut liveness, at(31_999));
         assert!((1..=2).contains(&heartbeats) && dead_at.is_none(), "a heartbeat a second, not {heartbeats} in two");
         liveness.busy(at(32_000));
-        assert_eq!(liveness.handle_timeout(at(32_000)), Some(AdjacencyAction::SendHeartbeat { busy: true }));
+        assert_eq!(liveness.handle_timeout(at(32_000), || false), Some(AdjacencyAction::SendHeartbeat { busy: true }));
         assert_eq!(run(&mut liveness, at(33_000)).1, Some(at(32_500)), "half a second after it began to matter");
     }
 
@@ -333,19 +415,19 @@ mod tests {
         }
         run(&mut liveness, at(19_100));
         liveness.heartbeat(at(19_100), true);
-        assert_eq!(liveness.handle_timeout(at(19_100)), Some(AdjacencyAction::SendHeartbeat { busy: false }));
+        assert_eq!(liveness.handle_timeout(at(19_100), || false), Some(AdjacencyAction::SendHeartbeat { busy: false }));
         assert_eq!(run(&mut liveness, at(19_600)).0, 5);
     }
 
     #[test]
     fn a_stall_of_this_node_is_not_held_against_the_neighbor() {
         let mut liveness = up_at(0);
-        assert_eq!(liveness.handle_timeout(at(30_000)), Some(AdjacencyAction::SendHeartbeat { busy: false }));
+        assert_eq!(liveness.handle_timeout(at(30_000), || false), Some(AdjacencyAction::SendHeartbeat { busy: false }));
         liveness.heard(at(30_050));
         assert_eq!(run(&mut liveness, at(30_500)).1, None);
 
         let mut liveness = up_at(0);
-        liveness.handle_timeout(at(30_000));
+        liveness.handle_timeout(at(30_000), || false);
         assert_eq!(run(&mut liveness, at(31_000)).1, Some(at(30_100)), "granted once, and it stayed silent");
     }
 }

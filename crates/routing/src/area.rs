@@ -19,6 +19,9 @@ pub(crate) const LATENCY: Duration = Duration::from_millis(5);
 /// Long enough for a death to be noticed and told, and for SPF to have run after it.
 pub(crate) const SETTLE: Duration = Duration::from_millis(1500);
 
+/// Long enough for a neighbor that has died to be trusted again.
+pub(crate) const STEADY: Duration = Duration::from_secs(22);
+
 #[derive(Debug, Clone)]
 enum Frame {
     Lsas(Vec<SignedLsa>),
@@ -139,7 +142,7 @@ impl Area {
                 (Some(at), timer) if timer.as_ref().is_none_or(|(when, _)| at <= *when) => self.deliver(),
                 (_, Some((at, node))) => {
                     self.now = self.now.max(at);
-                    self.change(node.as_str(), Router::handle_timeout);
+                    self.change(node.as_str(), |router, now| router.handle_timeout(now, |_| false));
                 }
                 _ => break,
             }
@@ -183,7 +186,12 @@ impl Area {
                 }
                 RouterOutput::AdjacencyDown { neighbor, reason } => self.downs.push((from.clone(), neighbor, reason)),
                 RouterOutput::ForgedLsa { .. } => panic!("no router forges"),
-                RouterOutput::AdjacencyUp(_) | RouterOutput::RoutesChanged => {}
+                RouterOutput::AdjacencyUp(_)
+                | RouterOutput::Suspected(_)
+                | RouterOutput::Cleared(_)
+                | RouterOutput::LinkGray { .. }
+                | RouterOutput::LinkGood(_)
+                | RouterOutput::RoutesChanged => {}
             }
         }
     }

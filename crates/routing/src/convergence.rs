@@ -5,13 +5,15 @@ use std::time::Duration;
 use estafet_model::{Epoch, LinkCost, NodeId, Seq, SeqRanges};
 
 use crate::adjacency::{DEAD_AFTER, DEAD_AFTER_QUIET, DownReason};
-use crate::area::{Area, LATENCY, SETTLE, config, signing_key};
+use crate::area::{Area, LATENCY, SETTLE, STEADY, config, signing_key};
 use crate::graph::Graph;
 use crate::lsa::{HubLedger, NodeState, OriginLedger};
 use crate::output::RouterOutput;
-use crate::pekanbaru::{id, ids, redundant, words};
+use crate::pekanbaru::{id, ids, network_2013, redundant, words};
+use crate::quality::LinkSample;
 use crate::router::{Router, SUMMARY_INTERVAL};
 use crate::signed_lsa::SignedLsa;
+use crate::suspicion::SUSPECT_AFTER;
 
 fn ledger(captured: u32) -> OriginLedger {
     let (held, receipted) = (SeqRanges::up_to(Seq::new(captured)), SeqRanges::new());
@@ -66,7 +68,7 @@ fn a_restarted_node_jumps_above_its_earlier_life() {
     let reborn = Router::new(id("rumbai"), config(&area.map, &id("rumbai")));
     area.routers.insert(id("rumbai"), reborn);
     area.connect(&ids(&["rumbai"]));
-    area.run(SETTLE);
+    area.run(STEADY);
     area.assert_agree_on(&area.map);
     assert!(area.router("induk").lsdb().get(&id("rumbai")).unwrap().lsa().sequence > 40, "it began at 1");
 }
@@ -88,7 +90,7 @@ fn two_halves_agree_again_after_a_cut() {
     area.change("induk", |router, _| router.set_hub_ledger(HubLedger { committed: 5, committed_twice: 0 }));
     area.run(SETTLE);
     cuts.iter().for_each(|(left, right)| area.set_cut(left, right, false));
-    area.run(SETTLE);
+    area.run(STEADY);
     area.assert_agree_on(&area.map);
     let seen_at_hub = area.router("induk").lsdb().get(&id("rumbai")).unwrap().lsa().ledger.clone();
     assert_eq!(seen_at_hub, Some(ledger(7)));
@@ -135,7 +137,9 @@ fn round_trip_times_are_never_news_and_ledgers_at_most_twice_a_second() {
     let mut area = Area::settled(redundant());
     area.lsa_frames = 0;
     for step in 0..200 {
-        area.change("sail", |router, _| router.set_rtt(&id("induk"), Duration::from_millis(step)));
+        let round_trip = Duration::from_millis(step);
+        let sample = LinkSample { round_trip, packets_sent: step, packets_lost: 0, window_bytes: 1 << 20 };
+        area.change("sail", |router, now| router.measured(now, &id("induk"), sample));
         area.run(Duration::from_millis(5));
     }
     assert_eq!(area.lsa_frames, 0);
@@ -226,8 +230,83 @@ fn after_any_cuts_the_healed_area_agrees_again() {
             area.run(pause);
         }
         links.iter().for_each(|(left, right)| area.set_cut(left.as_str(), right.as_str(), false));
-        area.run(SUMMARY_INTERVAL + SETTLE);
+        area.run(SUMMARY_INTERVAL + STEADY);
         assert!(!area.downs.is_empty(), "seed {seed} tested nothing");
         area.assert_agree_on(&area.map);
+    }
+}
+
+fn sample(packets_sent: u64, packets_lost: u64) -> LinkSample {
+    LinkSample { round_trip: LATENCY * 2, packets_sent, packets_lost, window_bytes: 1 << 20 }
+}
+
+/// Measures a link twice a second for so long, with so many of a hundred packets lost.
+fn measure(area: &mut Area, from: &str, to: &str, begin: u64, seconds: u64, lost_percent: u64) {
+    for step in 1..=seconds * 2 {
+        let sample = sample(begin + step * 100, step * lost_percent);
+        area.change(from, |router, now| router.measured(now, &id(to), sample));
+        area.run(Duration::from_millis(500));
+    }
+}
+
+#[test]
+fn a_suspect_is_the_last_choice_at_once_and_nobody_is_told() {
+    let mut area = Area::settled(redundant());
+    area.lsa_frames = 0;
+    area.change("rumbai", |router, now| {
+        router.busy(now, &id("sukajadi"));
+        router.handle_timeout(now + SUSPECT_AFTER / 2, |_| true);
+        router.handle_timeout(now + SUSPECT_AFTER, |_| true);
+    });
+    assert_eq!(area.next_hops("rumbai"), "senapelan rumbai-pesisir sukajadi");
+    area.change("rumbai", |router, now| router.heard(now + SUSPECT_AFTER * 2, &id("sukajadi")));
+    assert_eq!(area.next_hops("rumbai"), "sukajadi senapelan rumbai-pesisir");
+    assert_eq!(area.lsa_frames, 0);
+}
+
+#[test]
+fn a_gray_link_is_left_within_three_seconds_and_used_again_after_ten_good_ones() {
+    let mut area = Area::settled(redundant());
+    measure(&mut area, "rumbai", "sukajadi", 0, 3, 30);
+    assert_eq!(area.next_hops("rumbai"), "senapelan rumbai-pesisir sukajadi");
+    assert!(area.router("rumbai").gray(&id("sukajadi")).is_some());
+    assert_eq!(area.next_hops("rumbai-pesisir"), "sukajadi lima-puluh rumbai", "its own link is good");
+    measure(&mut area, "rumbai", "sukajadi", 1_000, 9, 0);
+    assert_eq!(area.next_hops("rumbai"), "senapelan rumbai-pesisir sukajadi");
+    measure(&mut area, "rumbai", "sukajadi", 3_000, 6, 0);
+    area.assert_agree_on(&area.map);
+}
+
+#[test]
+fn who_flaps_is_the_last_choice_until_it_has_come_to_stay() {
+    let mut area = Area::settled(redundant());
+    let mut changes = Vec::new();
+    for second in 0..100 {
+        match second % 4 {
+            _ if second > 62 => {}
+            0 => area.change("rumbai", |router, now| router.session_down(now, &id("sukajadi"))),
+            2 => area.change("rumbai", |router, now| router.session_up(now, &id("sukajadi"))),
+            _ => {}
+        }
+        area.run(Duration::from_secs(1));
+        let first = area.router("rumbai").next_hops()[0].neighbor.clone();
+        if changes.last().is_none_or(|(_, last)| *last != first) {
+            changes.push((second, first));
+        }
+    }
+    let [(0, away), (back, sukajadi)] = &changes[..] else { panic!("{changes:?}") };
+    assert_eq!((away, sukajadi), (&id("senapelan"), &id("sukajadi")));
+    assert!((62..=90).contains(back), "used again at {back}");
+}
+
+#[test]
+fn who_has_no_other_way_uses_a_flapping_neighbor_all_the_same() {
+    let mut area = Area::settled(network_2013());
+    for _ in 0..3 {
+        area.change("rumbai", |router, now| router.session_down(now, &id("sukajadi")));
+        area.run(SETTLE);
+        area.change("rumbai", |router, now| router.session_up(now, &id("sukajadi")));
+        area.run(SETTLE);
+        assert_eq!(area.next_hops("rumbai"), "sukajadi");
     }
 }

@@ -16,6 +16,7 @@ mod area;
 mod backoff;
 #[cfg(test)]
 mod convergence;
+mod damping;
 mod fib;
 mod graph;
 mod impact;
@@ -25,9 +26,11 @@ mod origination;
 mod output;
 #[cfg(test)]
 mod pekanbaru;
+mod quality;
 mod router;
 mod signed_lsa;
 mod spf;
+mod suspicion;
 
 pub use adjacency::{
     AdjacencyAction, AdjacencyTimer, BUSY_LINGER, DEAD_AFTER, DEAD_AFTER_QUIET, DownReason, HEARTBEAT_INTERVAL,
@@ -44,6 +47,8 @@ pub use lsa::{
 pub use lsdb::{Installed, Lsdb, Summary};
 pub use origination::LEDGER_INTERVAL;
 pub use output::{RouterOutput, TimerReason};
-pub use router::{Router, RouterConfig, SUMMARY_INTERVAL};
+pub use quality::{GOOD_FOR, Gray, LinkSample, RETURNS_PER_HOUR};
+pub use router::{Router, RouterConfig, SHUNNED_COST, SUMMARY_INTERVAL};
 pub use signed_lsa::{ForgedLsa, SignedLsa};
 pub use spf::ShortestPaths;
+pub use suspicion::SUSPECT_AFTER;

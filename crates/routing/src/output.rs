@@ -3,6 +3,7 @@
 use estafet_model::NodeId;
 
 use crate::adjacency::{AdjacencyTimer, DownReason};
+use crate::quality::Gray;
 use crate::signed_lsa::SignedLsa;
 
 /// What the driver is to do, or to know.
@@ -29,6 +30,19 @@ pub enum RouterOutput {
     },
     /// A neighbor can be sent to.
     AdjacencyUp(NodeId),
+    /// A neighbor owes an answer suspiciously long: [`Router::next_hops`](crate::Router::next_hops) names it last now.
+    Suspected(NodeId),
+    /// A suspect was heard again.
+    Cleared(NodeId),
+    /// The link to a neighbor works and is bad: it is the last choice from now on.
+    LinkGray {
+        /// The neighbor.
+        neighbor: NodeId,
+        /// What is wrong.
+        why: Gray,
+    },
+    /// The link to a neighbor is good again.
+    LinkGood(NodeId),
     /// A neighbor cannot be sent to any more.
     AdjacencyDown {
         /// The neighbor.
@@ -58,6 +72,8 @@ pub enum TimerReason {
         /// What about it.
         timer: AdjacencyTimer,
     },
+    /// A neighbor that flapped has come to stay.
+    Damping,
     /// SPF waits for a storm of changes to gather.
     Spf,
     /// A changed ledger may be told.

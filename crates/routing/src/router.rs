@@ -7,12 +7,14 @@ use estafet_model::{LinkCost, LsaVersion, NodeId, Now, PublicKey, SigningKey};
 
 use crate::adjacency::{AdjacencyAction, DownReason, Liveness, NeighborState};
 use crate::alternates::{Route, route};
+use crate::damping::Damping;
 use crate::fib::{Fib, NextHop};
 use crate::graph::{Graph, LinkRisks};
 use crate::lsa::{HubLedger, NodeState, OriginLedger};
 use crate::lsdb::{Installed, Lsdb};
 use crate::origination::Origination;
 use crate::output::{RouterOutput, TimerReason};
+use crate::quality::{Change, Gray, LinkQuality, LinkSample};
 use crate::signed_lsa::SignedLsa;
 use crate::spf::ShortestPaths;
 
@@ -41,6 +43,25 @@ pub struct RouterConfig {
     pub durable: bool,
 }
 
+/// What taking a link costs on top, while it is gray or its neighbor flaps: more than any path of good links, less than
+/// one through a draining node, and few enough that the sum does not saturate. Everybody shares the map that has it.
+pub const SHUNNED_COST: LinkCost = LinkCost(1 << 18);
+
+/// What is known of a neighbor and of the link to it.
+#[derive(Debug, Clone, Default)]
+struct NeighborLink {
+    liveness: Liveness,
+    quality: LinkQuality,
+    damping: Damping,
+}
+
+impl NeighborLink {
+    /// The last choice: the link is gray, or the neighbor flaps.
+    fn is_shunned(&self) -> bool {
+        self.quality.gray().is_some() || self.damping.out_until().is_some()
+    }
+}
+
 /// Routing for one node, without IO.
 ///
 /// The driver feeds inputs (every method that changes something), and after each takes outputs from
@@ -53,7 +74,7 @@ pub struct RouterConfig {
 pub struct Router {
     me: NodeId,
     config: RouterConfig,
-    neighbors: BTreeMap<NodeId, Liveness>,
+    neighbors: BTreeMap<NodeId, NeighborLink>,
     own: Origination,
     lsdb: Lsdb,
     graph: Graph,
@@ -70,7 +91,7 @@ impl Router {
     pub fn new(me: NodeId, config: RouterConfig) -> Self {
         let graph = Graph::new();
         let mut router = Self {
-            neighbors: config.neighbors.keys().map(|neighbor| (neighbor.clone(), Liveness::new())).collect(),
+            neighbors: config.neighbors.keys().map(|neighbor| (neighbor.clone(), NeighborLink::default())).collect(),
             own: Origination::new(me.clone(), config.signing_key.clone(), config.first_sequence, config.durable),
             lsdb: Lsdb::new(),
             from_me: ShortestPaths::from(&graph, &me),
@@ -98,7 +119,7 @@ impl Router {
         self.with_neighbor(now, neighbor, Liveness::session_down);
     }
 
-    /// Any frame came from a neighbor.
+    /// Anything came from a neighbor, if only an acknowledgement of its transport.
     pub fn heard(&mut self, now: Now, neighbor: &NodeId) {
         self.with_neighbor(now, neighbor, |liveness| liveness.heard(now));
     }
@@ -110,8 +131,8 @@ impl Router {
 
     /// A neighbor was handed something, or still owes an answer: its death is to be noticed soon.
     pub fn busy(&mut self, now: Now, neighbor: &NodeId) {
-        if let Some(liveness) = self.neighbors.get_mut(neighbor) {
-            liveness.busy(now);
+        if let Some(link) = self.neighbors.get_mut(neighbor) {
+            link.liveness.busy(now);
         }
     }
 
@@ -153,11 +174,25 @@ impl Router {
         }
     }
 
-    /// The smoothed round-trip time to a neighbor. Told with the next LSA, never the reason for one.
-    pub fn set_rtt(&mut self, neighbor: &NodeId, rtt: Duration) {
-        if self.neighbors.contains_key(neighbor) {
-            self.own.set_rtt(neighbor.clone(), rtt);
+    /// What was measured on the link to a neighbor; to be given twice a second. The round-trip time is told with the next
+    /// LSA and never the reason for one; that the link is gray, or good again, is told at once.
+    pub fn measured(&mut self, now: Now, neighbor: &NodeId, sample: LinkSample) {
+        let Some(link) = self.neighbors.get_mut(neighbor).filter(|link| link.liveness.is_up()) else { return };
+        link.liveness.set_round_trip(sample.round_trip);
+        self.own.set_rtt(neighbor.clone(), sample.round_trip);
+        let neighbor = neighbor.clone();
+        match link.quality.measured(now, sample) {
+            Some(Change::BecameGray(why)) => {
+                link.liveness.set_watched(now, true);
+                self.outputs.push_back(RouterOutput::LinkGray { neighbor, why });
+            }
+            Some(Change::BecameGood) => {
+                link.liveness.set_watched(now, false);
+                self.outputs.push_back(RouterOutput::LinkGood(neighbor));
+            }
+            None => return,
         }
+        self.originate(now);
     }
 
     /// Where this node's captures stand. Told soon, at most every [`crate::LEDGER_INTERVAL`].
@@ -184,7 +219,7 @@ impl Router {
             self.neighbors.keys().filter(|node| !self.config.neighbors.contains_key(*node)).cloned().collect();
         for neighbor in gone {
             self.fib.neighbor_back(&neighbor);
-            if self.neighbors.remove(&neighbor).is_some_and(|liveness| liveness.is_up()) {
+            if self.neighbors.remove(&neighbor).is_some_and(|link| link.liveness.is_up()) {
                 self.outputs.push_back(RouterOutput::AdjacencyDown { neighbor, reason: DownReason::Removed });
             }
         }
@@ -197,11 +232,18 @@ impl Router {
         self.map_changed(now, false);
     }
 
-    /// Time passed.
-    pub fn handle_timeout(&mut self, now: Now) {
+    /// Time passed. `owes` says whether a neighbor owes an answer now.
+    pub fn handle_timeout(&mut self, now: Now, owes: impl Fn(&NodeId) -> bool) {
         let neighbors: Vec<NodeId> = self.neighbors.keys().cloned().collect();
         for neighbor in neighbors {
-            while self.with_neighbor(now, &neighbor, |liveness| liveness.handle_timeout(now)) {}
+            while self.with_neighbor(now, &neighbor, |liveness| liveness.handle_timeout(now, || owes(&neighbor))) {}
+        }
+        let mut stays = false;
+        for link in self.neighbors.values_mut() {
+            stays |= link.damping.handle_timeout(now);
+        }
+        if stays {
+            self.originate(now);
         }
         if self.own.ledger_due().is_some_and(|due| due <= now) {
             self.originate(now);
@@ -211,7 +253,7 @@ impl Router {
         }
         if self.summary_due <= now {
             self.summary_due = now + SUMMARY_INTERVAL;
-            let summaries = self.up_neighbors().map(|(to, _)| RouterOutput::SendSummary { to: to.clone() });
+            let summaries = self.up_neighbors().map(|to| RouterOutput::SendSummary { to: to.clone() });
             let summaries: Vec<_> = summaries.collect();
             self.outputs.extend(summaries);
         }
@@ -226,21 +268,40 @@ impl Router {
     /// When to call [`Router::handle_timeout`] next, and what for. A time that has passed means now.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Now, TimerReason)> {
-        let adjacencies = self.neighbors.iter().filter_map(|(neighbor, liveness)| {
-            let (when, timer) = liveness.poll_timeout()?;
+        let adjacencies = self.neighbors.iter().filter_map(|(neighbor, link)| {
+            let (when, timer) = link.liveness.poll_timeout()?;
             Some((when, TimerReason::Adjacency { neighbor: neighbor.clone(), timer }))
         });
+        let damped = self.neighbors.values().filter_map(|link| Some((link.damping.out_until()?, TimerReason::Damping)));
         let spf = self.fib.schedule.due().map(|when| (when, TimerReason::Spf));
         let ledger = self.own.ledger_due().map(|when| (when, TimerReason::Ledger));
         let summary = Some((self.summary_due, TimerReason::Summary));
-        adjacencies.chain(spf).chain(ledger).chain(summary).min_by_key(|(when, _)| *when)
+        adjacencies.chain(damped).chain(spf).chain(ledger).chain(summary).min_by_key(|(when, _)| *when)
     }
 
     /// Where to send toward the nearest hub, best first: the best way, then its alternates, and of these only
-    /// neighbors that are up. Empty if there is no way, and at a hub.
+    /// neighbors that are up, suspects behind all others. Empty if there is no way, and at a hub.
     #[must_use]
     pub fn next_hops(&self) -> Vec<NextHop> {
-        self.fib.next_hops(|neighbor| self.neighbors.get(neighbor).is_some_and(Liveness::is_up))
+        let mut hops = self.fib.next_hops(|neighbor| self.is_up(neighbor));
+        hops.sort_by_key(|hop| self.is_suspect(&hop.neighbor));
+        hops
+    }
+
+    /// True if the neighbor is up, and owes an answer suspiciously long.
+    #[must_use]
+    pub fn is_suspect(&self, neighbor: &NodeId) -> bool {
+        self.neighbors.get(neighbor).is_some_and(|link| link.liveness.is_suspect())
+    }
+
+    /// What is wrong with the link to a neighbor, if it is gray.
+    #[must_use]
+    pub fn gray(&self, neighbor: &NodeId) -> Option<Gray> {
+        self.neighbors.get(neighbor).and_then(|link| link.quality.gray())
+    }
+
+    fn is_up(&self, neighbor: &NodeId) -> bool {
+        self.neighbors.get(neighbor).is_some_and(|link| link.liveness.is_up())
     }
 
     /// The route from this node to any other, over neighbors that are up, around neighbors that may have died.
@@ -276,7 +337,7 @@ impl Router {
     /// Whether a neighbor is alive; nothing if it is none.
     #[must_use]
     pub fn neighbor_state(&self, neighbor: &NodeId) -> Option<NeighborState> {
-        self.neighbors.get(neighbor).map(Liveness::state)
+        self.neighbors.get(neighbor).map(|link| link.liveness.state())
     }
 
     /// Gives an input to a neighbor's liveness and does what it asks for; true if it asked for something.
@@ -286,19 +347,27 @@ impl Router {
         neighbor: &NodeId,
         input: impl FnOnce(&mut Liveness) -> Option<AdjacencyAction>,
     ) -> bool {
-        let Some(action) = self.neighbors.get_mut(neighbor).and_then(input) else { return false };
+        let Some(link) = self.neighbors.get_mut(neighbor) else { return false };
+        let Some(action) = input(&mut link.liveness) else { return false };
         let neighbor = neighbor.clone();
         match action {
             AdjacencyAction::SendHeartbeat { busy } => {
                 self.outputs.push_back(RouterOutput::SendHeartbeat { to: neighbor, busy });
             }
             AdjacencyAction::CameUp => {
+                link.damping.returned(now);
                 self.fib.neighbor_back(&neighbor);
                 self.outputs.push_back(RouterOutput::AdjacencyUp(neighbor.clone()));
                 self.outputs.push_back(RouterOutput::SendSummary { to: neighbor });
                 self.originate(now);
             }
+            AdjacencyAction::BecameSuspect => self.outputs.push_back(RouterOutput::Suspected(neighbor)),
+            AdjacencyAction::Cleared => self.outputs.push_back(RouterOutput::Cleared(neighbor)),
             AdjacencyAction::WentDown(reason) => {
+                link.quality.session_ended();
+                if reason != DownReason::Goodbye {
+                    link.damping.died(now);
+                }
                 self.fib.neighbor_lost(neighbor.clone());
                 self.outputs.push_back(RouterOutput::AdjacencyDown { neighbor, reason });
                 self.originate_after_loss(now);
@@ -320,9 +389,11 @@ impl Router {
 
     /// Says anew what this node is, to itself and to all; true if paths may differ with it.
     fn install_own_lsa(&mut self, now: Now) -> bool {
-        let up =
-            self.config.neighbors.iter().filter(|(node, _)| self.neighbors.get(*node).is_some_and(Liveness::is_up));
-        let signed = self.own.originate(now, up.map(|(neighbor, cost)| (neighbor, *cost)));
+        let up = self.config.neighbors.iter().filter_map(|(node, cost)| {
+            let link = self.neighbors.get(node).filter(|link| link.liveness.is_up())?;
+            Some((node, if link.is_shunned() { *cost + SHUNNED_COST } else { *cost }))
+        });
+        let signed = self.own.originate(now, up);
         let changed_topology = self.lsdb.install_own(signed);
         let me = self.me.clone();
         self.flood(&me, None);
@@ -333,7 +404,7 @@ impl Router {
     /// are back.
     fn flood(&mut self, origin: &NodeId, except: Option<&NodeId>) {
         let Some(signed) = self.lsdb.get(origin).cloned() else { return };
-        let receivers: Vec<NodeId> = self.up_neighbors().map(|(node, _)| node.clone()).collect();
+        let receivers: Vec<NodeId> = self.up_neighbors().cloned().collect();
         for to in receivers.into_iter().filter(|to| Some(to) != except) {
             self.send(&to, vec![signed.clone()]);
         }
@@ -343,8 +414,8 @@ impl Router {
         self.outputs.push_back(RouterOutput::SendLsas { to: to.clone(), lsas });
     }
 
-    fn up_neighbors(&self) -> impl Iterator<Item = (&NodeId, &Liveness)> {
-        self.neighbors.iter().filter(|(_, liveness)| liveness.is_up())
+    fn up_neighbors(&self) -> impl Iterator<Item = &NodeId> {
+        self.neighbors.iter().filter(|(_, link)| link.liveness.is_up()).map(|(neighbor, _)| neighbor)
     }
 
     /// Takes a change of the LSDB into the map, and into the next hops when it is time: after the loss of a neighbor the

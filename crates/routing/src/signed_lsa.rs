@@ -8,7 +8,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use estafet_model::{Epoch, LinkCost, LsaVersion, Malformed, NodeId, PublicKey, Reader, SeqRanges, Signature, SigningKey, Writer};
+use estafet_model::{
+    Epoch, LinkCost, LsaVersion, Malformed, NodeId, PublicKey, Reader, SeqRanges, Signature, SigningKey, Writer,
+};
 
 use crate::lsa::{ADJACENCIES_MAX, Adjacency, Holding, HubLedger, Lsa, NodeState, OriginLedger};
 

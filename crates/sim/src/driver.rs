@@ -54,6 +54,9 @@ impl City {
         let office = self.offices.get_mut(id).expect("offices stay");
         if office.wake_at.is_some_and(|at| at <= self.now) {
             office.wake_at = None;
+            for neighbor in self.heard_neighbors(id) {
+                self.input(id, Input::Heard(neighbor));
+            }
             self.input(id, Input::Timeout);
         }
     }
@@ -162,8 +165,8 @@ impl City {
         let room = self.offices[id].store.room();
         self.input(id, Input::Room(room));
         self.scrub(id);
-        for (neighbor, rtt) in self.round_trips(id) {
-            self.input(id, Input::RoundTrip { neighbor, rtt });
+        for (neighbor, sample) in self.samples(id) {
+            self.input(id, Input::Measured { neighbor, sample });
         }
         self.check_windows(id);
     }

@@ -6,13 +6,14 @@ use bytes::Bytes;
 use estafet_custody::Piece;
 use estafet_model::{ChunkHash, Class, NodeId};
 use estafet_node::Input;
+use estafet_node::routing::LinkSample;
 use estafet_spool::ReadPayload;
 use estafet_topology::Link;
 use estafet_wire::{Frame, PieceHead, PieceLengths};
 
 use crate::city::{City, Event};
 use crate::seeded::Seeded;
-use crate::session::{CONTROL, Carry, End, Message, Session};
+use crate::session::{CONTROL, Carry, End, Fate, Message, Session};
 
 /// How long after the last thing heard a session ends.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -25,6 +26,9 @@ const FLOW_CONTROL_DELAY: Duration = Duration::from_millis(5);
 
 /// What a lost packet costs beside round trips: the sender's shortest timer.
 const LOSS_DELAY: Duration = Duration::from_millis(50);
+
+/// What a connection may have under way, of which links are judged: as after a while on a quiet line.
+const WINDOW_BYTES: u64 = 256 << 10;
 
 /// One lost packet in so many takes the session with it.
 const LOSSES_PER_DEATH: u64 = 300;
@@ -84,14 +88,14 @@ impl Wire {
         Duration::from_micros(bytes as u64 * 8 * 1_000_000 / self.bits_per_second) * self.condition.slowness
     }
 
-    /// How long a message is under way, and whether the session dies of it.
-    fn delay(&self, seeded: &mut Seeded) -> (Duration, bool) {
+    fn fate(&self, seeded: &mut Seeded) -> Fate {
         let Condition { jitter, losses_per_mille, .. } = self.condition;
         let delay = self.latency + seeded.micros(0, u64::try_from(jitter.as_micros()).unwrap_or(u64::MAX).max(1));
         if seeded.draw() % 1000 >= losses_per_mille {
-            return (delay, false);
+            return Fate { delay, lost_once: false, fatal: false };
         }
-        (delay + self.latency * 2 + LOSS_DELAY, seeded.one_in(LOSSES_PER_DEATH))
+        let delay = delay + self.latency * 2 + LOSS_DELAY;
+        Fate { delay, lost_once: true, fatal: seeded.one_in(LOSSES_PER_DEATH) }
     }
 }
 
@@ -108,14 +112,28 @@ impl City {
         Some((session, end))
     }
 
-    /// The neighbors that a node has a session with, and how long a word and its answer take.
-    pub(crate) fn round_trips(&self, node: &NodeId) -> Vec<(NodeId, Duration)> {
+    /// What a node measures on its open sessions, as QUIC does.
+    pub(crate) fn samples(&self, node: &NodeId) -> Vec<(NodeId, LinkSample)> {
         let open = self.wires.iter().filter_map(|wire| {
             let end = wire.end_of(node)?;
             let session = &self.sessions[wire.session?];
-            session.open[end].then(|| (wire.ends[1 - end].clone(), wire.latency * 2))
+            let (packets_sent, packets_lost) = session.losses(end);
+            let round_trip = wire.latency * 2;
+            let sample = LinkSample { round_trip, packets_sent, packets_lost, window_bytes: WINDOW_BYTES };
+            session.open[end].then(|| (wire.ends[1 - end].clone(), sample))
         });
         open.collect()
+    }
+
+    /// The neighbors whose transport a node has heard since it was asked last.
+    pub(crate) fn heard_neighbors(&mut self, node: &NodeId) -> Vec<NodeId> {
+        let (now, sessions) = (self.now, &mut self.sessions);
+        let heard = self.wires.iter().filter_map(|wire| {
+            let end = wire.end_of(node)?;
+            let session = &mut sessions[wire.session?];
+            (session.open[end] && session.was_acknowledged(end, now)).then(|| wire.ends[1 - end].clone())
+        });
+        heard.collect()
     }
 
     pub(crate) fn dial_soon(&mut self, link: usize) {
@@ -212,13 +230,13 @@ impl City {
     }
 
     fn under_way(&mut self, session: usize, from: End, stream: usize, message: Message) {
-        let (delay, fatal) = self.wires[self.sessions[session].link].delay(&mut self.seeded);
-        if fatal {
+        let fate = self.wires[self.sessions[session].link].fate(&mut self.seeded);
+        if fate.fatal {
             for end in [0, 1] {
-                self.schedule(self.now + delay, Event::Closed { session, end });
+                self.schedule(self.now + fate.delay, Event::Closed { session, end });
             }
         }
-        let at = self.sessions[session].send(self.now, from, stream, message, delay);
+        let at = self.sessions[session].send(self.now, from, stream, message, &fate);
         self.schedule(at, Event::Arrival { session, from, stream });
     }
 
@@ -232,6 +250,10 @@ impl City {
             return self.schedule(self.now + FLOW_CONTROL_DELAY, Event::Arrival { session, from, stream });
         }
         let Some(message) = self.sessions[session].arrive(self.now, from, stream) else { return };
+        if !self.wires[link].condition.silent[1 - from] {
+            let heard_at = self.now + self.wires[link].latency;
+            self.sessions[session].acknowledge(from, heard_at);
+        }
         let input = match message {
             Message::Control(bytes) => {
                 let frame = Frame::decode(bytes.slice(4..)).expect("a neighbor sends good frames");

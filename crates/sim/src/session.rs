@@ -21,6 +21,15 @@ pub(crate) enum Message {
     Piece { head: Bytes, data: Bytes },
 }
 
+/// What becomes of a message on its way.
+#[derive(Debug)]
+pub(crate) struct Fate {
+    pub(crate) delay: Duration,
+    pub(crate) lost_once: bool,
+    /// The session dies of it.
+    pub(crate) fatal: bool,
+}
+
 /// A record that is being streamed.
 #[derive(Debug, Clone)]
 pub(crate) struct Carry {
@@ -47,6 +56,10 @@ struct Direction {
     /// Whose turn it is of normal and bulk.
     bulk_next: bool,
     busy: bool,
+    /// When acknowledgements come back to the end that sends.
+    acknowledged: VecDeque<Now>,
+    messages_sent: u64,
+    messages_lost: u64,
 }
 
 #[derive(Debug)]
@@ -65,11 +78,14 @@ impl Session {
         Self { link, open: [true; 2], known: [false; 2], heard: [now; 2], from: Default::default() }
     }
 
-    /// Puts a message on its way; returns when it arrives.
-    pub(crate) fn send(&mut self, now: Now, from: End, stream: usize, message: Message, delay: Duration) -> Now {
-        let stream = &mut self.from[from].streams[stream];
+    /// Puts a message on its way, at the first or a later attempt; returns when it arrives.
+    pub(crate) fn send(&mut self, now: Now, from: End, stream: usize, message: Message, fate: &Fate) -> Now {
+        let direction = &mut self.from[from];
+        direction.messages_sent += 1;
+        direction.messages_lost += u64::from(fate.lost_once);
+        let stream = &mut direction.streams[stream];
         stream.in_flight.push_back(message);
-        stream.last_arrival = stream.last_arrival.max(now + delay);
+        stream.last_arrival = stream.last_arrival.max(now + fate.delay);
         stream.last_arrival
     }
 
@@ -78,6 +94,24 @@ impl Session {
         let message = self.from[from].streams[stream].in_flight.pop_front();
         self.heard[1 - from] = now;
         message.filter(|_| self.open[1 - from])
+    }
+
+    /// What arrived is acknowledged: the end `from` hears that at this time.
+    pub(crate) fn acknowledge(&mut self, from: End, at: Now) {
+        self.from[from].acknowledged.push_back(at);
+    }
+
+    /// True if an end has heard acknowledgements until now that it was not asked about before.
+    pub(crate) fn was_acknowledged(&mut self, end: End, now: Now) -> bool {
+        let acknowledged = &mut self.from[end].acknowledged;
+        let heard = acknowledged.iter().take_while(|at| **at <= now).count();
+        acknowledged.drain(..heard);
+        heard > 0
+    }
+
+    /// How many messages an end has sent, and how many of these were lost once.
+    pub(crate) fn losses(&self, end: End) -> (u64, u64) {
+        (self.from[end].messages_sent, self.from[end].messages_lost)
     }
 
     /// The link is cut: what would arrive now waits, as QUIC sends it again.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use estafet_model::{
-    Class, Epoch, HeaderDigest, LsaVersion, NodeId, PAYLOAD_BYTES_MAX, ReceiptKey, ReceiptRank, RecordId, Seq, chunk_count,
+    Class, Epoch, HeaderDigest, LsaVersion, NodeId, PAYLOAD_BYTES_MAX, ReceiptKey, ReceiptRank, RecordId, Seq,
+    chunk_count,
 };
 use prost::Message;
 

@@ -59,12 +59,13 @@ fn step(bytes: &mut Unstructured<'_>, router: &mut Router, now: &mut Now) -> Res
         6 => {
             // Never to a time that lies behind: that is the driver's side of the contract.
             *now = *now + Duration::from_millis(bytes.int_in_range(0..=5000)?);
-            router.handle_timeout(*now);
+            let owes: bool = bytes.arbitrary()?;
+            router.handle_timeout(*now, |_| owes);
         }
         7 => {
             if let Some((at, _)) = router.poll_timeout() {
                 *now = (*now).max(at);
-                router.handle_timeout(*now);
+                router.handle_timeout(*now, |_| true);
             }
         }
         _ => {
