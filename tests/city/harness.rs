@@ -104,6 +104,11 @@ impl City {
         self.nodes.keys().filter(|id| *id != "induk").cloned().collect()
     }
 
+    /// The city's folder, for the CLI.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub(crate) fn folder(&self, node: &str) -> PathBuf {
         self.dir.join("nodes").join(node)
     }

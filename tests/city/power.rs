@@ -2,10 +2,12 @@
 //!
 //! Each test runs in namespaces of its own ([`namespace::alone`]); where it cannot, it says so loudly and proves nothing.
 
+mod commits;
 mod cuts;
 mod dead_branch;
 mod disk;
 mod failing_disk;
+mod failover;
 mod full_disk;
 mod inventory;
 mod lab;

@@ -21,11 +21,17 @@ const MTU: &str = "1500";
 const RULES: &str = "
 table inet lab {
   set cut { type inet_service . inet_service; }
+  set silent { type inet_service; }
   set passed { type inet_service . inet_service; counter; }
   map shaped { type inet_service . inet_service : classid; }
+  map lossy { type inet_service . inet_service : verdict; }
+  chain lose_30 { numgen random mod 100 < 30 drop; }
   chain arriving {
     type filter hook input priority 0;
+    udp sport @silent drop
+    udp dport @silent drop
     udp sport . udp dport @cut drop
+    udp sport . udp dport vmap @lossy
     udp sport . udp dport @passed
   }
   chain leaving {
@@ -69,6 +75,28 @@ impl Lab {
     /// Ends a cut.
     pub(crate) fn heal(&self, one: &str, other: &str) {
         nft(&format!("delete element inet lab cut {{ {} }}", self.link(one, other)));
+    }
+
+    /// Nothing that a node sends arrives any more, and nothing reaches it: its power is gone. Nobody is told.
+    pub(crate) fn silence(&self, node: &str) {
+        nft(&format!("add element inet lab silent {{ {} }}", self.ports[node]));
+    }
+
+    /// Ends a silence.
+    pub(crate) fn hear_again(&self, node: &str) {
+        nft(&format!("delete element inet lab silent {{ {} }}", self.ports[node]));
+    }
+
+    /// A link loses 30 of a hundred datagrams in each direction.
+    pub(crate) fn lose_30_percent(&self, one: &str, other: &str) {
+        for (from, to) in [(one, other), (other, one)] {
+            nft(&format!("add element inet lab lossy {{ {} : jump lose_30 }}", self.direction(from, to)));
+        }
+    }
+
+    /// A link loses nothing any more.
+    pub(crate) fn lose_nothing(&self, one: &str, other: &str) {
+        nft(&format!("delete element inet lab lossy {{ {} }}", self.link(one, other)));
     }
 
     /// From now on a link carries so much in each direction.

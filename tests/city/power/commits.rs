@@ -1,0 +1,53 @@
+//! When the main server commits what: its live list of commits, each with the moment it came.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::harness::{City, program, wait_for};
+
+/// The commits of a main server since this began.
+pub(crate) struct Commits {
+    tail: Child,
+    at: Arc<Mutex<BTreeMap<String, Instant>>>,
+}
+
+impl Commits {
+    /// Begins to listen.
+    pub(crate) fn of(city: &City, hub: &str) -> Self {
+        let mut command = Command::new(program("topology"));
+        command.arg("--city").arg(city.dir()).args(["--json", "--node", hub, "tail"]);
+        let mut tail = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+        let at: Arc<Mutex<BTreeMap<String, Instant>>> = Arc::default();
+        let seen = Arc::clone(&at);
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let commit: Value = serde_json::from_str(&line).unwrap();
+                seen.lock().unwrap().insert(commit["record_id"].as_str().unwrap().to_owned(), Instant::now());
+            }
+        });
+        Self { tail, at }
+    }
+
+    /// When these records were committed; waits until they are.
+    pub(crate) fn moments<'a>(&self, records: impl Iterator<Item = &'a str> + Clone) -> Vec<Instant> {
+        wait_for("the records are committed", || {
+            let at = self.at.lock().unwrap();
+            records.clone().map(|record| at.get(record).copied()).collect()
+        })
+    }
+}
+
+impl Drop for Commits {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.tail.kill();
+        let _ = self.tail.wait();
+    }
+}

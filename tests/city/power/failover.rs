@@ -1,0 +1,220 @@
+//! Around what is dark: how long records wait when a neighbor dies, leaves, returns, goes bad or flaps.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::commits::Commits;
+use super::lab::{LAB_TOOLS, Lab};
+use super::load::number;
+use super::namespace::{alone, report};
+use crate::harness::{City, Given, agent, capture, given, noise, post_by, wait_for};
+
+/// The flow: an office in full use.
+const RECORD_BYTES: usize = 16 << 10;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Deaths of each kind in a run of all tests; `ESTAFET_TRIALS` makes more.
+const TRIALS: u64 = 5;
+
+const OLD_WAY: [&str; 3] = ["rumbai", "sukajadi", "induk"];
+
+/// What a test of a busy machine may add to each bound: others build and test on it too.
+const NOISE: u32 = 3;
+
+struct Network {
+    city: City,
+    lab: Lab,
+    commits: Commits,
+    records: u64,
+}
+
+/// A record of a flow, with the moments in which it was promised and committed.
+struct Sent {
+    given: Given,
+    promised: Instant,
+}
+
+impl Network {
+    fn new() -> Self {
+        let city = City::running("pekanbaru");
+        city.wait_for_path(&OLD_WAY);
+        let lab = Lab::new(&city);
+        let commits = Commits::of(&city, "induk");
+        Self { city, lab, commits, records: 0 }
+    }
+
+    /// Records from Rumbai at a steady pace while `disturb` runs, and for so long before and after it.
+    fn flow(&mut self, around: Duration, disturb: impl FnOnce(&mut City, &mut Lab)) -> Vec<Sent> {
+        let stop = AtomicBool::new(false);
+        let (url, first) = (self.city.intake("rumbai"), self.records);
+        let (city, lab) = (&mut self.city, &mut self.lab);
+        let sent = thread::scope(|scope| {
+            let counter = scope.spawn(|| steadily(&url, first, &stop));
+            thread::sleep(around);
+            disturb(city, lab);
+            thread::sleep(around);
+            stop.store(true, Ordering::Relaxed);
+            counter.join().unwrap()
+        });
+        self.records += sent.len() as u64;
+        sent
+    }
+
+    /// The longest that no record of a flow was committed, and the longest that one took.
+    fn delays(&self, sent: &[Sent]) -> (Duration, Duration) {
+        let moments = self.commits.moments(sent.iter().map(|sent| sent.given.record_id.as_str()));
+        let slowest = sent.iter().zip(&moments).map(|(sent, commit)| commit.saturating_duration_since(sent.promised));
+        let slowest = slowest.max().unwrap();
+        let mut moments = moments.clone();
+        moments.sort();
+        let gaps = moments.windows(2).map(|pair| pair[1] - pair[0]);
+        (gaps.max().unwrap(), slowest)
+    }
+
+    /// A dead Sukajadi lives again, and is used again.
+    fn revive(&mut self) {
+        self.lab.hear_again("sukajadi");
+        self.city.start("sukajadi");
+        self.city.wait_for_path(&OLD_WAY);
+    }
+}
+
+fn steadily(url: &str, first: u64, stop: &AtomicBool) -> Vec<Sent> {
+    let agent = agent();
+    let (begin, mut sent) = (Instant::now(), Vec::new());
+    while !stop.load(Ordering::Relaxed) {
+        let body = noise(first + sent.len() as u64, RECORD_BYTES);
+        let answer = post_by(&agent, url, &body, &[]).unwrap();
+        assert_eq!(answer.status, 201, "{}", answer.body);
+        sent.push(Sent { given: given(&answer, &body), promised: Instant::now() });
+        let next = begin + PAUSE * u32::try_from(sent.len()).unwrap();
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+    sent
+}
+
+fn median(spans: &mut [Duration]) -> Duration {
+    spans.sort();
+    spans[spans.len() / 2]
+}
+
+#[test]
+fn a_silent_death_costs_the_flow_a_moment_and_no_record() {
+    alone("power::failover::a_silent_death_costs_the_flow_a_moment_and_no_record", LAB_TOOLS, || {
+        let trials = number("ESTAFET_TRIALS").unwrap_or(TRIALS);
+        let mut network = Network::new();
+        let (mut all, mut deaths, mut stranded, mut returns, mut idle) = (vec![], vec![], vec![], vec![], vec![]);
+        for _ in 0..trials {
+            let sent = network.flow(Duration::from_millis(1_500), |city, lab| {
+                lab.silence("sukajadi");
+                city.kill("sukajadi");
+            });
+            let (gap, slowest) = network.delays(&sent);
+            deaths.push(gap);
+            stranded.push(slowest);
+            all.extend(sent.into_iter().map(|sent| sent.given));
+            // Power is away for longer than a breaker's pulse.
+            thread::sleep(Duration::from_secs(3));
+            let sent = network.flow(Duration::from_millis(1_500), |city, lab| {
+                lab.hear_again("sukajadi");
+                city.start("sukajadi");
+            });
+            returns.push(network.delays(&sent).1);
+            all.extend(sent.into_iter().map(|sent| sent.given));
+            network.city.wait_for_path(&OLD_WAY);
+
+            // Nothing is under way, and nobody looks.
+            thread::sleep(Duration::from_millis(1_500));
+            network.lab.silence("sukajadi");
+            network.city.kill("sukajadi");
+            let body = noise(u64::MAX - all.len() as u64, RECORD_BYTES);
+            let begin = Instant::now();
+            let record = capture(&network.city.intake("rumbai"), &body, &[]);
+            let commit = network.commits.moments([record.record_id.as_str()].into_iter());
+            idle.push(commit[0].saturating_duration_since(begin));
+            all.push(record);
+            thread::sleep(Duration::from_secs(4));
+            network.revive();
+        }
+        let worst = |spans: &[Duration]| *spans.iter().max().unwrap();
+        let spans = [worst(&deaths), worst(&stranded), worst(&returns), worst(&idle)];
+        let [gap, while_idle] = [median(&mut deaths), median(&mut idle)];
+        report(&format!(
+            "{trials} silent deaths of sukajadi under 20 records/s: no commit for {gap:.0?} (median), {:.0?} (worst); the \
+             slowest record took {:.0?}; while idle, capture to commit {while_idle:.0?} (median), {:.0?} (worst); the slowest \
+             record at its return {:.0?}",
+            spans[0], spans[1], spans[3], spans[2]
+        ));
+        network.city.assert_honored(&all);
+        assert!(gap < Duration::from_millis(100) * NOISE && while_idle < Duration::from_millis(150) * NOISE);
+        assert!(spans[0] < Duration::from_millis(250) * NOISE && spans[1] < Duration::from_secs(1) * NOISE);
+    });
+}
+
+#[test]
+fn a_goodbye_costs_nothing() {
+    alone("power::failover::a_goodbye_costs_nothing", LAB_TOOLS, || {
+        let mut network = Network::new();
+        let sent = network.flow(Duration::from_secs(1), |city, _| city.stop("sukajadi"));
+        let (gap, slowest) = network.delays(&sent);
+        report(&format!(
+            "sukajadi is shut down under flow: no commit for {gap:.0?}, the slowest record took {slowest:.0?}"
+        ));
+        network.city.assert_honored(&sent.into_iter().map(|sent| sent.given).collect::<Vec<_>>());
+        assert!(gap < Duration::from_millis(100) * NOISE);
+    });
+}
+
+#[test]
+fn a_bad_link_is_left_within_three_seconds_and_used_again_after_ten_good_ones() {
+    let test = "power::failover::a_bad_link_is_left_within_three_seconds_and_used_again_after_ten_good_ones";
+    alone(test, LAB_TOOLS, || {
+        let mut network = Network::new();
+        let mut all = Vec::new();
+        let (mut left, mut used_again) = (None, None);
+        let sent = network.flow(Duration::from_secs(1), |city, lab| {
+            lab.lose_30_percent("rumbai", "sukajadi");
+            left = Some(time_until_first_hop(city, "senapelan"));
+            lab.lose_nothing("rumbai", "sukajadi");
+            used_again = Some(time_until_first_hop(city, "sukajadi"));
+        });
+        let slowest = network.delays(&sent).1;
+        report(&format!(
+            "a link that loses 30 %: left after {:.1?}, used again {:.1?} after it healed, the slowest record took \
+             {slowest:.0?}",
+            left.unwrap(),
+            used_again.unwrap()
+        ));
+        assert!(left.unwrap() < Duration::from_secs(3) * NOISE);
+        assert!(used_again.unwrap() > Duration::from_secs(9));
+        all.extend(sent.into_iter().map(|sent| sent.given));
+        network.city.assert_honored(&all);
+    });
+}
+
+#[test]
+fn a_link_that_has_become_slow_is_left_within_three_seconds() {
+    alone("power::failover::a_link_that_has_become_slow_is_left_within_three_seconds", LAB_TOOLS, || {
+        let mut network = Network::new();
+        let mut left = None;
+        let sent = network.flow(Duration::from_secs(1), |city, lab| {
+            lab.slow_down("rumbai", "sukajadi", 64);
+            left = Some(time_until_first_hop(city, "senapelan"));
+        });
+        let slowest = network.delays(&sent).1;
+        report(&format!(
+            "a link that falls to 64 kbit/s: left after {:.1?}, the slowest record took {slowest:.0?}",
+            left.unwrap()
+        ));
+        assert!(left.unwrap() < Duration::from_secs(3) * NOISE);
+        network.city.assert_honored(&sent.into_iter().map(|sent| sent.given).collect::<Vec<_>>());
+    });
+}
+
+/// How long until Rumbai's first choice is this neighbor.
+fn time_until_first_hop(city: &City, neighbor: &str) -> Duration {
+    let begin = Instant::now();
+    wait_for("another first hop", || (city.next_hops("rumbai")?.get("rumbai")? == neighbor).then_some(()));
+    begin.elapsed()
+}
