@@ -36,7 +36,7 @@ pub use adjacency::{
 pub use alternates::{Alternate, Protects, Route, route, routes_to_nearest};
 pub use backoff::{SPF_HOLD_MAX, SPF_HOLD_MIN, SPF_QUIET};
 pub use fib::NextHop;
-pub use graph::{DRAINING_COST, Edge, Graph, LinkRisks};
+pub use graph::{DRAINING_COST, Edge, Graph, LinkRisks, Risks};
 pub use impact::{Detour, Impact, impact};
 pub use lsa::{
     ADJACENCIES_MAX, Adjacency, Captured, Holding, HubLedger, LEDGER_PIECES_MAX, Lsa, NodeState, OriginLedger,

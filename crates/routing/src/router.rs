@@ -363,7 +363,7 @@ impl Router {
 
     fn rebuild_map(&mut self) {
         self.graph = self.lsdb.graph(&self.config.link_risks);
-        self.config.keys.keys().for_each(|node| self.graph.add_node(node.clone()));
+        self.graph.add_nodes(self.config.keys.keys().cloned());
         self.from_me = ShortestPaths::from(&self.graph, &self.me);
         self.fib.review_presumptions(&self.me, &self.lsdb);
     }
