@@ -98,10 +98,10 @@ impl Graph {
     ///
     /// A cost of zero counts as one: shortest paths and the loop-free conditions need every step to cost something.
     pub fn add_edge(&mut self, from: NodeId, to: NodeId, edge: Edge) {
-        self.add_nodes([from.clone(), to.clone()]);
-        let ends = self.index(&from).zip(self.index(&to));
-        let (from, to) = ends.expect("both ends were added");
-        self.join(from, to, edge);
+        let (from, before) = (self.place(from), self.ids.len());
+        let to = self.place(to);
+        let moved = self.ids.len() > before && to <= from;
+        self.join(from + Index::from(moved), to, edge);
     }
 
     /// [`Graph::add_edge`] between nodes that are there.
@@ -120,18 +120,23 @@ impl Graph {
 
     /// Marks a node as draining: see [`DRAINING_COST`]. Adds it if it is new.
     pub fn drain(&mut self, node: NodeId) {
-        self.vertex_mut(node).draining = true;
+        let place = self.place(node);
+        self.vertices[place as usize].draining = true;
     }
 
     /// Adds shared-risk groups that a node itself fails with. Adds the node if it is new.
     pub fn add_node_risks(&mut self, node: NodeId, risks: impl IntoIterator<Item = String>) {
-        self.vertex_mut(node).risks.extend(risks);
+        let place = self.place(node);
+        self.vertices[place as usize].risks.extend(risks);
     }
 
-    fn vertex_mut(&mut self, node: NodeId) -> &mut Vertex {
-        self.add_nodes([node.clone()]);
-        let index = self.index(&node).expect("the node was added");
-        &mut self.vertices[index as usize]
+    /// The index of a node, which is added if it is new.
+    fn place(&mut self, node: NodeId) -> Index {
+        let place = self.ids.binary_search(&node).unwrap_or_else(|place| {
+            self.add_nodes([node]);
+            place
+        });
+        to_index(place)
     }
 
     /// True if `node` takes no transit while there is another way.
@@ -176,10 +181,15 @@ impl Graph {
 
     /// [`Graph::steps`] by index, sorted by `from`, then by `to`.
     pub(crate) fn index_steps(&self) -> impl Iterator<Item = (Index, Index, LinkCost)> {
-        self.vertices.iter().zip(0..).flat_map(|(vertex, from)| {
-            let toll = if vertex.draining { DRAINING_COST } else { LinkCost(0) };
-            vertex.out.iter().map(move |(to, edge)| (from, *to, edge.cost + toll))
-        })
+        let nodes = (0..).take(self.vertices.len());
+        nodes.flat_map(|from| self.index_edges(from).map(move |(to, cost)| (from, to, cost)))
+    }
+
+    /// The edges that leave the node at `from`, with what taking them costs, sorted by where they lead.
+    pub(crate) fn index_edges(&self, from: Index) -> impl Iterator<Item = (Index, LinkCost)> {
+        let vertex = &self.vertices[from as usize];
+        let toll = if vertex.draining { DRAINING_COST } else { LinkCost(0) };
+        vertex.out.iter().map(move |(to, edge)| (*to, edge.cost + toll))
     }
 
     /// The sorted ids, by index.
@@ -241,8 +251,11 @@ impl Graph {
 
 /// Where `node` stands in sorted ids.
 pub(crate) fn index_of(ids: &[NodeId], node: &NodeId) -> Option<Index> {
-    let place = ids.binary_search(node).ok()?;
-    Some(Index::try_from(place).expect("an area has fewer nodes than four billion"))
+    ids.binary_search(node).ok().map(to_index)
+}
+
+fn to_index(place: usize) -> Index {
+    Index::try_from(place).expect("an area has fewer nodes than four billion")
 }
 
 /// Merges two sorted lists without common ids; also says where each of `there` has come to stand.
@@ -252,7 +265,7 @@ fn merged(there: &[NodeId], new: Vec<NodeId>) -> (Vec<Index>, Vec<NodeId>) {
     let mut new = new.into_iter().peekable();
     for id in there {
         ids.extend(std::iter::from_fn(|| new.next_if(|new| new < id)));
-        moved_to.push(Index::try_from(ids.len()).expect("an area has fewer nodes than four billion"));
+        moved_to.push(to_index(ids.len()));
         ids.push(id.clone());
     }
     ids.extend(new);

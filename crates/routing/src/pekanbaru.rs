@@ -62,6 +62,22 @@ pub(crate) fn redundant() -> Graph {
     graph(links_2013().into_iter().chain(extra))
 }
 
+/// Sail and Lima Puluh hang on one feeder, and the links of Sail and Marpoyan Damai to the main office on one mast.
+pub(crate) fn with_risks(mut graph: Graph) -> Graph {
+    for node in ["sail", "lima-puluh"] {
+        graph.add_node_risks(id(node), ["pln".to_owned()]);
+    }
+    let mut risky = graph.clone();
+    for end in ["sail", "marpoyan-damai"] {
+        let risks = BTreeSet::from(["mast".to_owned()]);
+        for (from, to) in [("induk", end), (end, "induk")] {
+            let cost = LinkCost(graph.edge(&id(from), &id(to)).unwrap().cost.0 - 1);
+            risky.add_edge(id(from), id(to), Edge { cost, risks: risks.clone() });
+        }
+    }
+    risky
+}
+
 /// Up to eight nodes, up to thirty edges, costs small enough that many paths tie, now and then a draining node.
 pub(crate) fn any_graph() -> impl Strategy<Value = Graph> {
     let edges = prop::collection::vec((0u8..8, 0u8..8, 1u32..6), 0..30);
