@@ -1,11 +1,12 @@
 //! Tests of several routers together: they learn the map, survive deaths and cuts, and agree again afterward.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use estafet_model::{Epoch, LinkCost, NodeId, Seq, SeqRanges};
 
 use crate::adjacency::{DEAD_AFTER, DEAD_AFTER_QUIET, DownReason};
-use crate::area::{Area, LATENCY, SETTLE, config, signing_key};
+use crate::area::{Area, Dice, LATENCY, SETTLE, config, signing_key};
 use crate::graph::Graph;
 use crate::lsa::{HubLedger, NodeState, OriginLedger};
 use crate::output::RouterOutput;
@@ -230,4 +231,66 @@ fn after_any_cuts_the_healed_area_agrees_again() {
         assert!(!area.downs.is_empty(), "seed {seed} tested nothing");
         area.assert_agree_on(&area.map);
     }
+}
+
+#[test]
+fn one_change_costs_as_many_messages_as_there_are_links_not_pairs_of_nodes() {
+    for nodes in [20, 40, 80, 160] {
+        let mut area = Area::settled(Area::large_map(nodes, 7));
+        let directed_links = area.map.steps().count();
+        area.run(SUMMARY_INTERVAL);
+        area.lsa_frames = 0;
+        area.change("n0003", |router, now| router.set_state(now, NodeState::Draining));
+        area.run(SETTLE);
+        // Everybody hears it once, and nobody sends it back to whom it came from.
+        assert!((nodes - 1..=directed_links).contains(&area.lsa_frames), "{nodes} nodes: {}", area.lsa_frames);
+        assert!(area.lsa_frames < 3 * nodes, "{nodes} nodes: {}", area.lsa_frames);
+    }
+}
+
+/// Random nodes die and random links go silent, one after the other; after each all agree on what is left, and after its
+/// return on the whole map.
+///
+/// `ESTAFET_AREA=500 ESTAFET_FAILURES=200 ESTAFET_SEED=7 cargo test --release -p estafet-routing -- --nocapture
+/// a_large_area` is the long run.
+#[test]
+fn a_large_area_agrees_after_each_of_many_failures() {
+    let (nodes, failures, seed) = (
+        from_environment("ESTAFET_AREA", 60),
+        from_environment("ESTAFET_FAILURES", 20),
+        from_environment("ESTAFET_SEED", 7),
+    );
+    let mut area = Area::settled(Area::large_map(nodes, u64::try_from(seed).unwrap()));
+    area.run(SUMMARY_INTERVAL);
+    area.assert_agree_on(&area.map);
+    let mut dice = Dice(u64::try_from(seed).unwrap());
+    let links: Vec<(NodeId, NodeId)> = area.map.steps().map(|(from, to, _)| (from.clone(), to.clone())).collect();
+    let ids: Vec<NodeId> = area.map.nodes().cloned().collect();
+    for failure in 0..failures {
+        let before = area.lsa_frames;
+        if dice.below(2) == 0 {
+            let (left, right) = links[dice.below(links.len())].clone();
+            area.set_cut(left.as_str(), right.as_str(), true);
+            area.run(DEAD_AFTER_QUIET + SETTLE);
+            area.assert_agree_on(&area.map_without_link(&left, &right));
+            area.set_cut(left.as_str(), right.as_str(), false);
+        } else {
+            let node = ids[dice.below(ids.len())].clone();
+            area.kill(node.as_str());
+            area.run(DEAD_AFTER_QUIET + SETTLE);
+            area.assert_agree_on(&area.map_without(node.as_str()));
+            area.routers.insert(node.clone(), Router::new(node.clone(), config(&area.map, &node)));
+            area.connect(&BTreeSet::from([node]));
+        }
+        area.run(SUMMARY_INTERVAL + SETTLE);
+        area.assert_agree_on(&area.map);
+        println!("failure {failure} of {failures} in {nodes} nodes: {} LSA messages", area.lsa_frames - before);
+    }
+}
+
+/// A number for a longer run than everybody wants to wait for.
+fn from_environment(name: &str, otherwise: usize) -> usize {
+    #[expect(clippy::disallowed_methods, reason = "a test may be told how long to run")]
+    let told = std::env::var(name).ok();
+    told.map_or(otherwise, |told| told.parse().unwrap())
 }
