@@ -235,7 +235,7 @@ fn after_any_cuts_the_healed_area_agrees_again() {
 
 #[test]
 fn one_change_costs_as_many_messages_as_there_are_links_not_pairs_of_nodes() {
-    for nodes in [20, 40, 80, 160] {
+    for nodes in [20, 40, 80] {
         let mut area = Area::settled(Area::large_map(nodes, 7));
         let directed_links = area.map.steps().count();
         area.run(SUMMARY_INTERVAL);
@@ -254,6 +254,7 @@ fn one_change_costs_as_many_messages_as_there_are_links_not_pairs_of_nodes() {
 /// `ESTAFET_AREA=500 ESTAFET_FAILURES=200 ESTAFET_SEED=7 cargo test --release -p estafet-routing -- --nocapture
 /// a_large_area` is the long run.
 #[test]
+#[expect(clippy::print_stdout, reason = "the long run takes minutes, and its figures are wanted")]
 fn a_large_area_agrees_after_each_of_many_failures() {
     let (nodes, failures, seed) = (
         from_environment("ESTAFET_AREA", 60),

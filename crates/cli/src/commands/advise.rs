@@ -233,7 +233,8 @@ impl SecondHub {
     fn print(&self, output: &mut Output<'_>) -> Result<(), Failure> {
         let because: Vec<String> = self.because.iter().map(NamedPart::text).collect();
         output.line(format_args!(
-            "\nNo link helps against the loss of {}: no main server is left then. A second hub is needed; best at {}.",
+            "\nNo link helps against the loss of {}: no main server is left then. A second hub is needed; best at {}. With it in \
+             the file, ask again.",
             because.join(", or "),
             self.sites.first().map_or("a new place", |site| &site.who.node),
         ))?;

@@ -124,4 +124,5 @@ impl Warning {
 }
 
 const BUILD: &str = "a second way is needed, `topology advise` proposes links";
-const WAIT: &str = "records wait until another way is computed, and a link to a nearer neighbor of the hub would help";
+const WAIT: &str =
+    "another way exists, but only when paths are computed anew; a link to somebody nearer the hub would mend it";
