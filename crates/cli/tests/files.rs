@@ -10,7 +10,7 @@ use clap::Parser;
 use estafet_cli::init::init;
 use estafet_cli::{CityFolder, Cli, Failure, Outcome, Output, run};
 use estafet_topology::Template;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Runs a command line and returns its outcome with what it wrote to standard output.
 fn topology(arguments: &[&str]) -> (Result<Outcome, Failure>, String) {
@@ -222,32 +222,41 @@ fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
 }
 
+/// What a command that works on a file answers.
+fn ask_about(file: &Path, arguments: &[&str]) -> (Outcome, Value) {
+    let file = file.to_str().expect("a path in UTF-8");
+    let (outcome, out) = topology(&[arguments, &["--file", file, "--json"]].concat());
+    (outcome.expect("an answer"), json(&out))
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().expect("a list")
+}
+
 /// Each single point of failure, with how many it isolates and whether no hub is left.
 fn single_points(file: &Path) -> (Outcome, Vec<(String, usize, bool)>) {
-    let (outcome, out) = topology(&["spof", "--file", file.to_str().unwrap(), "--json"]);
-    let points = json(&out)["single_points"].as_array().unwrap().clone();
+    let (outcome, found) = ask_about(file, &["spof"]);
     let point = |point: &Value| {
-        let isolates = point["isolates"].as_array().unwrap().len();
-        (names(&point["names"]).join(" "), isolates, point["leaves_no_hub"].as_bool().unwrap())
+        let isolated = list(&point["isolates"]).len();
+        (names(&point["names"]).join(" "), isolated, point["leaves_no_hub"] == true)
     };
-    (outcome.unwrap(), points.iter().map(point).collect())
+    (outcome, list(&found["single_points"]).iter().map(point).collect())
 }
 
 fn warned(file: &Path) -> Vec<String> {
-    let (outcome, out) = topology(&["check", file.to_str().unwrap(), "--json"]);
-    assert_eq!(outcome.unwrap(), Outcome::Good, "a warning is no fault");
-    let warnings = json(&out)["warnings"].as_array().unwrap().clone();
-    warnings.iter().map(|warning| warning["node"].as_str().unwrap().to_owned()).collect()
+    let (outcome, out) = topology(&["check", file.to_str().expect("a path in UTF-8"), "--json"]);
+    assert_eq!(outcome.expect("an answer"), Outcome::Good, "a warning is no fault");
+    list(&json(&out)["warnings"]).iter().map(|warning| names(&json!([warning["node"]]))[0].to_owned()).collect()
 }
 
 /// Puts what `advise` proposes at the end of the file, and returns the advice.
 fn build(file: &Path, links: &str) -> Value {
-    let (outcome, out) = topology(&["advise", "--links", links, "--file", file.to_str().unwrap(), "--json"]);
-    assert_eq!(outcome.unwrap(), Outcome::Good);
-    let advice = json(&out);
-    let blocks = advice["links"].as_array().unwrap().iter().map(|link| link["toml"].as_str().unwrap());
-    let text = [fs::read_to_string(file).unwrap()].into_iter().chain(blocks.map(str::to_owned));
-    fs::write(file, text.collect::<Vec<_>>().join("\n")).unwrap();
+    let (outcome, advice) = ask_about(file, &["advise", "--links", links]);
+    assert_eq!(outcome, Outcome::Good);
+    let blocks = list(&advice["links"]).iter().map(|link| link["toml"].as_str().expect("a text").to_owned());
+    let text = fs::read_to_string(file).expect("the file that was asked about");
+    let text: Vec<String> = [text].into_iter().chain(blocks).collect();
+    fs::write(file, text.join("\n")).expect("written");
     advice
 }
 
@@ -264,7 +273,7 @@ fn what_advise_proposes_removes_what_spof_lists() {
     assert_eq!(warned(&file), ["marpoyan-damai", "pekanbaru-kota", "sail"]);
 
     let advice = build(&file, "4");
-    assert_eq!(advice["links"].as_array().unwrap().len(), 4, "no three are enough: {advice}");
+    assert_eq!(list(&advice["links"]).len(), 4, "no three are enough: {advice}");
     assert_eq!(advice["is_best"].as_bool(), Some(true));
     assert_eq!(advice["second_hub"]["because"][0]["names"][0], "induk");
     assert!(advice["second_hub"]["sites"][0]["node"].is_string());
@@ -272,7 +281,7 @@ fn what_advise_proposes_removes_what_spof_lists() {
     let left: Vec<_> = points.iter().map(|(name, _, leaves_no_hub)| (name.as_str(), *leaves_no_hub)).collect();
     assert_eq!(left, [("induk", true), ("pln-induk", true)], "only a second hub helps against these");
     assert_eq!(warned(&file), Vec::<String>::new());
-    assert!(build(&file, "3")["links"].as_array().unwrap().is_empty(), "there is nothing left for a link");
+    assert!(list(&build(&file, "3")["links"]).is_empty(), "there is nothing left for a link");
 }
 
 #[test]
