@@ -87,7 +87,7 @@ impl Part {
             let (first, second) = in_order(from, to);
             Self::Link(first.clone(), second.clone())
         });
-        let of_links = graph.nodes().flat_map(|node| graph.edges_from(node)).flat_map(|(_, edge)| &edge.risks);
+        let of_links = graph.nodes().flat_map(|node| graph.edges_from(node)).flat_map(|(_, edge)| edge.risks.iter());
         let of_nodes = graph.nodes().flat_map(|node| graph.node_risks(node));
         nodes.chain(links).chain(of_links.chain(of_nodes).cloned().map(Self::Risk)).collect()
     }

@@ -20,8 +20,8 @@ pub type Risks = BTreeSet<String>;
 pub struct Edge {
     /// What its tail says it costs. Never zero.
     pub cost: LinkCost,
-    /// The shared-risk groups it can fail with.
-    pub risks: Risks,
+    /// The shared-risk groups it can fail with. Shared by all edges of one link, and by the map after the next change.
+    pub risks: Arc<Risks>,
 }
 
 /// A node's place in the order of ids within one graph.
@@ -62,7 +62,7 @@ impl Graph {
         let mut graph = Self::new();
         graph.add_nodes(links.iter().flat_map(|(left, right, ..)| [left.clone(), right.clone()]));
         for (left, right, cost, risks) in links {
-            let edge = Edge { cost, risks: risks.iter().cloned().collect() };
+            let edge = Edge { cost, risks: Arc::new(risks.iter().cloned().collect()) };
             graph.add_edge(left.clone(), right.clone(), edge.clone());
             graph.add_edge(right, left, edge);
         }
@@ -276,7 +276,8 @@ fn merged(there: &[NodeId], new: Vec<NodeId>) -> (Vec<Index>, Vec<NodeId>) {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LinkRisks {
     /// By the smaller end, then by the greater.
-    by_ends: BTreeMap<NodeId, BTreeMap<NodeId, Risks>>,
+    by_ends: BTreeMap<NodeId, BTreeMap<NodeId, Arc<Risks>>>,
+    none: Arc<Risks>,
 }
 
 impl LinkRisks {
@@ -289,14 +290,15 @@ impl LinkRisks {
     /// Adds risks to the link between two nodes, in whichever order.
     pub fn insert(&mut self, left: &NodeId, right: &NodeId, risks: impl IntoIterator<Item = String>) {
         let (first, second) = in_order(left, right);
-        self.by_ends.entry(first.clone()).or_default().entry(second.clone()).or_default().extend(risks);
+        let link = self.by_ends.entry(first.clone()).or_default().entry(second.clone()).or_default();
+        Arc::make_mut(link).extend(risks);
     }
 
     /// The risks of the link between two nodes; none if it is not listed.
     #[must_use]
-    pub fn of(&self, left: &NodeId, right: &NodeId) -> Risks {
+    pub fn of(&self, left: &NodeId, right: &NodeId) -> &Arc<Risks> {
         let (first, second) = in_order(left, right);
-        self.by_ends.get(first).and_then(|others| others.get(second)).cloned().unwrap_or_default()
+        self.by_ends.get(first).and_then(|others| others.get(second)).unwrap_or(&self.none)
     }
 }
 
@@ -311,7 +313,7 @@ mod tests {
     use crate::pekanbaru::{id, ids, network_2013};
 
     fn edge(cost: u32) -> Edge {
-        Edge { cost: LinkCost(cost), risks: BTreeSet::new() }
+        Edge { cost: LinkCost(cost), risks: Arc::default() }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! For tests: the network of Pekanbaru as it was in 2013 and with redundant links, random graphs, a naive model.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use estafet_model::{LinkCost, NodeId};
 use proptest::prelude::*;
@@ -69,10 +70,10 @@ pub(crate) fn with_risks(mut graph: Graph) -> Graph {
     }
     let mut risky = graph.clone();
     for end in ["sail", "marpoyan-damai"] {
-        let risks = BTreeSet::from(["mast".to_owned()]);
+        let risks = Arc::new(BTreeSet::from(["mast".to_owned()]));
         for (from, to) in [("induk", end), (end, "induk")] {
             let cost = LinkCost(graph.edge(&id(from), &id(to)).unwrap().cost.0 - 1);
-            risky.add_edge(id(from), id(to), Edge { cost, risks: risks.clone() });
+            risky.add_edge(id(from), id(to), Edge { cost, risks: Arc::clone(&risks) });
         }
     }
     risky
@@ -86,7 +87,7 @@ pub(crate) fn any_graph() -> impl Strategy<Value = Graph> {
         let mut graph = Graph::new();
         (0..nodes).for_each(|number| graph.add_node(name(number)));
         for (from, to, cost) in edges {
-            graph.add_edge(name(from), name(to), Edge { cost: LinkCost(cost), risks: BTreeSet::new() });
+            graph.add_edge(name(from), name(to), Edge { cost: LinkCost(cost), risks: Arc::default() });
         }
         draining.into_iter().for_each(|number| graph.drain(name(number)));
         graph

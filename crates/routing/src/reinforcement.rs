@@ -338,6 +338,8 @@ fn hub_site(site: &NodeId, hubless: &[(SinglePoint, Graph)]) -> (usize, HubSite)
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -359,7 +361,7 @@ mod tests {
         let mut graph = graph.clone();
         for link in links {
             let [left, right] = link.ends.clone();
-            let edge = Edge { cost: LinkCost(15), risks: link.risks.clone() };
+            let edge = Edge { cost: LinkCost(15), risks: Arc::new(link.risks.clone()) };
             graph.add_edge(left.clone(), right.clone(), edge.clone());
             graph.add_edge(right, left, edge);
         }
@@ -444,8 +446,8 @@ mod tests {
         let nodes: Vec<&NodeId> = graph.nodes().collect();
         let chain = nodes.windows(2).map(|pair| (pair[0], pair[1], LinkCost(3)));
         for (from, to, cost) in graph.steps().chain(chain) {
-            both.add_edge(from.clone(), to.clone(), Edge { cost, risks: Risks::new() });
-            both.add_edge(to.clone(), from.clone(), Edge { cost, risks: Risks::new() });
+            both.add_edge(from.clone(), to.clone(), Edge { cost, risks: Arc::default() });
+            both.add_edge(to.clone(), from.clone(), Edge { cost, risks: Arc::default() });
         }
         both
     }
