@@ -3,6 +3,10 @@
 //! No relay runs. The area is drawn by a fixed seed: a random tree over all nodes, and as many links again as make each
 //! node have 3.5 neighbors on average; every link has a cost of 1 to 20 and names one of a hundred risks; three nodes
 //! are hubs. What is measured is what `estafet_routing::Router` does, called in the same order.
+//!
+//! `cargo run --release -p estafet-bench -- spf`, two cores of a virtual machine with other builds beside it (load 6),
+//! 2026-11-22, medians of 101 runs: 500 nodes SPF 0.1 ms, a change 0.9 ms; 1,000 nodes 0.2 and 2.7 ms; 10,000 nodes 2.8
+//! and 92 ms, of which the map is 73.
 
 use std::collections::BTreeSet;
 use std::fmt;
