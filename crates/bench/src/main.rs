@@ -1,7 +1,8 @@
 //! Benchmarks of real relays: three processes on loopback (origin, branch, hub), everything synced.
 //!
 //! `chain` sends records through and measures; `idle` measures what they cost when nothing happens. `start` measures how
-//! long one relay takes to come back with a full spool. What each figure means stands in [`report`] and [`start`]. The loader shares the machine with the relays; what it took of the processor is told on
+//! long one relay takes to come back with a full spool, `spf` what routing takes in a large area. What each figure means
+//! stands in [`report`], [`start`] and [`spf`]. The loader shares the machine with the relays; what it took of the processor is told on
 //! standard error.
 #![expect(clippy::print_stdout, reason = "the report is this program's output")]
 
@@ -12,6 +13,7 @@ mod load;
 mod options;
 mod process;
 mod report;
+mod spf;
 mod start;
 mod timing;
 
@@ -58,6 +60,11 @@ async fn run(options: &Options) -> Result<(), BenchError> {
             println!("{}", start::open_spool(folder)?.to_json());
             return Ok(());
         }
+        Benchmark::Spf { nodes, runs } => {
+            let report = spf::measure(nodes, *runs as usize);
+            println!("{}", if options.json { report.to_json() } else { report.to_string() });
+            return Ok(());
+        }
         Benchmark::Chain { .. } | Benchmark::Idle { .. } => {}
     }
     let program = relay()?;
@@ -73,7 +80,9 @@ async fn run(options: &Options) -> Result<(), BenchError> {
             let report = measure_idle(&chain, *seconds).await?;
             if options.json { report.to_json() } else { report.to_string() }
         }
-        Benchmark::Start { .. } | Benchmark::OpenSpool { .. } => unreachable!("these have no chain"),
+        Benchmark::Start { .. } | Benchmark::Spf { .. } | Benchmark::OpenSpool { .. } => {
+            unreachable!("these have no chain")
+        }
     };
     chain.terminate().await;
     println!("{line}");

@@ -53,6 +53,15 @@ pub(crate) enum Benchmark {
         #[arg(long, default_value = "4KiB", value_parser = bytes)]
         size: u32,
     },
+    /// Time routing in a large area, without relays: SPF, and what a change of one LSA costs a node.
+    Spf {
+        /// How many nodes; can be repeated.
+        #[arg(long, default_values_t = [500, 1_000, 10_000], value_parser = clap::value_parser!(u32).range(4..=100_000))]
+        nodes: Vec<u32>,
+        /// How often each is measured.
+        #[arg(long, default_value_t = 101, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        runs: u32,
+    },
     /// What `start` runs to see what the spool alone takes.
     #[command(hide = true)]
     OpenSpool {

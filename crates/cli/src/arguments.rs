@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use clap_complete::Shell;
 use estafet_model::NodeId;
 use estafet_topology::Template;
@@ -13,7 +13,8 @@ use crate::record_name::RecordName;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  it failed, was not found, or the answer is bad news: faults in the file, records missing
+  1  it failed, was not found, or the answer is bad news: faults in the file, records missing,
+     single points of failure
   2  the command was not understood
   3  no node answered";
 
@@ -78,7 +79,7 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
-    /// Find every fault of a topology file, with its line, column and remedy.
+    /// Find every fault of a topology file, with its line, column and remedy. Warns of offices without a second way.
     Check {
         /// A topology, plain or signed.
         file: PathBuf,
@@ -106,11 +107,34 @@ pub enum Command {
         /// Where it ends; by default the nearest hub.
         to: Option<NodeId>,
     },
-    /// Tell who would be cut off, and who would take another way, if nodes failed. Asks nobody.
+    /// Tell who would be cut off, and who would take another way, if nodes, links or risks failed. Asks nobody.
+    #[command(group(ArgGroup::new("failing").required(true).multiple(true)))]
     Impact {
-        /// The nodes that fail, all at once.
-        #[arg(required = true, value_name = "NODE")]
+        /// The nodes that fail. All that is named fails at once.
+        #[arg(group = "failing", value_name = "NODE")]
         nodes: Vec<NodeId>,
+        /// A link that fails, by its ends: rumbai-sukajadi, or rumbai,sukajadi. Can be repeated.
+        #[arg(long = "link", group = "failing", value_name = "A-B")]
+        links: Vec<String>,
+        /// A shared risk that strikes: every node and every link that names it fails. Can be repeated.
+        #[arg(long = "risk", group = "failing", value_name = "RISK")]
+        risks: Vec<String>,
+        /// A topology, plain or signed; by default the city's.
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// List every node, link and risk whose loss alone isolates an office, worst first. Exit code 1 if there are any.
+    /// Asks nobody.
+    Spof {
+        /// A topology, plain or signed; by default the city's.
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Propose the fewest new links, and if need be a second hub, against what `spof` lists. Asks nobody.
+    Advise {
+        /// How many links at most.
+        #[arg(long, value_name = "NUMBER", default_value_t = 3)]
+        links: usize,
         /// A topology, plain or signed; by default the city's.
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,

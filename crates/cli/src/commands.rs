@@ -9,8 +9,10 @@ use crate::arguments::{Cli, Command, Quarantine};
 use crate::demo::demo;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
+use crate::plan;
 use crate::reach::{Reach, Silence};
 
+pub mod advise;
 pub mod audit;
 pub mod check;
 pub mod completions;
@@ -22,6 +24,7 @@ pub mod quarantine;
 pub mod records;
 pub mod show;
 pub mod sign;
+pub mod spof;
 pub mod tail;
 pub mod trace;
 
@@ -35,7 +38,12 @@ pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> 
         Command::Sign { file, key, operator, out } => {
             sign::sign(&file, &key, operator.as_deref(), out.as_deref(), output)
         }
-        Command::Impact { nodes, file } => impact::impact(&impact::topology(options, file.as_deref())?, nodes, output),
+        Command::Impact { nodes, links, risks, file } => {
+            let named = impact::Named { nodes, links, risks };
+            impact::impact(&plan::topology(options, file.as_deref())?, &named, output)
+        }
+        Command::Spof { file } => spof::spof(&plan::topology(options, file.as_deref())?, output),
+        Command::Advise { links, file } => advise::advise(&plan::topology(options, file.as_deref())?, links, output),
         Command::Demo(options) => demo(&options, output).await,
         Command::Completions { shell } => completions::completions(shell, output),
         Command::Show => show::show(&reach()?, output).await,

@@ -121,12 +121,30 @@ pub enum Failure {
     },
     /// There is no such node.
     #[error("the topology has no node `{node}`")]
-    #[diagnostic(help("its nodes are {known}"))]
+    #[diagnostic(help("{remedy}"))]
     NodeUnknown {
         /// The name.
         node: NodeId,
-        /// The names there are.
-        known: String,
+        /// What to write instead.
+        remedy: String,
+    },
+    /// There is no such link.
+    #[error("the topology has no link `{link}`")]
+    #[diagnostic(help("{remedy}"))]
+    LinkUnknown {
+        /// What was written.
+        link: String,
+        /// What to write instead.
+        remedy: String,
+    },
+    /// There is no such risk.
+    #[error("no node and no link of the topology names the risk `{risk}`")]
+    #[diagnostic(help("{remedy}"))]
+    RiskUnknown {
+        /// The name.
+        risk: String,
+        /// What to write instead.
+        remedy: String,
     },
     /// The question needs another kind of node.
     #[error("`{0}` is no hub, and only a hub can answer this")]

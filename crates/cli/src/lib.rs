@@ -1,7 +1,8 @@
 //! The operators' command `topology`: make a city, check and sign its topology, ask its nodes.
 //!
 //! Each command is a function of [`commands`] that writes to an [`Output`], so that tests and other programs can run
-//! it. The commands ask nodes over the admin API; `init`, `check`, `sign` and `impact` work on files alone.
+//! it. The commands ask nodes over the admin API; `init`, `check`, `sign`, `impact`,
+//! `spof` and `advise` work on files alone.
 //!
 //! Read first: [`CityFolder`] (all that a program needs to talk to a city) and [`Reach`] (how it gets an answer from a
 //! node that is alive). [`init::init`] makes a city.
@@ -15,6 +16,7 @@ mod failure;
 pub mod init;
 mod moment;
 mod output;
+pub mod plan;
 mod ports;
 mod reach;
 mod record_name;

@@ -87,6 +87,12 @@ pub(crate) fn or_dash(text: &str) -> String {
     if text.is_empty() { "-".to_owned() } else { text.to_owned() }
 }
 
+/// A share for people. Rounded down: 100 % means all.
+pub(crate) fn percent(share: f64) -> String {
+    // A whole percent may come out a hair too small.
+    format!("{:.0} %", (share * 100.0 + 1e-9).floor())
+}
+
 /// An empty text of protobuf as JSON's null.
 pub(crate) fn or_null(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())

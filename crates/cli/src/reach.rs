@@ -8,7 +8,7 @@ use std::time::Duration;
 use estafet_admin::v1::admin_client::AdminClient;
 use estafet_model::NodeId;
 use estafet_tls::Identity;
-use estafet_topology::{Node, Role, Topology};
+use estafet_topology::{Node, Role, Topology, did_you_mean};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
@@ -205,7 +205,8 @@ fn silence(node: &str, reason: impl Display) -> Silence {
 
 pub(crate) fn node_unknown(topology: &Topology, node: &NodeId) -> Failure {
     let known: Vec<&str> = topology.nodes.keys().map(NodeId::as_str).collect();
-    Failure::NodeUnknown { node: node.clone(), known: known.join(", ") }
+    let rest = format!("use one of {}", known.join(", "));
+    Failure::NodeUnknown { node: node.clone(), remedy: did_you_mean(node.as_str(), known, rest) }
 }
 
 /// A TLS handshake over a satellite takes about 1.3 s.

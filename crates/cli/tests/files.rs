@@ -1,4 +1,4 @@
-//! The commands that ask nobody: init, check, sign, impact, completions.
+//! The commands that ask nobody: init, check, sign, impact, spof, advise, completions.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +10,7 @@ use clap::Parser;
 use estafet_cli::init::init;
 use estafet_cli::{CityFolder, Cli, Failure, Outcome, Output, run};
 use estafet_topology::Template;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Runs a command line and returns its outcome with what it wrote to standard output.
 fn topology(arguments: &[&str]) -> (Result<Outcome, Failure>, String) {
@@ -179,6 +179,129 @@ fn impact_says_who_is_cut_off() {
 }
 
 #[test]
+fn impact_takes_links_and_risks() {
+    let folder = tempfile::tempdir().unwrap();
+    init(Template::Pekanbaru, folder.path()).unwrap();
+    let city = folder.path().to_str().unwrap();
+    let ask = |arguments: &[&str]| topology(&[&["--city", city, "--json", "impact"], arguments].concat());
+    for (arguments, cut_off, why) in [
+        (&["--link", "induk-sail"][..], vec!["sail"], vec!["isolated"]),
+        (&["--link", "rumbai-pesisir-sukajadi"], vec![], vec![]),
+        (&["--link", "sukajadi,rumbai", "--link", "senapelan,rumbai"], vec![], vec![]),
+        (&["--risk", "telkom-sto"], vec!["pekanbaru-kota"], vec!["isolated"]),
+        (
+            &["sail", "--risk", "pln-kota"],
+            vec!["lima-puluh", "pekanbaru-kota", "sail"],
+            vec!["struck", "struck", "fails"],
+        ),
+    ] {
+        let (outcome, out) = ask(arguments);
+        assert_eq!(outcome.unwrap(), Outcome::Good, "{arguments:?}");
+        let told = json(&out);
+        let field = |name: &str| {
+            let entries = told["cut_off"].as_array().unwrap().iter();
+            entries.map(|entry| entry[name].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!((field("node"), field("why")), (words(&cut_off), words(&why)), "{arguments:?}");
+    }
+    for (arguments, meant) in [
+        (&["sial"][..], "`sail`"),
+        (&["--link", "rumbai-sukajad"], "`rumbai-sukajadi`"),
+        (&["--link", "sail-rumbai"], "use one of"),
+        (&["--risk", "telkom"], "`telkom-sto`"),
+    ] {
+        let failure = ask(arguments).0.unwrap_err();
+        let help = miette::Diagnostic::help(&failure).unwrap().to_string();
+        assert!(help.contains(meant), "{arguments:?}: {help}");
+        assert_eq!(failure.exit_code(), 1);
+    }
+    assert!(Cli::try_parse_from(["topology", "impact"]).is_err(), "something must fail");
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
+/// What a command that works on a file answers.
+fn ask_about(file: &Path, arguments: &[&str]) -> (Outcome, Value) {
+    let file = file.to_str().expect("a path in UTF-8");
+    let (outcome, out) = topology(&[arguments, &["--file", file, "--json"]].concat());
+    (outcome.expect("an answer"), json(&out))
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().expect("a list")
+}
+
+/// Each single point of failure, with how many it isolates and whether no hub is left.
+fn single_points(file: &Path) -> (Outcome, Vec<(String, usize, bool)>) {
+    let (outcome, found) = ask_about(file, &["spof"]);
+    let point = |point: &Value| {
+        let isolated = list(&point["isolates"]).len();
+        (names(&point["names"]).join(" "), isolated, point["leaves_no_hub"] == true)
+    };
+    (outcome, list(&found["single_points"]).iter().map(point).collect())
+}
+
+fn warned(file: &Path) -> Vec<String> {
+    let (outcome, out) = topology(&["check", file.to_str().expect("a path in UTF-8"), "--json"]);
+    assert_eq!(outcome.expect("an answer"), Outcome::Good, "a warning is no fault");
+    list(&json(&out)["warnings"]).iter().map(|warning| names(&json!([warning["node"]]))[0].to_owned()).collect()
+}
+
+/// Puts what `advise` proposes at the end of the file, and returns the advice.
+fn build(file: &Path, links: &str) -> Value {
+    let (outcome, advice) = ask_about(file, &["advise", "--links", links]);
+    assert_eq!(outcome, Outcome::Good);
+    let blocks = list(&advice["links"]).iter().map(|link| link["toml"].as_str().expect("a text").to_owned());
+    let text = fs::read_to_string(file).expect("the file that was asked about");
+    let text: Vec<String> = [text].into_iter().chain(blocks).collect();
+    fs::write(file, text.join("\n")).expect("written");
+    advice
+}
+
+#[test]
+fn what_advise_proposes_removes_what_spof_lists() {
+    let folder = tempfile::tempdir().unwrap();
+    init(Template::Pekanbaru, folder.path()).unwrap();
+    let file = folder.path().join("topology.toml");
+    let (outcome, points) = single_points(&file);
+    assert_eq!(outcome, Outcome::Bad);
+    assert_eq!(points[0], ("induk".to_owned(), 12, true));
+    assert_eq!(points[2], ("mast-induk".to_owned(), 6, false));
+    assert_eq!(points.len(), 7);
+    assert_eq!(warned(&file), ["marpoyan-damai", "pekanbaru-kota", "sail"]);
+
+    let advice = build(&file, "4");
+    assert_eq!(list(&advice["links"]).len(), 4, "no three are enough: {advice}");
+    assert_eq!(advice["is_best"].as_bool(), Some(true));
+    assert_eq!(advice["second_hub"]["because"][0]["names"][0], "induk");
+    assert!(advice["second_hub"]["sites"][0]["node"].is_string());
+    let (_, points) = single_points(&file);
+    let left: Vec<_> = points.iter().map(|(name, _, leaves_no_hub)| (name.as_str(), *leaves_no_hub)).collect();
+    assert_eq!(left, [("induk", true), ("pln-induk", true)], "only a second hub helps against these");
+    assert_eq!(warned(&file), Vec::<String>::new());
+    assert!(list(&build(&file, "3")["links"]).is_empty(), "there is nothing left for a link");
+}
+
+#[test]
+fn with_a_second_hub_links_lead_toward_the_other() {
+    let folder = tempfile::tempdir().unwrap();
+    init(Template::Pekanbaru, folder.path()).unwrap();
+    let file = folder.path().join("topology.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let (before, senapelan) = text.split_at(text.find("id = \"senapelan\"").unwrap());
+    let senapelan = senapelan.replacen("role = \"relay\"", "role = \"hub\"", 1);
+    fs::write(&file, format!("{before}{senapelan}\n[[hub]]\nnode = \"senapelan\"\n")).unwrap();
+    assert!(single_points(&file).1.contains(&("induk".to_owned(), 7, false)));
+    for round in 0..3 {
+        let advice = build(&file, "3");
+        assert!(advice["second_hub"].is_null(), "round {round}: {advice}");
+    }
+    assert_eq!(single_points(&file), (Outcome::Good, Vec::new()));
+}
+
+#[test]
 fn completions_name_the_commands() {
     let (outcome, out) = topology(&["completions", "bash"]);
     assert_eq!(outcome.unwrap(), Outcome::Good);
@@ -188,7 +311,9 @@ fn completions_name_the_commands() {
 #[test]
 fn the_exit_codes_stand_in_the_help() {
     let help = Cli::try_parse_from(["topology", "--help"]).unwrap_err().to_string();
-    for part in ["Exit codes", "0  done", "1  it failed", "2  the command", "3  no node answered"] {
+    for part in
+        ["Exit codes", "0  done", "1  it failed", "single points of failure", "2  the command", "3  no node answered"]
+    {
         assert!(help.contains(part), "{help}");
     }
 }

@@ -1,15 +1,21 @@
 //! This node's view of the area and of its records, put into the admin API's words. No decisions, no IO.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use estafet_admin::v1::{self, AuditReport, Link, OriginAudit, Path, Record};
 use estafet_model::{NodeId, RecordId};
 use estafet_node::custody::{RecordState, RecordView, WaitReason};
-use estafet_node::routing::{NodeState, Protects, ShortestPaths, SignedLsa, routes_to_nearest};
+use estafet_node::routing::{
+    Coverage, Graph, NodeState, Protects, ShortestPaths, SignedLsa, coverage, coverages, routes_to_nearest,
+};
 use estafet_node::{Node, Records, Whereabouts};
 use tonic::Status;
 
 use crate::driver::View;
+
+/// The coverage of all nodes takes a run of SPF for each, on the thread that also routes: at this size some milliseconds.
+const COVERAGE_NODES_MAX: usize = 128;
 
 /// Ids of missing records in an answer; the count is always whole.
 const MISSING_IDS_MAX: usize = 1_000;
@@ -18,6 +24,7 @@ pub(crate) fn nodes(view: &View<'_>) -> Vec<v1::Node> {
     let node = view.node;
     let hubs = node.topology().hub_ids().cloned().collect();
     let to_hub = ShortestPaths::toward(node.router().graph(), &hubs);
+    let coverage = coverage_of_all(node.router().graph());
     node.topology()
         .nodes
         .values()
@@ -49,9 +56,16 @@ pub(crate) fn nodes(view: &View<'_>) -> Vec<v1::Node> {
                 news_age_ms: news_age(view, id),
                 cost: to_hub.cost(id).filter(|_| state != "offline").map(|cost| cost.0),
                 not_durable: lsa.is_some_and(|lsa| !lsa.durable),
+                coverage: coverage.get(id).filter(|_| state != "offline").and_then(|coverage| coverage.share()),
             }
         })
         .collect()
+}
+
+/// Empty in a large area: see [`COVERAGE_NODES_MAX`].
+fn coverage_of_all(graph: &Graph) -> BTreeMap<NodeId, Coverage> {
+    let small = graph.nodes().nth(COVERAGE_NODES_MAX).is_none();
+    if small { coverages(graph).into_iter().collect() } else { BTreeMap::new() }
 }
 
 /// The node after `id` on a path that begins or ends with it.
@@ -120,18 +134,19 @@ pub(crate) fn path(node: &Node, from: &str, to: &str) -> Result<Path, Status> {
         return Ok(Path { from: from.to_string(), to: to.to_owned(), ..Path::default() });
     }
     let hubs = node.topology().hub_ids().cloned().collect();
+    let coverage = coverage(node.router().graph(), &from).share();
     let route = if to.is_empty() {
         if node.topology().hub_ids().any(|hub| *hub == from) {
             let itself = v1::Hop { node: from.to_string(), cost: 0 };
             let (from, to) = (from.to_string(), from.to_string());
-            return Ok(Path { from, to, found: true, cost: 0, hops: vec![itself], alternates: Vec::new() });
+            return Ok(Path { from, to, found: true, cost: 0, hops: vec![itself], alternates: Vec::new(), coverage });
         }
         routes_to_nearest(node.router().graph(), &from, &hubs)
     } else {
         node.router().route_from(&from, &known(to)?)
     };
     let Some(route) = route else {
-        return Ok(Path { from: from.to_string(), to: to.to_owned(), ..Path::default() });
+        return Ok(Path { from: from.to_string(), to: to.to_owned(), coverage, ..Path::default() });
     };
     let from_start = ShortestPaths::from(node.router().graph(), &from);
     let hops = route
@@ -153,6 +168,7 @@ pub(crate) fn path(node: &Node, from: &str, to: &str) -> Result<Path, Status> {
         cost: route.cost.0,
         hops: hops.collect(),
         alternates: alternates.collect(),
+        coverage,
     })
 }
 

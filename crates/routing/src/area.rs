@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use estafet_model::{NodeId, Now, SigningKey};
+use estafet_model::{LinkCost, NodeId, Now, SigningKey};
 
 use crate::adjacency::DownReason;
 use crate::alternates::routes_to_nearest;
+use crate::failure::Failure;
 use crate::graph::{Graph, LinkRisks};
 use crate::lsdb::Summary;
 use crate::output::RouterOutput;
@@ -43,6 +44,9 @@ pub(crate) struct Area {
     pub(crate) routers: BTreeMap<NodeId, Router>,
     cut: BTreeSet<(NodeId, NodeId)>,
     in_flight: VecDeque<Delivery>,
+    /// When each router wants to be called next, as it was after its last input; soonest first.
+    timers: BTreeSet<(Now, NodeId)>,
+    timer_of: BTreeMap<NodeId, Now>,
     pub(crate) downs: Vec<(NodeId, NodeId, DownReason)>,
     pub(crate) lsa_frames: usize,
     /// Out of a hundred heartbeats, how many are lost.
@@ -69,6 +73,16 @@ pub(crate) fn config(map: &Graph, me: &NodeId) -> RouterConfig {
     }
 }
 
+/// Numbers that are the same in every run.
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % bound
+    }
+}
+
 impl Area {
     /// All sessions are established at the same moment and the area has settled.
     pub(crate) fn settled(map: Graph) -> Self {
@@ -79,6 +93,8 @@ impl Area {
             map,
             cut: BTreeSet::new(),
             in_flight: VecDeque::new(),
+            timers: BTreeSet::new(),
+            timer_of: BTreeMap::new(),
             downs: Vec::new(),
             lsa_frames: 0,
             loss_percent: 0,
@@ -87,6 +103,20 @@ impl Area {
         area.connect(&area.map.nodes().cloned().collect());
         area.run(SETTLE);
         area
+    }
+
+    /// A map of many nodes that no single failure parts: a ring through all, and three chords for every four nodes, drawn
+    /// by `seed`. One node is `induk`, the hub.
+    pub(crate) fn large_map(nodes: usize, seed: u64) -> Graph {
+        let name = |number: usize| if number == 0 { id("induk") } else { id(&format!("n{number:04}")) };
+        let mut dice = Dice(seed);
+        let ring = (0..nodes).map(|number| (number, (number + 1) % nodes));
+        let chords: Vec<_> = (0..nodes * 3 / 4).map(|_| (dice.below(nodes), dice.below(nodes))).collect();
+        let links = ring.chain(chords).map(|(left, right)| {
+            let cost = u32::try_from(1 + (left * 7 + right * 13) % 20).unwrap();
+            (name(left), name(right), LinkCost(cost), &[] as &[String])
+        });
+        Graph::from_links(links)
     }
 
     pub(crate) fn router(&self, node: &str) -> &Router {
@@ -102,6 +132,17 @@ impl Area {
         let now = self.now;
         change(self.routers.get_mut(&id(node)).unwrap(), now);
         self.collect(&id(node));
+        self.set_timer(&id(node));
+    }
+
+    fn set_timer(&mut self, node: &NodeId) {
+        if let Some(at) = self.timer_of.remove(node) {
+            self.timers.remove(&(at, node.clone()));
+        }
+        if let Some((at, _)) = self.routers.get(node).and_then(Router::poll_timeout) {
+            self.timers.insert((at, node.clone()));
+            self.timer_of.insert(node.clone(), at);
+        }
     }
 
     /// Establishes the sessions of these nodes with all neighbors that run.
@@ -118,6 +159,7 @@ impl Area {
     /// Takes the power of a node: nobody is told.
     pub(crate) fn kill(&mut self, node: &str) {
         self.routers.remove(&id(node));
+        self.set_timer(&id(node));
         self.in_flight.retain(|delivery| delivery.from != id(node) && delivery.to != id(node));
     }
 
@@ -134,9 +176,7 @@ impl Area {
     pub(crate) fn run(&mut self, span: Duration) {
         let end = self.now + span;
         loop {
-            let timers =
-                self.routers.iter().filter_map(|(node, router)| Some((router.poll_timeout()?.0, node.clone())));
-            let timer = timers.min().filter(|(at, _)| *at <= end);
+            let timer = self.timers.first().cloned().filter(|(at, _)| *at <= end);
             let delivery = self.in_flight.front().map(|delivery| delivery.at).filter(|at| *at <= end);
             match (delivery, timer) {
                 (Some(at), timer) if timer.as_ref().is_none_or(|(when, _)| at <= *when) => self.deliver(),
@@ -202,8 +242,10 @@ impl Area {
 
     /// A number below 100, the same in every run.
     pub(crate) fn roll(&mut self) -> u64 {
-        self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.dice >> 33) % 100
+        let mut dice = Dice(self.dice);
+        let rolled = dice.below(100);
+        self.dice = dice.0;
+        u64::try_from(rolled).unwrap()
     }
 
     /// All that run hold the same LSAs and the map `expected`, and route by it.
@@ -218,6 +260,11 @@ impl Area {
             });
             assert_eq!(self.next_hops(node.as_str()), words(&hops.cloned().collect::<Vec<_>>()), "{node}");
         }
+    }
+
+    /// The map when nothing passes between two nodes.
+    pub(crate) fn map_without_link(&self, left: &NodeId, right: &NodeId) -> Graph {
+        Failure::new().and_link(left, right).leaves_of(&self.map)
     }
 
     /// The map when a node is there but nobody hears it.

@@ -1,6 +1,7 @@
 //! The map of an area: nodes, directed edges, what each edge costs and what it can fail with.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use estafet_model::{LinkCost, NodeId};
 
@@ -11,20 +12,41 @@ use estafet_model::{LinkCost, NodeId};
 /// as near as ever as a destination, and its own ways out keep their order among each other.
 pub const DRAINING_COST: LinkCost = LinkCost(1 << 24);
 
+/// Names of shared-risk groups: what names the same one fails together.
+pub type Risks = BTreeSet<String>;
+
 /// One direction of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edge {
     /// What its tail says it costs. Never zero.
     pub cost: LinkCost,
-    /// The shared-risk groups it can fail with.
-    pub risks: BTreeSet<String>,
+    /// The shared-risk groups it can fail with. Shared by all edges of one link, and by the map after the next change.
+    pub risks: Arc<Risks>,
 }
 
+/// A node's place in the order of ids within one graph.
+pub(crate) type Index = u32;
+
 /// Nodes and directed edges, at most one edge from a node to another. Iterates in the order of node ids.
+///
+/// Inside, a node is its place in the sorted list of ids: algorithms compare and look up numbers, and the order of
+/// numbers is the order of ids, so that ties break alike. A new node therefore moves those behind it: whoever builds a
+/// large graph adds its nodes at once, with [`Graph::add_nodes`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Graph {
-    edges: BTreeMap<NodeId, BTreeMap<NodeId, Edge>>,
-    draining: BTreeSet<NodeId>,
+    /// Sorted. Shared with what is computed from the graph, which answers in ids.
+    ids: Arc<Vec<NodeId>>,
+    /// By index.
+    vertices: Vec<Vertex>,
+}
+
+/// What is known of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Vertex {
+    draining: bool,
+    risks: Risks,
+    /// Sorted by where they lead.
+    out: Vec<(Index, Edge)>,
 }
 
 impl Graph {
@@ -36,9 +58,11 @@ impl Graph {
 
     /// The graph of links that work both ways at the same cost, each given as two ends, cost and risks.
     pub fn from_links<'a>(links: impl IntoIterator<Item = (NodeId, NodeId, LinkCost, &'a [String])>) -> Self {
+        let links: Vec<_> = links.into_iter().collect();
         let mut graph = Self::new();
+        graph.add_nodes(links.iter().flat_map(|(left, right, ..)| [left.clone(), right.clone()]));
         for (left, right, cost, risks) in links {
-            let edge = Edge { cost, risks: risks.iter().cloned().collect() };
+            let edge = Edge { cost, risks: Arc::new(risks.iter().cloned().collect()) };
             graph.add_edge(left.clone(), right.clone(), edge.clone());
             graph.add_edge(right, left, edge);
         }
@@ -47,87 +71,213 @@ impl Graph {
 
     /// Adds a node; one that is there stays as it is.
     pub fn add_node(&mut self, node: NodeId) {
-        self.edges.entry(node).or_default();
+        self.add_nodes([node]);
+    }
+
+    /// Adds nodes; those that are there stay as they are. Takes as long for many as for one.
+    pub fn add_nodes(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
+        let mut new: Vec<NodeId> = nodes.into_iter().filter(|node| !self.contains(node)).collect();
+        if new.is_empty() {
+            return;
+        }
+        new.sort();
+        new.dedup();
+        let (moved_to, ids) = merged(&self.ids, new);
+        let mut vertices = vec![Vertex::default(); ids.len()];
+        for (vertex, to) in std::mem::take(&mut self.vertices).into_iter().zip(&moved_to) {
+            vertices[*to as usize] = vertex;
+        }
+        for (to, _) in vertices.iter_mut().flat_map(|vertex| &mut vertex.out) {
+            *to = moved_to[*to as usize];
+        }
+        (self.ids, self.vertices) = (Arc::new(ids), vertices);
     }
 
     /// Adds an edge, and its ends if they are new. Of two edges between the same nodes the cheaper stays; an edge
     /// from a node to itself is ignored.
     ///
     /// A cost of zero counts as one: shortest paths and the loop-free conditions need every step to cost something.
-    pub fn add_edge(&mut self, from: NodeId, to: NodeId, mut edge: Edge) {
-        self.add_node(to.clone());
+    pub fn add_edge(&mut self, from: NodeId, to: NodeId, edge: Edge) {
+        let (from, before) = (self.place(from), self.ids.len());
+        let to = self.place(to);
+        let moved = self.ids.len() > before && to <= from;
+        self.join(from + Index::from(moved), to, edge);
+    }
+
+    /// [`Graph::add_edge`] between nodes that are there.
+    pub(crate) fn join(&mut self, from: Index, to: Index, mut edge: Edge) {
         if from == to {
             return;
         }
         edge.cost = edge.cost.max(LinkCost(1));
-        let out = self.edges.entry(from).or_default();
-        if out.get(&to).is_none_or(|there| edge.cost < there.cost) {
-            out.insert(to, edge);
+        let out = &mut self.vertices[from as usize].out;
+        match out.binary_search_by_key(&to, |(to, _)| *to) {
+            Ok(there) if edge.cost < out[there].1.cost => out[there].1 = edge,
+            Ok(_) => {}
+            Err(place) => out.insert(place, (to, edge)),
         }
     }
 
-    /// Marks a node as draining: see [`DRAINING_COST`].
+    /// Marks a node as draining: see [`DRAINING_COST`]. Adds it if it is new.
     pub fn drain(&mut self, node: NodeId) {
-        self.add_node(node.clone());
-        self.draining.insert(node);
+        let place = self.place(node);
+        self.vertices[place as usize].draining = true;
+    }
+
+    /// Adds shared-risk groups that a node itself fails with. Adds the node if it is new.
+    pub fn add_node_risks(&mut self, node: NodeId, risks: impl IntoIterator<Item = String>) {
+        let place = self.place(node);
+        self.vertices[place as usize].risks.extend(risks);
+    }
+
+    /// The index of a node, which is added if it is new.
+    fn place(&mut self, node: NodeId) -> Index {
+        let place = self.ids.binary_search(&node).unwrap_or_else(|place| {
+            self.add_nodes([node]);
+            place
+        });
+        to_index(place)
     }
 
     /// True if `node` takes no transit while there is another way.
     #[must_use]
     pub fn is_draining(&self, node: &NodeId) -> bool {
-        self.draining.contains(node)
+        self.vertex(node).is_some_and(|vertex| vertex.draining)
+    }
+
+    /// The shared-risk groups that `node` itself fails with.
+    pub fn node_risks(&self, node: &NodeId) -> impl Iterator<Item = &String> {
+        self.vertex(node).into_iter().flat_map(|vertex| &vertex.risks)
     }
 
     /// True if `node` is there, with or without edges.
     #[must_use]
     pub fn contains(&self, node: &NodeId) -> bool {
-        self.edges.contains_key(node)
+        self.index(node).is_some()
     }
 
     /// All nodes, sorted.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeId> {
-        self.edges.keys()
+        self.ids.iter()
     }
 
     /// The edges that leave `node`, sorted by where they lead.
     pub fn edges_from(&self, node: &NodeId) -> impl Iterator<Item = (&NodeId, &Edge)> {
-        self.edges.get(node).into_iter().flatten()
+        let out = self.vertex(node).into_iter().flat_map(|vertex| &vertex.out);
+        out.map(|(to, edge)| (self.id(*to), edge))
     }
 
     /// The edge from one node to another.
     #[must_use]
     pub fn edge(&self, from: &NodeId, to: &NodeId) -> Option<&Edge> {
-        self.edges.get(from)?.get(to)
+        let (out, to) = (&self.vertex(from)?.out, self.index(to)?);
+        out.binary_search_by_key(&to, |(to, _)| *to).ok().map(|place| &out[place].1)
     }
 
     /// Each edge as (from, to, what taking it costs): its own cost, and [`DRAINING_COST`] if `from` is draining.
     pub fn steps(&self) -> impl Iterator<Item = (&NodeId, &NodeId, LinkCost)> {
-        self.edges
-            .iter()
-            .flat_map(move |(from, out)| out.iter().map(move |(to, edge)| (from, to, self.step_cost(from, edge))))
+        self.index_steps().map(|(from, to, cost)| (self.id(from), self.id(to), cost))
     }
 
-    /// What taking `edge` out of `from` costs.
-    pub(crate) fn step_cost(&self, from: &NodeId, edge: &Edge) -> LinkCost {
-        if self.is_draining(from) { edge.cost + DRAINING_COST } else { edge.cost }
+    /// [`Graph::steps`] by index, sorted by `from`, then by `to`.
+    pub(crate) fn index_steps(&self) -> impl Iterator<Item = (Index, Index, LinkCost)> {
+        let nodes = (0..).take(self.vertices.len());
+        nodes.flat_map(|from| self.index_edges(from).map(move |(to, cost)| (from, to, cost)))
+    }
+
+    /// The edges that leave the node at `from`, with what taking them costs, sorted by where they lead.
+    pub(crate) fn index_edges(&self, from: Index) -> impl Iterator<Item = (Index, LinkCost)> {
+        let vertex = &self.vertices[from as usize];
+        let toll = if vertex.draining { DRAINING_COST } else { LinkCost(0) };
+        vertex.out.iter().map(move |(to, edge)| (*to, edge.cost + toll))
+    }
+
+    /// The sorted ids, by index.
+    pub(crate) fn ids(&self) -> &Arc<Vec<NodeId>> {
+        &self.ids
+    }
+
+    pub(crate) fn index(&self, node: &NodeId) -> Option<Index> {
+        index_of(&self.ids, node)
+    }
+
+    fn id(&self, index: Index) -> &NodeId {
+        &self.ids[index as usize]
+    }
+
+    fn vertex(&self, node: &NodeId) -> Option<&Vertex> {
+        self.index(node).map(|index| &self.vertices[index as usize])
     }
 
     /// The graph that is left when `gone` and their edges are taken out.
     #[must_use]
     pub fn without(&self, gone: &BTreeSet<NodeId>) -> Self {
-        let left = |node: &NodeId| !gone.contains(node);
-        let edges = self.edges.iter().filter(|(node, _)| left(node)).map(|(node, out)| {
-            let out = out.iter().filter(|(to, _)| left(to));
-            (node.clone(), out.map(|(to, edge)| (to.clone(), edge.clone())).collect())
-        });
-        Self { edges: edges.collect(), draining: self.draining.difference(gone).cloned().collect() }
+        self.filtered(|node, _| !gone.contains(node), |_, _, _| true)
     }
+
+    /// The nodes that `keeps_node` keeps, with the edges between them that `keeps_edge` keeps. It is asked about the
+    /// risks of each node, and about the ends and risks of each edge.
+    pub(crate) fn filtered(
+        &self,
+        keeps_node: impl Fn(&NodeId, &Risks) -> bool,
+        keeps_edge: impl Fn(&NodeId, &NodeId, &Risks) -> bool,
+    ) -> Self {
+        let nodes = || self.ids.iter().zip(&self.vertices);
+        let kept: Vec<bool> = nodes().map(|(id, vertex)| keeps_node(id, &vertex.risks)).collect();
+        let moved_to: Vec<Index> = kept
+            .iter()
+            .scan(0, |next, kept| {
+                let place = *next;
+                *next += Index::from(*kept);
+                Some(place)
+            })
+            .collect();
+        let left = |(_, kept): &((&NodeId, &Vertex), &bool)| **kept;
+        let (ids, vertices) = nodes()
+            .zip(&kept)
+            .filter(left)
+            .map(|((id, vertex), _)| {
+                let out = vertex
+                    .out
+                    .iter()
+                    .filter(|(to, edge)| kept[*to as usize] && keeps_edge(id, self.id(*to), &edge.risks));
+                let out = out.map(|(to, edge)| (moved_to[*to as usize], edge.clone())).collect();
+                (id.clone(), Vertex { draining: vertex.draining, risks: vertex.risks.clone(), out })
+            })
+            .unzip();
+        Self { ids: Arc::new(ids), vertices }
+    }
+}
+
+/// Where `node` stands in sorted ids.
+pub(crate) fn index_of(ids: &[NodeId], node: &NodeId) -> Option<Index> {
+    ids.binary_search(node).ok().map(to_index)
+}
+
+fn to_index(place: usize) -> Index {
+    Index::try_from(place).expect("an area has fewer nodes than four billion")
+}
+
+/// Merges two sorted lists without common ids; also says where each of `there` has come to stand.
+fn merged(there: &[NodeId], new: Vec<NodeId>) -> (Vec<Index>, Vec<NodeId>) {
+    let mut ids = Vec::with_capacity(there.len() + new.len());
+    let mut moved_to = Vec::with_capacity(there.len());
+    let mut new = new.into_iter().peekable();
+    for id in there {
+        ids.extend(std::iter::from_fn(|| new.next_if(|new| new < id)));
+        moved_to.push(to_index(ids.len()));
+        ids.push(id.clone());
+    }
+    ids.extend(new);
+    (moved_to, ids)
 }
 
 /// The shared-risk groups of every link of the area, as the topology lists them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LinkRisks {
-    by_ends: BTreeMap<(NodeId, NodeId), BTreeSet<String>>,
+    /// By the smaller end, then by the greater.
+    by_ends: BTreeMap<NodeId, BTreeMap<NodeId, Arc<Risks>>>,
+    none: Arc<Risks>,
 }
 
 impl LinkRisks {
@@ -139,19 +289,22 @@ impl LinkRisks {
 
     /// Adds risks to the link between two nodes, in whichever order.
     pub fn insert(&mut self, left: &NodeId, right: &NodeId, risks: impl IntoIterator<Item = String>) {
-        self.by_ends.entry(ends(left, right)).or_default().extend(risks);
+        let (first, second) = in_order(left, right);
+        let link = self.by_ends.entry(first.clone()).or_default().entry(second.clone()).or_default();
+        Arc::make_mut(link).extend(risks);
     }
 
     /// The risks of the link between two nodes; none if it is not listed.
     #[must_use]
-    pub fn of(&self, left: &NodeId, right: &NodeId) -> BTreeSet<String> {
-        self.by_ends.get(&ends(left, right)).cloned().unwrap_or_default()
+    pub fn of(&self, left: &NodeId, right: &NodeId) -> &Arc<Risks> {
+        let (first, second) = in_order(left, right);
+        self.by_ends.get(first).and_then(|others| others.get(second)).unwrap_or(&self.none)
     }
 }
 
-/// One key for both directions.
-fn ends(left: &NodeId, right: &NodeId) -> (NodeId, NodeId) {
-    if left <= right { (left.clone(), right.clone()) } else { (right.clone(), left.clone()) }
+/// One order for both directions of a link.
+pub(crate) fn in_order<'a>(left: &'a NodeId, right: &'a NodeId) -> (&'a NodeId, &'a NodeId) {
+    if left <= right { (left, right) } else { (right, left) }
 }
 
 #[cfg(test)]
@@ -160,7 +313,7 @@ mod tests {
     use crate::pekanbaru::{id, ids, network_2013};
 
     fn edge(cost: u32) -> Edge {
-        Edge { cost: LinkCost(cost), risks: BTreeSet::new() }
+        Edge { cost: LinkCost(cost), risks: Arc::default() }
     }
 
     #[test]
@@ -179,6 +332,26 @@ mod tests {
         assert!(!left.contains(&id("sukajadi")));
         assert_eq!(left.edges_from(&id("rumbai")).count(), 0);
         assert_eq!(left.edges_from(&id("induk")).count(), 9);
+    }
+
+    #[test]
+    fn the_order_in_which_nodes_come_does_not_matter() {
+        let links = [("m", "z", 1), ("a", "m", 2), ("c", "z", 3), ("b", "a", 4)];
+        let graph = |links: &mut dyn Iterator<Item = &(&str, &str, u32)>| {
+            let mut graph = Graph::new();
+            for (from, to, cost) in links {
+                graph.add_edge(id(from), id(to), edge(*cost));
+            }
+            graph.add_node_risks(id("m"), ["pln-m".to_owned()]);
+            graph.drain(id("c"));
+            graph
+        };
+        let (forward, backward) = (graph(&mut links.iter()), graph(&mut links.iter().rev()));
+        assert_eq!(forward, backward);
+        assert_eq!(forward.nodes().map(NodeId::as_str).collect::<String>(), "abcmz");
+        assert!(forward.is_draining(&id("c")) && !forward.is_draining(&id("m")));
+        assert_eq!(forward.node_risks(&id("m")).count(), 1);
+        assert_eq!(forward.without(&ids(&["a", "c"])).steps().count(), 1);
     }
 
     #[test]

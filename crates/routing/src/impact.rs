@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use estafet_model::{LinkCost, NodeId};
 
+use crate::failure::Failure;
 use crate::graph::Graph;
 use crate::spf::ShortestPaths;
 
@@ -23,25 +24,31 @@ pub struct Detour {
 /// The consequences of a failure.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Impact {
-    /// The failed nodes themselves, and those that lose their last way to a hub by it. Sorted.
+    /// The nodes that fail themselves: they are named, or a risk strikes them. Sorted.
+    pub failed: Vec<NodeId>,
+    /// The failed nodes, and those that lose their last way to a hub by it. Sorted.
     pub cut_off: Vec<NodeId>,
-    /// Those whose path crossed a failed node and who have another. Sorted by node.
+    /// Those whose path crossed something that failed, and who have another. Sorted by node.
     pub detoured: Vec<Detour>,
 }
 
-/// What happens when `failed` are gone. Nodes that had no way to a hub before are neither cut off nor detoured by
-/// it, unless they fail themselves; failed nodes that are not in the graph do not count.
+/// What `failure` does. Nodes that had no way to a hub before are neither cut off nor detoured by it, unless they fail
+/// themselves; what it names and the graph does not have does not count.
 #[must_use]
-pub fn impact(graph: &Graph, hubs: &BTreeSet<NodeId>, failed: &BTreeSet<NodeId>) -> Impact {
+pub fn impact(graph: &Graph, hubs: &BTreeSet<NodeId>, failure: &Failure) -> Impact {
+    let left = failure.leaves_of(graph);
     let before = ShortestPaths::toward(graph, hubs);
-    let after = ShortestPaths::toward(&graph.without(failed), hubs);
+    let after = ShortestPaths::toward(&left, hubs);
     let mut impact = Impact::default();
     for node in graph.nodes() {
         match (before.path(node), after.path(node)) {
-            _ if failed.contains(node) => impact.cut_off.push(node.clone()),
+            _ if !left.contains(node) => {
+                impact.failed.push(node.clone());
+                impact.cut_off.push(node.clone());
+            }
             (None, _) => {}
             (Some(_), None) => impact.cut_off.push(node.clone()),
-            (Some(old), Some(new)) if old.iter().any(|step| failed.contains(step)) => impact.detoured.push(Detour {
+            (Some(old), Some(new)) if !stands(&left, &old) => impact.detoured.push(Detour {
                 node: node.clone(),
                 via: between_ends(&new).to_vec(),
                 cost_before: before.cost(node).unwrap_or_default(),
@@ -53,14 +60,22 @@ pub fn impact(graph: &Graph, hubs: &BTreeSet<NodeId>, failed: &BTreeSet<NodeId>)
     impact
 }
 
+/// True if each step of `path` is still there.
+fn stands(graph: &Graph, path: &[NodeId]) -> bool {
+    path.windows(2).all(|step| graph.edge(&step[0], &step[1]).is_some())
+}
+
 fn between_ends(path: &[NodeId]) -> &[NodeId] {
     path.get(1..path.len().saturating_sub(1)).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::pekanbaru::{id, ids, network_2013, redundant, words};
+    use crate::failure::Part;
+    use crate::pekanbaru::{any_graph, bellman_ford, id, ids, network_2013, redundant, with_risks, words};
 
     fn detours(impact: &Impact) -> Vec<String> {
         let row = |detour: &Detour| {
@@ -70,36 +85,57 @@ mod tests {
         impact.detoured.iter().map(row).collect()
     }
 
+    fn nodes(failed: &[&str]) -> Failure {
+        failed.iter().fold(Failure::new(), |failure, node| failure.and_node(id(node)))
+    }
+
     #[test]
     fn pekanbaru_before_and_after_its_second_links() {
-        let rows: [(Graph, &[&str], &str, &[&str]); 4] = [
-            (network_2013(), &["sukajadi"], "rumbai rumbai-pesisir sukajadi", &[]),
+        let mast = Failure::new().and_risk("mast".to_owned());
+        let rows: [(Graph, Failure, &str, &[&str]); 8] = [
+            (network_2013(), nodes(&["sukajadi"]), "rumbai rumbai-pesisir sukajadi", &[]),
             (
                 redundant(),
-                &["sukajadi"],
+                nodes(&["sukajadi"]),
                 "sukajadi",
                 &["rumbai via senapelan: 20 -> 25", "rumbai-pesisir via lima-puluh: 20 -> 25"],
             ),
             (
                 redundant(),
-                &["sukajadi", "senapelan"],
+                nodes(&["sukajadi", "senapelan"]),
                 "senapelan sukajadi",
                 &["rumbai via rumbai-pesisir lima-puluh: 20 -> 40", "rumbai-pesisir via lima-puluh: 20 -> 25"],
             ),
-            (redundant(), &["not-there"], "", &[]),
+            (redundant(), nodes(&["not-there"]), "", &[]),
+            (
+                redundant(),
+                Failure::new().and_link(&id("rumbai"), &id("sukajadi")),
+                "",
+                &["rumbai via senapelan: 20 -> 25"],
+            ),
+            (network_2013(), nodes(&["rumbai"]).and_link(&id("sail"), &id("induk")), "rumbai sail", &[]),
+            (with_risks(redundant()), mast.clone(), "marpoyan-damai sail", &[]),
+            (with_risks(redundant()), mast.and_risk("pln".to_owned()), "lima-puluh marpoyan-damai sail", &[]),
         ];
         for (graph, failed, cut_off, detoured) in rows {
-            let found = impact(&graph, &ids(&["induk"]), &ids(failed));
+            let found = impact(&graph, &ids(&["induk"]), &failed);
             assert_eq!(words(&found.cut_off), cut_off, "{failed:?}");
             assert_eq!(detours(&found), detoured, "{failed:?}");
         }
     }
 
     #[test]
+    fn who_fails_and_who_is_isolated_are_told_apart() {
+        let failure = Failure::new().and_risk("mast".to_owned()).and_risk("pln".to_owned());
+        let found = impact(&with_risks(redundant()), &ids(&["induk"]), &failure);
+        assert_eq!(words(&found.failed), "lima-puluh sail");
+    }
+
+    #[test]
     fn the_main_office_cuts_off_all_unless_there_is_a_second_hub() {
-        let alone = impact(&redundant(), &ids(&["induk"]), &ids(&["induk"]));
+        let alone = impact(&redundant(), &ids(&["induk"]), &nodes(&["induk"]));
         assert_eq!(alone.cut_off.len(), 13);
-        let second = impact(&redundant(), &ids(&["induk", "senapelan"]), &ids(&["induk"]));
+        let second = impact(&redundant(), &ids(&["induk", "senapelan"]), &nodes(&["induk"]));
         assert!(detours(&second).contains(&"sukajadi via : 10 -> 15".to_owned()));
         assert!(second.cut_off.contains(&id("sail")));
         assert!(!second.cut_off.contains(&id("rumbai")));
@@ -109,6 +145,25 @@ mod tests {
     fn a_node_that_had_no_way_is_not_counted() {
         let mut graph = network_2013();
         graph.add_node(id("alone"));
-        assert_eq!(impact(&graph, &ids(&["induk"]), &ids(&["sail"])).cut_off, [id("sail")]);
+        assert_eq!(impact(&graph, &ids(&["induk"]), &nodes(&["sail"])).cut_off, [id("sail")]);
+    }
+
+    proptest! {
+        #[test]
+        fn who_is_cut_off_has_no_way_left_and_who_is_not_has_one(graph in any_graph(), fails in any::<prop::sample::Index>()) {
+            let parts: Vec<Part> = Part::all_of(&graph).into_iter().collect();
+            let failure = parts[fails.index(parts.len())].failure();
+            let hubs: BTreeSet<NodeId> = graph.nodes().take(1).cloned().collect();
+            let reaches = |graph: &Graph, node: &NodeId| {
+                hubs.iter().any(|hub| graph.contains(hub) && bellman_ford(graph, node).contains_key(hub))
+            };
+            let (found, left) = (impact(&graph, &hubs, &failure), failure.leaves_of(&graph));
+            for node in graph.nodes() {
+                let lost = reaches(&graph, node) && !reaches(&left, node);
+                prop_assert_eq!(found.cut_off.contains(node), lost || !left.contains(node), "{}", node);
+                let detoured = found.detoured.iter().find(|detour| detour.node == *node);
+                prop_assert!(detoured.is_none_or(|detour| detour.cost_before <= detour.cost_after && !lost));
+            }
+        }
     }
 }

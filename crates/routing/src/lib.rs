@@ -6,8 +6,9 @@
 //!
 //! Read first: [`Router`] (the contract, one node's routing as a whole) and [`Route`] (what it is all for: a next
 //! hop, and the loop-free alternates to fall back on). Below them, from the graph upward: [`Graph`],
-//! [`ShortestPaths`], [`route`] and [`routes_to_nearest`], [`impact()`]; and from the network upward: [`Liveness`],
-//! [`SignedLsa`], [`Lsdb`].
+//! [`ShortestPaths`], [`route`] and [`routes_to_nearest`]; and from the network upward: [`Liveness`], [`SignedLsa`],
+//! [`Lsdb`]. What is known beforehand: [`impact()`] of a [`Failure`], [`single_points`], [`reinforcement()`] and
+//! [`hub_sites`], [`coverage()`].
 
 mod adjacency;
 mod alternates;
@@ -16,7 +17,9 @@ mod area;
 mod backoff;
 #[cfg(test)]
 mod convergence;
+mod coverage;
 mod damping;
+mod failure;
 mod fib;
 mod graph;
 mod impact;
@@ -27,8 +30,12 @@ mod output;
 #[cfg(test)]
 mod pekanbaru;
 mod quality;
+#[cfg(test)]
+mod reactions;
+mod reinforcement;
 mod router;
 mod signed_lsa;
+mod single_points;
 mod spf;
 mod suspicion;
 
@@ -38,8 +45,10 @@ pub use adjacency::{
 };
 pub use alternates::{Alternate, Protects, Route, route, routes_to_nearest};
 pub use backoff::{SPF_HOLD_MAX, SPF_HOLD_MIN, SPF_QUIET};
+pub use coverage::{Coverage, coverage, coverages};
+pub use failure::{Failure, Part};
 pub use fib::NextHop;
-pub use graph::{DRAINING_COST, Edge, Graph, LinkRisks};
+pub use graph::{DRAINING_COST, Edge, Graph, LinkRisks, Risks};
 pub use impact::{Detour, Impact, impact};
 pub use lsa::{
     ADJACENCIES_MAX, Adjacency, Captured, Holding, HubLedger, LEDGER_PIECES_MAX, Lsa, NodeState, OriginLedger,
@@ -48,7 +57,9 @@ pub use lsdb::{Installed, Lsdb, Summary};
 pub use origination::LEDGER_INTERVAL;
 pub use output::{RouterOutput, TimerReason};
 pub use quality::{GOOD_FOR, Gray, LinkSample, RETURNS_PER_HOUR};
+pub use reinforcement::{CandidateLink, ChosenLink, HubSite, Reinforcement, hub_sites, reinforcement};
 pub use router::{Router, RouterConfig, SHUNNED_COST, SUMMARY_INTERVAL};
 pub use signed_lsa::{ForgedLsa, SignedLsa};
+pub use single_points::{SinglePoint, single_points};
 pub use spf::ShortestPaths;
 pub use suspicion::SUSPECT_AFTER;

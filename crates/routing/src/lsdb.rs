@@ -6,10 +6,11 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use estafet_model::{LsaVersion, NodeId, PublicKey};
 
-use crate::graph::{Edge, Graph, LinkRisks};
+use crate::graph::{Edge, Graph, Index, LinkRisks};
 use crate::lsa::NodeState;
 use crate::signed_lsa::SignedLsa;
 
@@ -130,16 +131,24 @@ impl Lsdb {
     #[must_use]
     pub fn graph(&self, risks: &LinkRisks) -> Graph {
         let mut graph = Graph::new();
-        for (origin, signed) in &self.lsas {
-            graph.add_node(origin.clone());
+        graph.add_nodes(self.lsas.keys().cloned());
+        // The graph has the same nodes in the same order: the index of a node is the place of its LSA.
+        let index = |node: &NodeId| graph.index(node);
+        let listed: Vec<Vec<Option<Index>>> = self
+            .lsas
+            .values()
+            .map(|signed| signed.lsa().adjacencies.iter().map(|adjacency| index(&adjacency.neighbor)).collect())
+            .collect();
+        let known: Vec<Vec<Index>> = listed.iter().map(|listed| listed.iter().copied().flatten().collect()).collect();
+        for (((origin, signed), listed), from) in self.lsas.iter().zip(&listed).zip(0..) {
             if signed.lsa().state == NodeState::Draining {
                 graph.drain(origin.clone());
             }
-            for adjacency in &signed.lsa().adjacencies {
-                let other = self.lsas.get(&adjacency.neighbor);
-                if other.is_some_and(|other| other.lsa().adjacency(origin).is_some()) {
-                    let edge = Edge { cost: adjacency.cost, risks: risks.of(origin, &adjacency.neighbor) };
-                    graph.add_edge(origin.clone(), adjacency.neighbor.clone(), edge);
+            for (adjacency, to) in signed.lsa().adjacencies.iter().zip(listed) {
+                // Adjacencies are sorted by neighbor in every LSA, and so are their indices.
+                if let Some(to) = to.filter(|to| known[*to as usize].binary_search(&from).is_ok()) {
+                    let edge = Edge { cost: adjacency.cost, risks: Arc::clone(risks.of(origin, &adjacency.neighbor)) };
+                    graph.join(from, to, edge);
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! For tests: the network of Pekanbaru as it was in 2013 and with redundant links, random graphs, a naive model.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use estafet_model::{LinkCost, NodeId};
 use proptest::prelude::*;
@@ -62,6 +63,22 @@ pub(crate) fn redundant() -> Graph {
     graph(links_2013().into_iter().chain(extra))
 }
 
+/// Sail and Lima Puluh hang on one feeder, and the links of Sail and Marpoyan Damai to the main office on one mast.
+pub(crate) fn with_risks(mut graph: Graph) -> Graph {
+    for node in ["sail", "lima-puluh"] {
+        graph.add_node_risks(id(node), ["pln".to_owned()]);
+    }
+    let mut risky = graph.clone();
+    for end in ["sail", "marpoyan-damai"] {
+        let risks = Arc::new(BTreeSet::from(["mast".to_owned()]));
+        for (from, to) in [("induk", end), (end, "induk")] {
+            let cost = LinkCost(graph.edge(&id(from), &id(to)).unwrap().cost.0 - 1);
+            risky.add_edge(id(from), id(to), Edge { cost, risks: Arc::clone(&risks) });
+        }
+    }
+    risky
+}
+
 /// Up to eight nodes, up to thirty edges, costs small enough that many paths tie, now and then a draining node.
 pub(crate) fn any_graph() -> impl Strategy<Value = Graph> {
     let edges = prop::collection::vec((0u8..8, 0u8..8, 1u32..6), 0..30);
@@ -70,7 +87,7 @@ pub(crate) fn any_graph() -> impl Strategy<Value = Graph> {
         let mut graph = Graph::new();
         (0..nodes).for_each(|number| graph.add_node(name(number)));
         for (from, to, cost) in edges {
-            graph.add_edge(name(from), name(to), Edge { cost: LinkCost(cost), risks: BTreeSet::new() });
+            graph.add_edge(name(from), name(to), Edge { cost: LinkCost(cost), risks: Arc::default() });
         }
         draining.into_iter().for_each(|number| graph.drain(name(number)));
         graph

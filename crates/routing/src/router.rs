@@ -1,6 +1,7 @@
 //! Routing for one node: liveness of its neighbors, its own LSA, flooding, the map, next hops.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use estafet_model::{LinkCost, LsaVersion, NodeId, Now, PublicKey, SigningKey};
@@ -77,25 +78,31 @@ pub struct Router {
     neighbors: BTreeMap<NodeId, NeighborLink>,
     own: Origination,
     lsdb: Lsdb,
-    graph: Graph,
-    from_me: ShortestPaths,
+    /// Made out of the LSDB when somebody asks for it: of the changes of a flood most are followed by others before
+    /// that.
+    map: OnceLock<Map>,
     fib: Fib,
     summary_due: Now,
     outputs: VecDeque<RouterOutput>,
     routes_changed: bool,
 }
 
+/// What the LSDB comes to.
+#[derive(Debug, Clone)]
+struct Map {
+    graph: Graph,
+    from_me: ShortestPaths,
+}
+
 impl Router {
     /// A router without sessions. Its LSDB holds its own LSA, without adjacencies.
     #[must_use]
     pub fn new(me: NodeId, config: RouterConfig) -> Self {
-        let graph = Graph::new();
         let mut router = Self {
             neighbors: config.neighbors.keys().map(|neighbor| (neighbor.clone(), NeighborLink::default())).collect(),
             own: Origination::new(me.clone(), config.signing_key.clone(), config.first_sequence, config.durable),
             lsdb: Lsdb::new(),
-            from_me: ShortestPaths::from(&graph, &me),
-            graph,
+            map: OnceLock::new(),
             fib: Fib::new(),
             summary_due: Now::default() + SUMMARY_INTERVAL,
             outputs: VecDeque::new(),
@@ -105,7 +112,6 @@ impl Router {
         };
         let first = router.own.originate(Now::default(), std::iter::empty());
         router.lsdb.install_own(first);
-        router.rebuild_map();
         router
     }
 
@@ -307,19 +313,19 @@ impl Router {
     /// The route from this node to any other, over neighbors that are up, around neighbors that may have died.
     #[must_use]
     pub fn route_to(&self, destination: &NodeId) -> Option<Route> {
-        self.fib.around_the_dead(&self.graph, |graph| route(graph, &self.me, destination))
+        self.fib.around_the_dead(self.graph(), |graph| route(graph, &self.me, destination))
     }
 
     /// The route that another node has by this node's map.
     #[must_use]
     pub fn route_from(&self, source: &NodeId, destination: &NodeId) -> Option<Route> {
-        route(&self.graph, source, destination)
+        route(self.graph(), source, destination)
     }
 
     /// The map: every node of the topology, and the edges that both ends vouch for.
     #[must_use]
     pub fn graph(&self) -> &Graph {
-        &self.graph
+        &self.map().graph
     }
 
     /// What every node last said.
@@ -331,7 +337,7 @@ impl Router {
     /// True if there is a way from this node to `node` by the map.
     #[must_use]
     pub fn reachable(&self, node: &NodeId) -> bool {
-        self.from_me.cost(node).is_some()
+        self.map().from_me.cost(node).is_some()
     }
 
     /// Whether a neighbor is alive; nothing if it is none.
@@ -419,10 +425,11 @@ impl Router {
     }
 
     /// Takes a change of the LSDB into the map, and into the next hops when it is time: after the loss of a neighbor the
-    /// alternates serve first, without any way left there is nothing to wait for.
+    /// alternates serve first, without any way left there is nothing to wait for (a hub needs none).
     fn map_changed(&mut self, now: Now, neighbor_lost: bool) {
-        self.rebuild_map();
-        if self.next_hops().is_empty() {
+        self.map.take();
+        self.fib.review_presumptions(&self.me, &self.lsdb);
+        if self.next_hops().is_empty() && !self.config.hubs.contains(&self.me) {
             self.run_spf(now);
         } else if neighbor_lost {
             self.fib.schedule.defer(now);
@@ -432,15 +439,19 @@ impl Router {
         self.routes_changed = true;
     }
 
-    fn rebuild_map(&mut self) {
-        self.graph = self.lsdb.graph(&self.config.link_risks);
-        self.config.keys.keys().for_each(|node| self.graph.add_node(node.clone()));
-        self.from_me = ShortestPaths::from(&self.graph, &self.me);
-        self.fib.review_presumptions(&self.me, &self.lsdb);
+    fn map(&self) -> &Map {
+        self.map.get_or_init(|| {
+            let mut graph = self.lsdb.graph(&self.config.link_risks);
+            graph.add_nodes(self.config.keys.keys().cloned());
+            let from_me = ShortestPaths::from(&graph, &self.me);
+            Map { graph, from_me }
+        })
     }
 
     fn run_spf(&mut self, now: Now) {
-        self.fib.run_spf(now, &self.graph, &self.me, &self.config.hubs);
+        self.map();
+        let Some(Map { graph, .. }) = self.map.get() else { return };
+        self.fib.run_spf(now, graph, &self.me, &self.config.hubs);
         self.routes_changed = true;
     }
 }

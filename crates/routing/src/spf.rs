@@ -1,11 +1,12 @@
 //! Shortest paths first: Dijkstra's algorithm with one answer among equals.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeSet, BinaryHeap};
+use std::sync::Arc;
 
 use estafet_model::{LinkCost, NodeId};
 
-use crate::graph::Graph;
+use crate::graph::{Graph, Index, index_of};
 
 /// The shortest paths between one root (or the nearest of several) and every node that has one.
 ///
@@ -14,16 +15,19 @@ use crate::graph::Graph;
 /// root each node agrees with the one before it.
 #[derive(Debug, Clone)]
 pub struct ShortestPaths {
-    labels: BTreeMap<NodeId, Label>,
+    ids: Arc<Vec<NodeId>>,
+    /// By index; nothing for a node that has no path.
+    labels: Vec<Option<Label>>,
     direction: Direction,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 struct Label {
     cost: LinkCost,
-    root: NodeId,
+    root: Index,
+    hops: u32,
     /// The neighbor toward the root; nothing at the root itself.
-    rootward: Option<NodeId>,
+    rootward: Option<Index>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,14 +38,14 @@ enum Direction {
     TowardRoot,
 }
 
-/// A way to reach `node`, ordered by how good it is.
+/// A way to reach `node`, ordered by how good it is. The order of indices is that of ids.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Candidate<'g> {
+struct Candidate {
     cost: LinkCost,
-    root: &'g NodeId,
+    root: Index,
     hops: u32,
-    rootward: Option<&'g NodeId>,
-    node: &'g NodeId,
+    rootward: Option<Index>,
+    node: Index,
 }
 
 impl ShortestPaths {
@@ -63,67 +67,95 @@ impl ShortestPaths {
         Self::run(graph, std::iter::once(destination), Direction::TowardRoot)
     }
 
-    fn run<'g>(graph: &'g Graph, roots: impl Iterator<Item = &'g NodeId>, direction: Direction) -> Self {
-        let steps = outward_steps(graph, direction);
-        let mut open: BinaryHeap<Reverse<Candidate<'g>>> = roots
-            .filter(|root| graph.contains(root))
+    fn run<'a>(graph: &Graph, roots: impl Iterator<Item = &'a NodeId>, direction: Direction) -> Self {
+        let steps = OutwardSteps::of(graph, direction);
+        let mut labels: Vec<Option<Label>> = vec![None; graph.ids().len()];
+        let mut open: BinaryHeap<Reverse<Candidate>> = roots
+            .filter_map(|root| graph.index(root))
             .map(|root| Reverse(Candidate { cost: LinkCost(0), root, hops: 0, rootward: None, node: root }))
             .collect();
-        let mut labels: BTreeMap<NodeId, Label> = BTreeMap::new();
-        while let Some(Reverse(best)) = open.pop() {
-            if labels.contains_key(best.node) {
+        while let Some(Reverse(Candidate { cost, root, hops, rootward, node })) = open.pop() {
+            if labels[node as usize].is_some() {
                 continue;
             }
-            let rootward = best.rootward.cloned();
-            labels.insert(best.node.clone(), Label { cost: best.cost, root: best.root.clone(), rootward });
-            for &(node, step) in steps.get(best.node).into_iter().flatten() {
-                let cost = best.cost + step;
-                let rootward = Some(best.node);
-                open.push(Reverse(Candidate { cost, root: best.root, hops: best.hops + 1, rootward, node }));
-            }
+            labels[node as usize] = Some(Label { cost, root, hops, rootward });
+            let onward = steps.of_node(node).iter().filter(|(next, _)| labels[*next as usize].is_none());
+            open.extend(onward.map(|&(next, step)| {
+                Reverse(Candidate { cost: cost + step, root, hops: hops + 1, rootward: Some(node), node: next })
+            }));
         }
-        Self { labels, direction }
+        Self { ids: Arc::clone(graph.ids()), labels, direction }
     }
 
     /// What the path between the root and `node` costs; nothing if there is none.
     #[must_use]
     pub fn cost(&self, node: &NodeId) -> Option<LinkCost> {
-        self.labels.get(node).map(|label| label.cost)
+        self.label(node).map(|label| label.cost)
     }
 
     /// The root that `node` belongs to: the nearest destination.
     #[must_use]
     pub fn root(&self, node: &NodeId) -> Option<&NodeId> {
-        self.labels.get(node).map(|label| &label.root)
+        self.label(node).map(|label| &self.ids[label.root as usize])
     }
 
     /// The path between the root and `node`, both included, in the direction of travel.
     #[must_use]
     pub fn path(&self, node: &NodeId) -> Option<Vec<NodeId>> {
+        let mut label = self.label(node)?;
         let mut path = vec![node.clone()];
-        let mut label = self.labels.get(node)?;
-        while let Some(rootward) = &label.rootward {
-            path.push(rootward.clone());
-            label = self.labels.get(rootward)?;
+        while let Some(rootward) = label.rootward {
+            path.push(self.ids[rootward as usize].clone());
+            label = self.labels[rootward as usize].as_ref()?;
         }
         if self.direction == Direction::FromRoot {
             path.reverse();
         }
         Some(path)
     }
+
+    /// The cost of the path between the root and the node at `index`, and in how many hops.
+    pub(crate) fn reach(&self, index: Index) -> Option<(LinkCost, u32)> {
+        self.labels[index as usize].map(|label| (label.cost, label.hops))
+    }
+
+    fn label(&self, node: &NodeId) -> Option<&Label> {
+        self.labels[index_of(&self.ids, node)? as usize].as_ref()
+    }
 }
 
-/// For each node, the nodes one step farther from the root and what that step costs in the direction of travel.
-fn outward_steps(graph: &Graph, direction: Direction) -> BTreeMap<&NodeId, Vec<(&NodeId, LinkCost)>> {
-    let mut steps: BTreeMap<&NodeId, Vec<(&NodeId, LinkCost)>> = BTreeMap::new();
-    for (from, to, cost) in graph.steps() {
-        let (near, far) = match direction {
-            Direction::FromRoot => (from, to),
-            Direction::TowardRoot => (to, from),
+/// For each node, the nodes one step farther from the root and what that step costs in the direction of travel: one
+/// list for all, and where in it each node's part begins.
+struct OutwardSteps {
+    begins: Vec<usize>,
+    steps: Vec<(Index, LinkCost)>,
+}
+
+impl OutwardSteps {
+    fn of(graph: &Graph, direction: Direction) -> Self {
+        let outward = || {
+            graph.index_steps().map(move |(from, to, cost)| match direction {
+                Direction::FromRoot => (from, to, cost),
+                Direction::TowardRoot => (to, from, cost),
+            })
         };
-        steps.entry(near).or_default().push((far, cost));
+        let mut begins = vec![0; graph.ids().len() + 1];
+        outward().for_each(|(near, ..)| begins[near as usize + 1] += 1);
+        for node in 1..begins.len() {
+            begins[node] += begins[node - 1];
+        }
+        let mut ends = begins.clone();
+        let mut steps = vec![(0, LinkCost(0)); *begins.last().expect("it begins with 0")];
+        for (near, far, cost) in outward() {
+            steps[ends[near as usize]] = (far, cost);
+            ends[near as usize] += 1;
+        }
+        Self { begins, steps }
     }
-    steps
+
+    fn of_node(&self, node: Index) -> &[(Index, LinkCost)] {
+        &self.steps[self.begins[node as usize]..self.begins[node as usize + 1]]
+    }
 }
 
 #[cfg(test)]
@@ -134,9 +166,11 @@ mod tests {
     use crate::pekanbaru::{any_graph, bellman_ford, id, ids, network_2013, redundant, words};
 
     fn path_cost(graph: &Graph, path: &[NodeId]) -> LinkCost {
-        path.windows(2).fold(LinkCost(0), |sum, step| {
-            sum + graph.step_cost(&step[0], graph.edge(&step[0], &step[1]).expect("a path follows edges"))
-        })
+        let cost = |step: &[NodeId]| {
+            let taken = graph.steps().find(|(from, to, _)| [*from, *to] == [&step[0], &step[1]]);
+            taken.expect("a path follows edges").2
+        };
+        path.windows(2).fold(LinkCost(0), |sum, step| sum + cost(step))
     }
 
     proptest! {
@@ -195,7 +229,7 @@ mod tests {
         let links = [("s", "b", 1), ("s", "c", 1), ("b", "d", 1), ("c", "d", 1), ("s", "x", 1), ("x", "y", 1)];
         let mut graph = Graph::from_links(links.map(|(a, b, cost)| (id(a), id(b), LinkCost(cost), none)));
         assert_eq!(words(&ShortestPaths::from(&graph, &id("s")).path(&id("d")).unwrap()), "s b d");
-        let direct = crate::graph::Edge { cost: LinkCost(2), risks: BTreeSet::new() };
+        let direct = crate::graph::Edge { cost: LinkCost(2), risks: Arc::default() };
         graph.add_edge(id("s"), id("d"), direct);
         assert_eq!(words(&ShortestPaths::from(&graph, &id("s")).path(&id("d")).unwrap()), "s d");
     }

@@ -28,6 +28,16 @@ impl Topology {
     }
 }
 
+impl Link {
+    /// The link alone, as it stands in the canonical text: a `[[link]]` that can be put into a file.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let mut text = TextWriter::default();
+        write_link(&mut text, self);
+        text.0.trim_start().to_owned()
+    }
+}
+
 fn write_operator(text: &mut TextWriter, operator: &Operator) {
     text.heading("operator");
     text.quoted("id", &operator.id);

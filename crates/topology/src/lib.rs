@@ -41,5 +41,6 @@ mod tests;
 pub use faults::{Fault, Faults};
 pub use parse::parse;
 pub use signed::{SignError, SignedTopology, Signer, UntrustedTopology};
+pub use suggestion::did_you_mean;
 pub use template::{CityPlan, NodeSetup, PlannedNode, Template, UnknownTemplate};
 pub use topology::{Hub, Link, Medium, Node, Operator, OperatorRole, Outage, Place, Power, Role, Topology};

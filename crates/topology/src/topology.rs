@@ -4,7 +4,7 @@
 //! what the crate's documentation lists under "What is always true". The fields are public because it is a
 //! document, not a machine: whoever builds one by hand and signs it has it checked there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -59,6 +59,13 @@ impl Topology {
     /// The nodes at the other ends of a node's links, each with its link. None for a node that is not there.
     pub fn neighbors(&self, id: &NodeId) -> impl Iterator<Item = (&NodeId, &Link)> {
         self.links.iter().filter_map(move |link| link.other_end(id).map(|neighbor| (neighbor, link)))
+    }
+
+    /// Every shared risk that some node or link names, sorted.
+    #[must_use]
+    pub fn risks(&self) -> BTreeSet<&str> {
+        let of_nodes = self.nodes.values().flat_map(|node| &node.risks);
+        of_nodes.chain(self.links.iter().flat_map(|link| &link.risks)).map(String::as_str).collect()
     }
 
     /// The nodes that commit records.
@@ -135,6 +142,21 @@ pub struct Place {
     /// Degrees east, -180 to 180.
     pub longitude: f64,
 }
+
+impl Place {
+    /// How far it is to another place on the surface, in meters (haversine, on a sphere: half a percent off at worst).
+    #[must_use]
+    pub fn meters_to(&self, other: &Self) -> f64 {
+        let [north, other_north] = [self.latitude, other.latitude].map(f64::to_radians);
+        let half_sine = |angle: f64| (angle / 2.0).sin().powi(2);
+        let across = half_sine((other.longitude - self.longitude).to_radians());
+        let chord = half_sine(other_north - north) + north.cos() * other_north.cos() * across;
+        2.0 * EARTH_RADIUS_METERS * chord.sqrt().min(1.0).asin()
+    }
+}
+
+/// The mean of its radii (IUGG).
+const EARTH_RADIUS_METERS: f64 = 6_371_009.0;
 
 /// The power of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,12 +1,16 @@
-//! `topology check`: finds the faults of a file.
+//! `topology check`: finds the faults of a file, and warns of offices that hang on one thing.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use estafet_topology::Fault;
+use estafet_model::NodeId;
+use estafet_routing::{Alternate, Failure as Loss, Graph, Protects, Route, impact, routes_to_nearest};
+use estafet_topology::{Fault, Topology};
 use serde::Serialize;
 
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
+use crate::plan;
 use crate::topology_file::TopologyFile;
 
 #[derive(Serialize)]
@@ -17,6 +21,8 @@ struct Checked<'a> {
     version: Option<u64>,
     signed: Option<bool>,
     faults: &'a [Fault],
+    /// None of a file with faults.
+    warnings: Vec<Warning>,
 }
 
 /// Says that a file is sound, or all that is wrong with it. As text, faults are a failure that shows their lines.
@@ -28,7 +34,15 @@ pub fn check(file: &Path, output: &mut Output<'_>) -> Result<Outcome, Failure> {
         }
         Err(Failure::Faults(faults)) if output.is_json() => {
             let faults = faults.faults();
-            output.object(&Checked { ok: false, file, area: None, version: None, signed: None, faults })?;
+            output.object(&Checked {
+                ok: false,
+                file,
+                area: None,
+                version: None,
+                signed: None,
+                faults,
+                warnings: Vec::new(),
+            })?;
             Ok(Outcome::Bad)
         }
         Err(failure) => Err(failure),
@@ -37,6 +51,7 @@ pub fn check(file: &Path, output: &mut Output<'_>) -> Result<Outcome, Failure> {
 
 fn report_sound(file: &Path, read: &TopologyFile, output: &mut Output<'_>) -> Result<(), Failure> {
     let TopologyFile { topology, is_signed } = read;
+    let warnings = warnings(topology);
     if output.is_json() {
         return output.object(&Checked {
             ok: true,
@@ -45,6 +60,7 @@ fn report_sound(file: &Path, read: &TopologyFile, output: &mut Output<'_>) -> Re
             version: Some(topology.version),
             signed: Some(*is_signed),
             faults: &[],
+            warnings,
         });
     }
     output.line(format_args!(
@@ -55,5 +71,58 @@ fn report_sound(file: &Path, read: &TopologyFile, output: &mut Output<'_>) -> Re
         topology.nodes.len(),
         topology.links.len(),
         if *is_signed { "signed by its own admin" } else { "not signed" },
-    ))
+    ))?;
+    for Warning { text, remedy, .. } in warnings {
+        output.line(format_args!("warning: {text}; {remedy}"))?;
+    }
+    Ok(())
 }
+
+/// Every office that has no alternate for the day when what it sends to is lost.
+fn warnings(topology: &Topology) -> Vec<Warning> {
+    let (graph, hubs) = (plan::graph(topology), plan::hubs(topology));
+    let offices = graph.nodes().filter(|node| !hubs.contains(node));
+    let routes = offices.filter_map(|office| Some((office, routes_to_nearest(&graph, office, &hubs)?)));
+    routes.filter_map(|(office, route)| Warning::about(&graph, &hubs, office, &route)).collect()
+}
+
+/// An office that is worse off than it need be.
+#[derive(Serialize)]
+struct Warning {
+    node: String,
+    /// `link`: it sends straight to a hub, and has no other way to any. `node`: no alternate outlives its next hop.
+    hangs_on: &'static str,
+    next_hop: String,
+    /// False: another way exists, but none that stands ready as an alternate.
+    isolated: bool,
+    text: String,
+    remedy: &'static str,
+}
+
+impl Warning {
+    fn about(graph: &Graph, hubs: &BTreeSet<NodeId>, office: &NodeId, route: &Route) -> Option<Self> {
+        let next_hop = &route.next_hop;
+        let straight = hubs.contains(next_hop);
+        let outlives = |alternate: &Alternate| straight || alternate.protects == Protects::Node;
+        if route.alternates.iter().any(outlives) {
+            return None;
+        }
+        let (hangs_on, what, loss) = if straight {
+            ("link", format!("its link to {next_hop}"), Loss::new().and_link(office, next_hop))
+        } else {
+            ("node", next_hop.to_string(), Loss::new().and_node(next_hop.clone()))
+        };
+        let isolated = impact(graph, hubs, &loss).cut_off.contains(office);
+        let (text, remedy) = if isolated {
+            (format!("{office} hangs on {what} alone: without it no hub is reached"), BUILD)
+        } else {
+            (format!("{office} has no alternate ready for the loss of {what}"), WAIT)
+        };
+        let (node, next_hop) = (office.to_string(), next_hop.to_string());
+        Some(Self { node, hangs_on, next_hop, isolated, text, remedy })
+    }
+}
+
+const BUILD: &str = "a second way is needed, `topology advise` proposes links";
+const WAIT: &str =
+    "another way exists, but only when paths are computed anew; a link to somebody nearer the hub would mend it";

@@ -1,31 +1,45 @@
 //! `topology impact`: tells beforehand what a failure would do. Works on a file, so it can be asked in the dark.
 
-use std::collections::BTreeSet;
-use std::path::Path;
-
 use estafet_model::NodeId;
-use estafet_routing::{Detour, Graph, Impact};
-use estafet_topology::Topology;
+use estafet_routing::{Detour, Failure as Loss, impact as impact_of};
+use estafet_topology::{Link, Topology, did_you_mean};
 use serde::Serialize;
 
-use crate::arguments::Options;
-use crate::city::CityFolder;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
+use crate::plan::{self, Labeled};
 use crate::reach::node_unknown;
-use crate::topology_file::TopologyFile;
+
+/// What fails, as it was typed.
+#[derive(Debug, Clone, Default)]
+pub struct Named {
+    /// Nodes.
+    pub nodes: Vec<NodeId>,
+    /// Links, each by its ends with a hyphen or a comma between them.
+    pub links: Vec<String>,
+    /// Shared risks.
+    pub risks: Vec<String>,
+}
 
 #[derive(Serialize)]
-struct Told<'a> {
-    failed: &'a BTreeSet<String>,
-    cut_off: Vec<CutOff<'a>>,
+struct Told {
+    /// The nodes that were named.
+    failed: Vec<String>,
+    failed_links: Vec<[String; 2]>,
+    failed_risks: Vec<String>,
+    /// The links that fail though both their ends stand.
+    links_down: Vec<[String; 2]>,
+    cut_off: Vec<CutOff>,
     detoured: Vec<Detoured>,
 }
 
 #[derive(Serialize)]
-struct CutOff<'a> {
-    node: &'a str,
-    label: &'a str,
+struct CutOff {
+    #[serde(flatten)]
+    who: Labeled,
+    /// `fails` (it was named), `struck` (a risk strikes it) or `isolated` (it stands, and loses its last way).
+    why: &'static str,
+    struck_by: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -36,39 +50,73 @@ struct Detoured {
     cost_after: u32,
 }
 
-/// The topology that is asked about: `file`, or else the city's.
-pub fn topology(options: &Options, file: Option<&Path>) -> Result<Topology, Failure> {
-    match (file, &options.city) {
-        (Some(file), _) => Ok(TopologyFile::read(file)?.topology),
-        (None, Some(city)) => Ok(CityFolder::open(city)?.topology().clone()),
-        (None, None) => Err(Failure::NoCity),
-    }
-}
-
-/// Tells who is cut off and who takes another way when all of `failed` are gone.
-pub fn impact(topology: &Topology, failed: Vec<NodeId>, output: &mut Output<'_>) -> Result<Outcome, Failure> {
-    if let Some(unknown) = failed.iter().find(|node| topology.node(node).is_none()) {
+/// Tells who is cut off and who takes another way when all that is named is gone.
+pub fn impact(topology: &Topology, named: &Named, output: &mut Output<'_>) -> Result<Outcome, Failure> {
+    if let Some(unknown) = named.nodes.iter().find(|node| topology.node(node).is_none()) {
         return Err(node_unknown(topology, unknown));
     }
-    let failed: BTreeSet<NodeId> = failed.into_iter().collect();
-    let hubs = topology.hub_ids().cloned().collect();
-    let Impact { cut_off, detoured } = estafet_routing::impact(&graph(topology), &hubs, &failed);
-    let told = Told {
-        failed: &failed.iter().map(ToString::to_string).collect(),
-        cut_off: cut_off.iter().map(|node| CutOff { node: node.as_str(), label: label(topology, node) }).collect(),
-        detoured: detoured.iter().map(Detoured::from).collect(),
-    };
-    output.answer(&told, print)?;
+    if let Some(unknown) = named.risks.iter().find(|risk| !topology.risks().contains(risk.as_str())) {
+        return Err(risk_unknown(topology, unknown));
+    }
+    let links = named.links.iter().map(|text| named_link(topology, text));
+    let links = links.collect::<Result<Vec<&Link>, Failure>>()?;
+    output.answer(&Told::new(topology, named, &links), print)?;
     Ok(Outcome::Good)
 }
 
-fn print(told: &Told<'_>, output: &mut Output<'_>) -> Result<(), Failure> {
-    let cut_off = told.cut_off.iter().map(|CutOff { node, label }| {
-        let why = if told.failed.contains(*node) { "fails itself" } else { "loses its last way" };
-        [(*node).to_owned(), (*label).to_owned(), why.to_owned()]
+impl Told {
+    fn new(topology: &Topology, named: &Named, links: &[&Link]) -> Self {
+        let loss = named.nodes.iter().cloned().fold(Loss::new(), Loss::and_node);
+        let loss = named.risks.iter().cloned().fold(loss, Loss::and_risk);
+        let loss = links.iter().fold(loss, |loss, link| loss.and_link(&link.ends[0], &link.ends[1]));
+        let found = impact_of(&plan::graph(topology), &plan::hubs(topology), &loss);
+        let down = topology.links.iter().filter(|link| {
+            let [left, right] = &link.ends;
+            let stands = |end: &NodeId| !found.failed.contains(end);
+            stands(left) && stands(right) && loss.takes_link(left, right, &link.risks.iter().cloned().collect())
+        });
+        let mut failed: Vec<String> = named.nodes.iter().map(ToString::to_string).collect();
+        failed.sort();
+        failed.dedup();
+        Self {
+            failed,
+            failed_links: links.iter().map(|link| ends(link)).collect(),
+            failed_risks: named.risks.clone(),
+            links_down: down.map(ends).collect(),
+            cut_off: found.cut_off.iter().map(|node| CutOff::new(topology, named, &found.failed, node)).collect(),
+            detoured: found.detoured.iter().map(Detoured::from).collect(),
+        }
+    }
+}
+
+impl CutOff {
+    fn new(topology: &Topology, named: &Named, failed: &[NodeId], node: &NodeId) -> Self {
+        let risks = topology.node(node).map_or(&[][..], |node| &node.risks);
+        let struck_by: Vec<String> = risks.iter().filter(|risk| named.risks.contains(risk)).cloned().collect();
+        let why = match () {
+            () if named.nodes.contains(node) => "fails",
+            () if failed.contains(node) => "struck",
+            () => "isolated",
+        };
+        Self { who: Labeled::new(topology, node), why, struck_by }
+    }
+}
+
+fn print(told: &Told, output: &mut Output<'_>) -> Result<(), Failure> {
+    let cut_off = told.cut_off.iter().map(|CutOff { who, why, struck_by }| {
+        let why = match *why {
+            "fails" => "fails itself".to_owned(),
+            "struck" => format!("struck by {}", struck_by.join(", ")),
+            _ => "loses its last way".to_owned(),
+        };
+        [who.node.clone(), who.label.clone(), why]
     });
     output.table(["cut off", "label", "why"], cut_off.collect(), "Nobody is cut off.")?;
     output.line("")?;
+    if !told.links_down.is_empty() {
+        let links: Vec<String> = told.links_down.iter().map(|ends| ends.join(" - ")).collect();
+        output.line(format_args!("links that fail: {}\n", links.join(", ")))?;
+    }
     let detoured = told.detoured.iter().map(|Detoured { node, via, cost_before, cost_after }| {
         let via = if via.is_empty() { "(straight to the hub)".to_owned() } else { via.join(", ") };
         [node.clone(), via, format!("{cost_before} -> {cost_after}")]
@@ -76,16 +124,47 @@ fn print(told: &Told<'_>, output: &mut Output<'_>) -> Result<(), Failure> {
     output.table(["detoured", "via", "cost"], detoured.collect(), "Nobody takes another way.")
 }
 
-fn graph(topology: &Topology) -> Graph {
-    let links = topology.links.iter().map(|link| {
-        let [left, right] = link.ends.clone();
-        (left, right, link.cost, link.risks.as_slice())
-    });
-    Graph::from_links(links)
+/// The link that `text` names by its ends. Node ids have hyphens themselves: every hyphen may be the one between.
+fn named_link<'a>(topology: &'a Topology, text: &str) -> Result<&'a Link, Failure> {
+    let separator = if text.contains(',') { ',' } else { '-' };
+    let splits = text.match_indices(separator).map(|(place, _)| (&text[..place], &text[place + 1..]));
+    let mut found = splits.filter_map(|(left, right)| link_between(topology, left.trim(), right.trim()));
+    let link = found.next().ok_or_else(|| link_unknown(topology, text))?;
+    if found.next().is_some() {
+        let remedy = "it can be read in two ways: write the ends with a comma between them".to_owned();
+        return Err(Failure::LinkUnknown { link: text.to_owned(), remedy });
+    }
+    Ok(link)
 }
 
-fn label<'a>(topology: &'a Topology, node: &NodeId) -> &'a str {
-    topology.node(node).map_or("", |node| &node.label)
+fn link_between<'a>(topology: &'a Topology, left: &str, right: &str) -> Option<&'a Link> {
+    let joins = |link: &&Link| {
+        let [first, second] = link.ends.each_ref().map(NodeId::as_str);
+        [left, right] == [first, second] || [right, left] == [first, second]
+    };
+    topology.links.iter().find(joins)
+}
+
+fn link_unknown(topology: &Topology, text: &str) -> Failure {
+    let known = topology.links.iter().map(|link| ends(link).join("-"));
+    let turned = topology.links.iter().map(|Link { ends: [left, right], .. }| format!("{right}-{left}"));
+    let known: Vec<String> = known.chain(turned).collect();
+    let rest = format!("use one of {}", known[..topology.links.len()].join(", "));
+    let remedy = did_you_mean(&text.replace(',', "-"), known.iter().map(String::as_str), rest);
+    Failure::LinkUnknown { link: text.to_owned(), remedy }
+}
+
+fn risk_unknown(topology: &Topology, risk: &str) -> Failure {
+    let known = topology.risks();
+    let rest = match known.len() {
+        0 => "add `risks = [...]` to the nodes and links that fail together".to_owned(),
+        _ => format!("use one of {}", known.iter().copied().collect::<Vec<_>>().join(", ")),
+    };
+    Failure::RiskUnknown { risk: risk.to_owned(), remedy: did_you_mean(risk, known, rest) }
+}
+
+fn ends(link: &Link) -> [String; 2] {
+    link.ends.each_ref().map(ToString::to_string)
 }
 
 impl From<&Detour> for Detoured {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::question;
 use crate::failure::{Failure, Outcome};
-use crate::output::{Output, or_null};
+use crate::output::{Output, or_null, percent};
 use crate::reach::Reach;
 
 #[derive(Serialize)]
@@ -18,6 +18,8 @@ struct Way {
     /// The cost from the start to each hop.
     hop_costs: Vec<u32>,
     alternates: Vec<Alternate>,
+    /// The share of destinations for which an alternate of `from` outlives its next hop.
+    coverage: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -63,7 +65,12 @@ fn print(way: &Way, output: &mut Output<'_>) -> Result<(), Failure> {
         };
         [alternate.next_hop.clone(), alternate.cost.to_string(), survives.to_owned()]
     });
-    output.table(["alternate", "cost", "survives"], alternates.collect(), "No alternate stands ready.")
+    output.table(["alternate", "cost", "survives"], alternates.collect(), "No alternate stands ready.")?;
+    let Some(coverage) = way.coverage else { return Ok(()) };
+    let (from, share) = (&way.from, percent(coverage));
+    output.line(format_args!(
+        "\n{from} has an alternate ready for the loss of its next hop to {share} of all it reaches."
+    ))
 }
 
 impl From<v1::Path> for Way {
@@ -72,6 +79,7 @@ impl From<v1::Path> for Way {
             from: path.from,
             to: or_null(path.to),
             cost: path.found.then_some(path.cost),
+            coverage: path.coverage,
             hop_costs: path.hops.iter().map(|hop| hop.cost).collect(),
             hops: path.hops.into_iter().map(|hop| hop.node).collect(),
             alternates: path.alternates.into_iter().map(Alternate::from).collect(),

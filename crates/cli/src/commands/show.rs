@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::question;
 use crate::failure::{Failure, Outcome};
 use crate::moment::{age, rfc3339};
-use crate::output::{Output, or_dash, or_null};
+use crate::output::{Output, or_dash, or_null, percent};
 use crate::reach::Reach;
 
 #[derive(Serialize)]
@@ -32,6 +32,8 @@ struct ShownNode {
     news_age_ms: Option<u64>,
     /// False: its disk does not keep what is synced, and it gives no promises.
     durable: bool,
+    /// The share of destinations for which an alternate outlives its next hop.
+    coverage: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -55,7 +57,7 @@ pub async fn show(reach: &Reach, output: &mut Output<'_>) -> Result<Outcome, Fai
 fn print(shown: &Shown, output: &mut Output<'_>) -> Result<(), Failure> {
     let Shown { area, version, seen_from, nodes, links } = shown;
     output.line(format_args!("{area}, version {version}, as {seen_from} sees it\n"))?;
-    let head = ["node", "label", "role", "state", "next hop", "cost", "held", "last receipt", "news"];
+    let head = ["node", "label", "role", "state", "next hop", "cost", "held", "last receipt", "news", "covered"];
     let nodes = nodes.iter().map(|node| {
         [
             node.id.clone(),
@@ -67,6 +69,7 @@ fn print(shown: &Shown, output: &mut Output<'_>) -> Result<(), Failure> {
             node.held.to_string(),
             or_dash(node.last_receipt.as_deref().unwrap_or_default()),
             or_dash(&node.news_age_ms.map(age).unwrap_or_default()),
+            or_dash(&node.coverage.map(percent).unwrap_or_default()),
         ]
     });
     output.table(head, nodes.collect(), "No nodes.")?;
@@ -104,6 +107,7 @@ impl From<v1::Node> for ShownNode {
             last_receipt: node.last_receipt_unix_ms.map(rfc3339),
             news_age_ms: node.news_age_ms,
             durable: !node.not_durable,
+            coverage: node.coverage,
         }
     }
 }

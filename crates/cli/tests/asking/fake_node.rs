@@ -120,6 +120,7 @@ impl Admin for Story {
             last_receipt_unix_ms: Some(STORED_UNIX_MS),
             news_age_ms: Some(3_000),
             cost: Some(20),
+            coverage: Some(0.75),
             ..self.node("rumbai", "Rumbai")
         };
         let link = v1::Link {
@@ -152,6 +153,7 @@ impl Admin for Story {
             cost: 20,
             hops: hops.map(|(node, cost)| v1::Hop { node: node.to_owned(), cost }).to_vec(),
             alternates: vec![alternate],
+            coverage: Some(0.75),
         }))
     }
 

@@ -77,7 +77,7 @@ async fn show_prints_the_map_of_the_hub() {
             "nodes": [
                 {"id": "induk", "label": "Disdukcapil", "role": "hub", "state": "serving", "next_hop": null, "held": 0,
                  "last_receipt": null},
-                {"id": "rumbai", "label": "Rumbai", "role": "relay", "state": "serving", "next_hop": "sukajadi",
+                {"id": "rumbai", "label": "Rumbai", "role": "relay", "state": "serving", "next_hop": "sukajadi", "coverage": 0.75,
                  "held": 1, "last_receipt": "2013-08-06T11:00:00.000Z"},
             ],
             "links": [{"ends": ["induk", "sukajadi"], "state": "up", "cost": 10, "rtt_ms": 1.5}],
@@ -124,7 +124,7 @@ async fn path_prints_hops_and_alternates() {
         &lines[0],
         &json!({
             "from": "rumbai", "to": "induk", "cost": 20, "hops": ["rumbai", "sukajadi", "induk"],
-            "alternates": [{"next_hop": "senapelan", "cost": 25, "protects": "node"}],
+            "alternates": [{"next_hop": "senapelan", "cost": 25, "protects": "node"}], "coverage": 0.75,
         }),
     );
     let (outcome, lines) = city.json(&["path", "rumbai", "tampan"]).await;
