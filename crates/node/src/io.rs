@@ -9,7 +9,7 @@ use estafet_model::{
     ByteCount, ChunkHash, Class, Durable, Epoch, HeaderDigest, NodeId, ReceiptKey, RecordId, SeqRanges, SignedHeader,
     SignedReceipt,
 };
-use estafet_routing::{Captured, DownReason, TimerReason};
+use estafet_routing::{Captured, DownReason, Standing, TimerReason};
 use estafet_wire::Frame;
 
 use crate::captures::{Capture, CaptureRefused, CaptureToken, Captured as CapturedRecord};
@@ -81,6 +81,8 @@ pub enum Input {
     CommittedUnreadable(Box<HeldRecord>),
     /// How much the store can still take.
     Room(ByteCount),
+    /// What this node does with transit from now on, on what power, and why.
+    Standing(Standing),
 }
 
 /// Something to do.

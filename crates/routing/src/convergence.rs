@@ -7,11 +7,12 @@ use estafet_model::{Epoch, LinkCost, NodeId, Seq, SeqRanges};
 use crate::adjacency::{DEAD_AFTER, DEAD_AFTER_QUIET, DownReason};
 use crate::area::{Area, LATENCY, SETTLE, config, signing_key};
 use crate::graph::Graph;
-use crate::lsa::{HubLedger, NodeState, OriginLedger};
+use crate::lsa::{HubLedger, OriginLedger};
 use crate::output::RouterOutput;
 use crate::pekanbaru::{id, ids, redundant, words};
 use crate::router::{Router, SUMMARY_INTERVAL};
 use crate::signed_lsa::SignedLsa;
+use crate::standing::{NodeState, PowerState, Standing};
 
 fn ledger(captured: u32) -> OriginLedger {
     let (held, receipted) = (SeqRanges::up_to(Seq::new(captured)), SeqRanges::new());
@@ -56,8 +57,8 @@ fn a_restarted_node_jumps_above_its_earlier_life() {
     let mut area = Area::settled(redundant());
     for _ in 0..20 {
         area.change("rumbai", |router, now| {
-            router.set_state(now, NodeState::Draining);
-            router.set_state(now, NodeState::Serving);
+            router.set_standing(now, draining());
+            router.set_standing(now, Standing::default());
         });
     }
     area.run(SETTLE);
@@ -95,13 +96,50 @@ fn two_halves_agree_again_after_a_cut() {
     assert_eq!(area.router("rumbai").lsdb().get(&id("induk")).unwrap().lsa().hub.unwrap().committed, 5);
 }
 
+fn draining() -> Standing {
+    Standing { state: NodeState::Draining, ..Standing::default() }
+}
+
+fn powered_by(power: PowerState) -> Standing {
+    Standing { power, ..Standing::default() }
+}
+
+#[test]
+fn powered_ways_are_preferred_and_a_battery_is_better_than_a_node_that_drains() {
+    let mut area = Area::settled(redundant());
+    let battery = powered_by(PowerState::OnBattery { minutes_left: Some(30) });
+    area.change("sukajadi", |router, now| router.set_standing(now, battery.clone()));
+    area.run(SETTLE);
+    assert_eq!(area.next_hops("rumbai").split(' ').next(), Some("senapelan"));
+    area.change("senapelan", |router, now| router.set_standing(now, powered_by(PowerState::LowBattery)));
+    area.run(SETTLE);
+    assert_eq!(area.next_hops("rumbai").split(' ').next(), Some("sukajadi"));
+    area.change("sukajadi", |router, now| router.set_standing(now, Standing::default()));
+    area.change("senapelan", |router, now| router.set_standing(now, Standing::default()));
+    area.run(SETTLE);
+    area.assert_agree_on(&area.map);
+}
+
+#[test]
+fn nothing_leads_to_a_hub_that_drains_and_without_another_records_wait() {
+    let mut area = Area::settled(redundant());
+    area.change("induk", |router, now| router.set_standing(now, draining()));
+    area.run(SETTLE);
+    assert_eq!(area.next_hops("rumbai"), "");
+    assert_eq!(area.next_hops("sail"), "");
+    assert!(area.router("rumbai").reachable(&id("induk")), "people still find it");
+    area.change("induk", |router, now| router.set_standing(now, Standing::default()));
+    area.run(SETTLE);
+    area.assert_agree_on(&area.map);
+}
+
 #[test]
 fn a_draining_node_is_left_and_taken_back() {
     let mut area = Area::settled(redundant());
-    area.change("sukajadi", |router, now| router.set_state(now, NodeState::Draining));
+    area.change("sukajadi", |router, now| router.set_standing(now, draining()));
     area.run(SETTLE);
     assert_eq!(area.next_hops("rumbai"), "senapelan rumbai-pesisir sukajadi");
-    area.change("sukajadi", |router, now| router.set_state(now, NodeState::Serving));
+    area.change("sukajadi", |router, now| router.set_standing(now, Standing::default()));
     area.run(SETTLE);
     area.assert_agree_on(&area.map);
 }

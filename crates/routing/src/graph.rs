@@ -11,6 +11,10 @@ use estafet_model::{LinkCost, NodeId};
 /// as near as ever as a destination, and its own ways out keep their order among each other.
 pub const DRAINING_COST: LinkCost = LinkCost(1 << 24);
 
+/// What leaving a node on battery costs on top of the link: more than any one link, so that powered ways are taken, and
+/// so much less than [`DRAINING_COST`] that a way over a hundred batteries is better than one over a node that drains.
+pub const BATTERY_COST: LinkCost = LinkCost(1 << 16);
+
 /// One direction of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edge {
@@ -25,6 +29,7 @@ pub struct Edge {
 pub struct Graph {
     edges: BTreeMap<NodeId, BTreeMap<NodeId, Edge>>,
     draining: BTreeSet<NodeId>,
+    on_battery: BTreeSet<NodeId>,
 }
 
 impl Graph {
@@ -72,6 +77,18 @@ impl Graph {
         self.draining.insert(node);
     }
 
+    /// Marks a node as running on battery: see [`BATTERY_COST`].
+    pub fn set_on_battery(&mut self, node: NodeId) {
+        self.add_node(node.clone());
+        self.on_battery.insert(node);
+    }
+
+    /// Those of `hubs` that do not drain. Nothing is sent to one that does: records are safest where they wait.
+    #[must_use]
+    pub fn serving(&self, hubs: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+        hubs.difference(&self.draining).cloned().collect()
+    }
+
     /// True if `node` takes no transit while there is another way.
     #[must_use]
     pub fn is_draining(&self, node: &NodeId) -> bool {
@@ -100,7 +117,7 @@ impl Graph {
         self.edges.get(from)?.get(to)
     }
 
-    /// Each edge as (from, to, what taking it costs): its own cost, and [`DRAINING_COST`] if `from` is draining.
+    /// Each edge as (from, to, what taking it costs): its own cost, and [`DRAINING_COST`] or [`BATTERY_COST`] if `from` is so.
     pub fn steps(&self) -> impl Iterator<Item = (&NodeId, &NodeId, LinkCost)> {
         self.edges
             .iter()
@@ -109,7 +126,13 @@ impl Graph {
 
     /// What taking `edge` out of `from` costs.
     pub(crate) fn step_cost(&self, from: &NodeId, edge: &Edge) -> LinkCost {
-        if self.is_draining(from) { edge.cost + DRAINING_COST } else { edge.cost }
+        if self.is_draining(from) {
+            edge.cost + DRAINING_COST
+        } else if self.on_battery.contains(from) {
+            edge.cost + BATTERY_COST
+        } else {
+            edge.cost
+        }
     }
 
     /// The graph that is left when `gone` and their edges are taken out.
@@ -120,7 +143,8 @@ impl Graph {
             let out = out.iter().filter(|(to, _)| left(to));
             (node.clone(), out.map(|(to, edge)| (to.clone(), edge.clone())).collect())
         });
-        Self { edges: edges.collect(), draining: self.draining.difference(gone).cloned().collect() }
+        let less = |marked: &BTreeSet<NodeId>| marked.difference(gone).cloned().collect();
+        Self { edges: edges.collect(), draining: less(&self.draining), on_battery: less(&self.on_battery) }
     }
 }
 

@@ -28,6 +28,7 @@ mod pekanbaru;
 mod router;
 mod signed_lsa;
 mod spf;
+mod standing;
 
 pub use adjacency::{
     AdjacencyAction, AdjacencyTimer, BUSY_LINGER, DEAD_AFTER, DEAD_AFTER_QUIET, DownReason, HEARTBEAT_INTERVAL,
@@ -36,14 +37,13 @@ pub use adjacency::{
 pub use alternates::{Alternate, Protects, Route, route, routes_to_nearest};
 pub use backoff::{SPF_HOLD_MAX, SPF_HOLD_MIN, SPF_QUIET};
 pub use fib::NextHop;
-pub use graph::{DRAINING_COST, Edge, Graph, LinkRisks};
+pub use graph::{BATTERY_COST, DRAINING_COST, Edge, Graph, LinkRisks};
 pub use impact::{Detour, Impact, impact};
-pub use lsa::{
-    ADJACENCIES_MAX, Adjacency, Captured, Holding, HubLedger, LEDGER_PIECES_MAX, Lsa, NodeState, OriginLedger,
-};
+pub use lsa::{ADJACENCIES_MAX, Adjacency, Captured, Holding, HubLedger, LEDGER_PIECES_MAX, Lsa, OriginLedger};
 pub use lsdb::{Installed, Lsdb, Summary};
 pub use origination::LEDGER_INTERVAL;
 pub use output::{RouterOutput, TimerReason};
 pub use router::{Router, RouterConfig, SUMMARY_INTERVAL};
 pub use signed_lsa::{ForgedLsa, SignedLsa};
 pub use spf::ShortestPaths;
+pub use standing::{NodeState, Notice, PowerState, Reason, Standing, Words, WordsError};

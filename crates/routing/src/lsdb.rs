@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use estafet_model::{NodeId, PublicKey};
 
 use crate::graph::{Edge, Graph, LinkRisks};
-use crate::lsa::NodeState;
 use crate::signed_lsa::SignedLsa;
 
 /// Which origins a database knows, each with the sequence number of its LSA.
@@ -127,8 +126,11 @@ impl Lsdb {
         let mut graph = Graph::new();
         for (origin, signed) in &self.lsas {
             graph.add_node(origin.clone());
-            if signed.lsa().state == NodeState::Draining {
+            if signed.lsa().standing.is_draining() {
                 graph.drain(origin.clone());
+            }
+            if signed.lsa().standing.is_on_battery() {
+                graph.set_on_battery(origin.clone());
             }
             for adjacency in &signed.lsa().adjacencies {
                 let other = self.lsas.get(&adjacency.neighbor);
@@ -154,6 +156,7 @@ mod tests {
     use super::*;
     use crate::lsa::{Adjacency, Lsa};
     use crate::pekanbaru::id;
+    use crate::standing::Standing;
 
     fn key() -> SigningKey {
         SigningKey::from_seed([1; 32])
@@ -165,8 +168,8 @@ mod tests {
             cost: LinkCost(*cost),
             rtt_micros: 0,
         });
-        let (adjacencies, state) = (adjacencies.collect(), NodeState::Serving);
-        let lsa = Lsa { origin: id(origin), sequence, adjacencies, state, durable: true, ledger: None, hub: None };
+        let (adjacencies, standing) = (adjacencies.collect(), Standing::default());
+        let lsa = Lsa { origin: id(origin), sequence, adjacencies, standing, durable: true, ledger: None, hub: None };
         SignedLsa::sign(lsa, &key())
     }
 
