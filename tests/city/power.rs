@@ -12,3 +12,4 @@ mod lab;
 mod load;
 mod namespace;
 mod resume;
+mod ups;
