@@ -91,7 +91,8 @@ pub enum Outage {
 #[derive(Debug, Args)]
 pub struct NewOutage {
     /// A node that goes dark; --node may be given more than once.
-    #[arg(long = "node", value_name = "ID", id = "struck", required_unless_present = "risks")]
+    // Takes the place of the --node that says whom to ask: nobody is asked here.
+    #[arg(long = "node", value_name = "ID", id = "node", required_unless_present = "risks")]
     pub nodes: Vec<NodeId>,
     /// A shared risk: all that names it goes dark; may be given more than once.
     #[arg(long = "risk", value_name = "RISK", id = "risks")]

@@ -123,7 +123,7 @@ fn a_real_ups_daemon_is_heeded() {
         let given: Vec<_> = (0..20).map(|seed| capture(&city.intake("sukajadi"), &noise(seed, 65_536), &[])).collect();
         ups.say("OB LB", 100);
         assert!(city.wait_until_ended("sukajadi").success(), "it stops cleanly");
-        wait_for("its neighbor heard why", || city.log("rumbai").contains("power gone").then_some(()));
+        wait_for("its neighbor heard a goodbye", || city.log("rumbai").contains("Goodbye").then_some(()));
         city.assert_honored(&given);
         report(
             "a real upsd (dummy-ups): mains, battery, low, silence, mains again and LB are heeded; 20 of 20 slips honored",
