@@ -168,7 +168,7 @@ mod tests {
     fn said(grounds: &Grounds, wall: UnixMillis) -> String {
         let Standing { state, power, notice } = grounds.standing(wall);
         let notice = notice.map(|Notice { reason, words, back_unix_s }| {
-            let back = back_unix_s.map(|back| (back - NOON.0 / 1000) / 60);
+            let back = back_unix_s.map(|back| (i64::try_from(back).unwrap() - NOON.0.cast_signed() / 1000) / 60);
             format!(" {} `{words}` {back:?}", reason.as_str())
         });
         format!("{state:?} {power:?}{}", notice.unwrap_or_default())
@@ -205,10 +205,7 @@ mod tests {
     fn an_order_ends_when_its_time_is_over_and_no_clock_that_was_set_back_makes_it_longer() {
         let order = DrainOrder::new("moving the rack", Some(Duration::from_secs(1800)), wall(-60));
         let mut grounds = Grounds::new(rules(), Some(order.clone()), wall(-50));
-        assert_eq!(
-            said(&grounds, wall(-50)),
-            "Draining Mains operator `moving the rack` Some(-30)".replace("-30", "-30")
-        );
+        assert_eq!(said(&grounds, wall(-50)), "Draining Mains operator `moving the rack` Some(-30)");
         assert!(!grounds.end_order(at(1199)));
         assert!(grounds.end_order(at(1200)));
         assert_eq!(said(&grounds, wall(-29)), "Serving Mains");

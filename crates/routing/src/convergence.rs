@@ -113,9 +113,13 @@ fn powered_ways_are_preferred_and_a_battery_is_better_than_a_node_that_drains() 
     assert_eq!(area.next_hops("rumbai").split(' ').next(), Some("senapelan"));
     area.change("senapelan", |router, now| router.set_standing(now, powered_by(PowerState::LowBattery)));
     area.run(SETTLE);
+    assert_eq!(area.next_hops("rumbai").split(' ').next(), Some("rumbai-pesisir"), "by lima-puluh, which has power");
+    area.change("lima-puluh", |router, now| router.set_standing(now, draining()));
+    area.run(SETTLE);
     assert_eq!(area.next_hops("rumbai").split(' ').next(), Some("sukajadi"));
-    area.change("sukajadi", |router, now| router.set_standing(now, Standing::default()));
-    area.change("senapelan", |router, now| router.set_standing(now, Standing::default()));
+    for node in ["sukajadi", "senapelan", "lima-puluh"] {
+        area.change(node, |router, now| router.set_standing(now, Standing::default()));
+    }
     area.run(SETTLE);
     area.assert_agree_on(&area.map);
 }
