@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use estafet_admin::Caller;
 use estafet_admin::v1::admin_server::Admin;
 use estafet_admin::v1::{
     self, AuditReport, AuditRequest, FetchPiece, FetchRequest, GetNetworkRequest, GetPathRequest, GetRecordRequest,
@@ -18,6 +19,7 @@ use futures_util::Stream;
 use tokio::sync::Mutex;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
+use tracing::info;
 
 use crate::drain::{DrainFile, DrainOrder};
 use crate::driver::{Commands, View};
@@ -158,22 +160,27 @@ impl Admin for AdminService {
     }
 
     async fn drain(&self, request: Request<v1::DrainRequest>) -> Result<Response<v1::Standing>, Status> {
+        let by = caller(&request);
         let v1::DrainRequest { node, for_seconds, words } = request.into_inner();
         self.is_meant(&node)?;
         let words: Words = words.parse().map_err(|error: WordsError| Status::invalid_argument(error.to_string()))?;
         if for_seconds == Some(0) {
             return Err(Status::invalid_argument("a drain lasts longer than no time"));
         }
+        info!(by, for_seconds, words = words.as_str(), "an operator drains this node");
         let order = DrainOrder::new(words.as_str(), for_seconds.map(Duration::from_secs), wall_clock());
         self.set_drain(Some(order)).await
     }
 
     async fn undrain(&self, request: Request<v1::UndrainRequest>) -> Result<Response<v1::Standing>, Status> {
+        let by = caller(&request);
         self.is_meant(&request.into_inner().node)?;
+        info!(by, "an operator ends the drain of this node");
         self.set_drain(None).await
     }
 
     async fn set_power(&self, request: Request<v1::SetPowerRequest>) -> Result<Response<v1::Standing>, Status> {
+        let by = caller(&request);
         let v1::SetPowerRequest { node, power } = request.into_inner();
         self.is_meant(&node)?;
         let supply = match power.as_str() {
@@ -182,6 +189,7 @@ impl Admin for AdminService {
             "low" => Supply::Low,
             _ => return Err(Status::invalid_argument(format!("`{power}` is neither mains, battery nor low"))),
         };
+        info!(by, power, "an operator tells what this node runs on");
         self.commands.set_supply(supply).await.map_err(|error| Status::unavailable(error.to_string()))?;
         self.standing().await
     }
@@ -260,6 +268,11 @@ impl Admin for AdminService {
         tokio::spawn(Tail { ledger, names: Arc::clone(&self.names), next: from, sender }.run());
         Ok(Response::new(Box::pin(ReceiverStream::new(commits))))
     }
+}
+
+/// Who asks, for the log.
+fn caller<T>(request: &Request<T>) -> String {
+    request.extensions().get::<Caller>().map(|caller| caller.name.clone()).unwrap_or_default()
 }
 
 /// Where a record is on this node's disk.

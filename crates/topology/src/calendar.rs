@@ -211,7 +211,7 @@ mod tests {
             (305, None, None),
             (24 * 60 - 10, Some((1440, 1620)), Some((1440, 1620))),
         ] {
-            assert_eq!(minutes(&[evening.clone()], after), alone, "{after} min");
+            assert_eq!(minutes(std::slice::from_ref(&evening), after), alone, "{after} min");
             assert_eq!(minutes(&[night.clone(), evening.clone()], after), with_night, "{after} min, and the night");
         }
         let endless = outage("2013-08-06T18:00:00+07:00", 23, Some(23));

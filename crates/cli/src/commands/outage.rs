@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use estafet_model::NodeId;
 use estafet_topology::{Darkness, Topology, parse};
 use serde::Serialize;
 use toml_edit::{Array, ArrayOfTables, Datetime, DocumentMut, Item, Table, Value, value};
@@ -130,7 +131,7 @@ fn listed(topology: &Topology, now: i64) -> Vec<Listed<'_>> {
         let next: Option<Darkness> = outage.at_or_after(now);
         let struck = topology.nodes.values().filter(|node| outage.strikes_node(node));
         Listed {
-            nodes: outage.nodes.iter().map(|node| node.as_str()).collect(),
+            nodes: outage.nodes.iter().map(NodeId::as_str).collect(),
             risks: &outage.risks,
             strikes: struck.map(|node| node.id.as_str()).collect(),
             start: &outage.start,
