@@ -49,6 +49,7 @@ fn a_drained_branch_is_led_around_under_way_and_loses_nothing() {
     assert_eq!((&row["reason"], &row["words"]), (&"operator".into(), &"moving the rack".into()), "{row}");
     assert!(row["back"].as_str().is_some_and(|back| back.ends_with('Z')), "{row}");
     assert_eq!(state(&city, "sukajadi")["state"], "draining");
+    assert_eq!(city.metric("sukajadi", "estafet_draining"), Some(1));
     let undrained = city.ask(&["undrain", "sukajadi"]).unwrap();
     assert_eq!((&undrained["state"], &undrained["reason"]), (&"serving".into(), &Value::Null));
     wait_for_next_hop(&city, "rumbai", "sukajadi");

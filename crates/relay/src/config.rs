@@ -348,6 +348,34 @@ mod tests {
     }
 
     #[test]
+    fn a_ups_is_named_by_words_and_a_login_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("nut.password"), "secret\n").unwrap();
+        let read = |table: &str| {
+            let power = toml::from_str(table).map_err(|error| error.to_string())?;
+            load_nut(power, folder.path()).map_err(|error| error.unwrap_or_else(|error| error.to_string()))
+        };
+        let address = "nut = \"127.0.0.1:3493\"\n";
+        assert_eq!(read("").unwrap(), None);
+        let nut = read(address).unwrap().unwrap();
+        assert_eq!((nut.ups.as_str(), nut.login), ("ups", None));
+        let with_login = format!("{address}username = \"estafet\"\npassword_file = \"nut.password\"");
+        let login = read(&with_login).unwrap().unwrap().login;
+        assert_eq!(login, Some(("estafet".to_owned(), "secret".to_owned())));
+        for (table, said) in [
+            ("username = \"estafet\"", "belong together"),
+            ("ups = \"my ups\"", "words without spaces"),
+            ("ups = \"\"", "words without spaces"),
+            ("nut = \"upsd\"", "invalid socket address"),
+            ("username = \"a\"\npassword_file = \"absent\"", "failed to read"),
+            ("drain_minute = 3", "unknown field"),
+        ] {
+            let fault = read(table).unwrap_err();
+            assert!(fault.contains(said), "{table}: {fault}");
+        }
+    }
+
+    #[test]
     fn sizes_have_a_unit() {
         assert_eq!(parse_bytes("8GiB"), Some(ByteCount(8 << 30)));
         assert_eq!(parse_bytes("0B"), Some(ByteCount(0)));

@@ -139,7 +139,7 @@ pub(crate) fn path(node: &Node, from: &str, to: &str) -> Result<Path, Status> {
         // The map beyond is old news: better none than a wrong one.
         return Ok(Path { from: from.to_string(), to: to.to_owned(), ..Path::default() });
     }
-    let hubs = node.topology().hub_ids().cloned().collect();
+    let hubs = node.router().serving_hubs();
     let route = if to.is_empty() {
         if node.topology().hub_ids().any(|hub| *hub == from) {
             let itself = v1::Hop { node: from.to_string(), cost: 0 };

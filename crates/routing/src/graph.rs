@@ -218,6 +218,21 @@ mod tests {
     }
 
     #[test]
+    fn leaving_costs_more_on_battery_and_most_when_draining_and_no_hub_that_drains_is_served() {
+        let mut graph = network_2013();
+        let plain = graph.edge(&id("sukajadi"), &id("induk")).unwrap().clone();
+        let leaving = |graph: &Graph| graph.step_cost(&id("sukajadi"), &plain);
+        assert_eq!(leaving(&graph), plain.cost);
+        graph.set_on_battery(id("sukajadi"));
+        assert_eq!(leaving(&graph), plain.cost + BATTERY_COST);
+        graph.drain(id("sukajadi"));
+        assert_eq!(leaving(&graph), plain.cost + DRAINING_COST);
+        let hubs = ids(&["induk", "sukajadi"]);
+        assert_eq!(graph.serving(&hubs), ids(&["induk"]));
+        assert_eq!(graph.without(&ids(&["sukajadi"])).serving(&hubs), hubs, "who is gone drains nothing");
+    }
+
+    #[test]
     fn risks_of_a_link_do_not_depend_on_the_direction() {
         let mut risks = LinkRisks::new();
         risks.insert(&id("b"), &id("a"), ["pln-sukajadi".to_owned()]);
