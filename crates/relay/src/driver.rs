@@ -291,7 +291,7 @@ impl Driver {
                 _ = housekeeping.tick() => self.housekeeping(),
             }
             self.perform();
-            if self.grounds.is_to_stop(self.now(), self.has_handed_all_over()) {
+            if self.grounds.is_to_stop(self.now(), || self.has_handed_all_over()) {
                 return Ended::PowerGone;
             }
         }

@@ -126,10 +126,10 @@ impl Grounds {
     }
 
     /// True if the node is to stop because its battery is nearly empty: all is handed over, or there is no more time.
-    pub(crate) fn is_to_stop(&self, now: Now, all_handed_over: bool) -> bool {
+    pub(crate) fn is_to_stop(&self, now: Now, all_handed_over: impl FnOnce() -> bool) -> bool {
         self.low_since.is_some_and(|since| {
             let waited = now.since(since);
-            (all_handed_over && waited >= STOP_GRACE) || waited >= self.rules.stop_max
+            (waited >= STOP_GRACE && all_handed_over()) || waited >= self.rules.stop_max
         })
     }
 }
@@ -218,13 +218,13 @@ mod tests {
     #[test]
     fn a_node_stops_when_all_is_handed_over_or_there_is_no_more_time_and_not_if_power_returns() {
         let mut grounds = Grounds::new(rules(), None, wall(-60));
-        assert!(!grounds.is_to_stop(at(100), true));
+        assert!(!grounds.is_to_stop(at(100), || true));
         grounds.set_supply(Supply::Low, at(10));
         grounds.set_supply(Supply::Low, at(11));
         for (second, all, expected) in [(11, true, false), (12, true, true), (69, false, false), (70, false, true)] {
-            assert_eq!(grounds.is_to_stop(at(second), all), expected, "{second} s");
+            assert_eq!(grounds.is_to_stop(at(second), || all), expected, "{second} s");
         }
         grounds.set_supply(Supply::Mains, at(20));
-        assert!(!grounds.is_to_stop(at(100), true));
+        assert!(!grounds.is_to_stop(at(100), || true));
     }
 }
