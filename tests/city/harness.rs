@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -147,6 +147,25 @@ impl City {
         let mut relay = self.relays.remove(node).unwrap();
         Command::new("kill").arg(relay.id().to_string()).status().unwrap();
         assert!(relay.wait().unwrap().success(), "{node} did not stop cleanly");
+    }
+
+    /// Sends a node's relay a signal by its name.
+    pub(crate) fn signal(&self, node: &str, signal: &str) {
+        let relay = self.relays[node].id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &relay]).status().unwrap().success());
+    }
+
+    /// Waits until a node's relay has ended by itself.
+    pub(crate) fn wait_until_ended(&mut self, node: &str) -> ExitStatus {
+        let mut relay = self.relays.remove(node).unwrap();
+        wait_for(&format!("{node} ends"), || relay.try_wait().unwrap())
+    }
+
+    /// Adds lines to a node's relay.toml.
+    pub(crate) fn configure(&self, node: &str, lines: &str) {
+        let config = self.config(node);
+        let text = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(&config, format!("{text}\n{lines}")).unwrap();
     }
 
     pub(crate) fn log(&self, node: &str) -> String {

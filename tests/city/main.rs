@@ -10,6 +10,7 @@ mod command_line;
 mod counter;
 mod damage;
 mod delivery;
+mod drain;
 mod durability;
 mod harness;
 mod hostile_requests;

@@ -14,3 +14,4 @@ mod lab;
 mod load;
 mod namespace;
 mod resume;
+mod ups;

@@ -64,6 +64,18 @@ impl Admin for Dummy {
         Ok(Response::new(v1::RetryQuarantineResponse::default()))
     }
 
+    async fn drain(&self, _: Request<v1::DrainRequest>) -> Reply<v1::Standing> {
+        Ok(Response::new(v1::Standing::default()))
+    }
+
+    async fn undrain(&self, _: Request<v1::UndrainRequest>) -> Reply<v1::Standing> {
+        Ok(Response::new(v1::Standing::default()))
+    }
+
+    async fn set_power(&self, _: Request<v1::SetPowerRequest>) -> Reply<v1::Standing> {
+        Ok(Response::new(v1::Standing::default()))
+    }
+
     async fn fetch(&self, _: Request<v1::FetchRequest>) -> Reply<Self::FetchStream> {
         Ok(Response::new(Box::pin(tokio_stream::empty())))
     }

@@ -13,7 +13,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use estafet_model::{LinkCost, NodeId, SigningKey};
-use estafet_routing::{Adjacency, LinkRisks, Lsa, Lsdb, NodeState, ShortestPaths, SignedLsa, routes_to_nearest};
+use estafet_routing::{Adjacency, LinkRisks, Lsa, Lsdb, ShortestPaths, SignedLsa, Standing, routes_to_nearest};
 use serde::Serialize;
 
 use crate::report::json;
@@ -117,7 +117,7 @@ impl DrawnArea {
             origin: name(node),
             sequence: self.sequence,
             adjacencies: self.adjacencies[node as usize].clone(),
-            state: NodeState::Serving,
+            standing: Standing::default(),
             durable: true,
             ledger: None,
             hub: None,

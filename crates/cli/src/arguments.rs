@@ -1,8 +1,9 @@
 //! What can be typed.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{ArgGroup, Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use estafet_model::NodeId;
 use estafet_topology::Template;
@@ -65,6 +66,50 @@ pub enum Quarantine {
         #[arg(short, long, value_name = "FILE")]
         out: PathBuf,
     },
+}
+
+/// What a node runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Supply {
+    /// The mains.
+    Mains,
+    /// A battery that lasts a while.
+    Battery,
+    /// A battery that is nearly empty.
+    Low,
+}
+
+/// What to do about planned outages.
+#[derive(Debug, Subcommand)]
+pub enum Outage {
+    /// Write one into the city's topology.toml, raise its version and sign it with the operator's key.
+    Add(NewOutage),
+    /// List them with what they strike and when they come next.
+    List,
+}
+
+/// An outage that is known beforehand.
+#[derive(Debug, Args)]
+pub struct NewOutage {
+    /// A node that goes dark; --node may be given more than once.
+    // Takes the place of the --node that says whom to ask: nobody is asked here.
+    #[arg(long = "node", value_name = "ID", id = "node", required_unless_present = "risks")]
+    pub nodes: Vec<NodeId>,
+    /// A shared risk: all that names it goes dark; may be given more than once.
+    #[arg(long = "risk", value_name = "RISK", id = "risks")]
+    pub risks: Vec<String>,
+    /// When it begins, with the offset from UTC: 2013-08-06T18:00:00+07:00.
+    #[arg(long, value_name = "TIME")]
+    pub start: String,
+    /// How long it lasts: 3h.
+    #[arg(long = "for", value_name = "SPAN")]
+    pub lasts: String,
+    /// How often it comes again, from start to start: 1d.
+    #[arg(long, value_name = "SPAN")]
+    pub every: Option<String>,
+    /// Why, for people.
+    #[arg(long, value_name = "TEXT", default_value = "planned outage")]
+    pub reason: String,
 }
 
 /// What to do.
@@ -172,6 +217,36 @@ pub enum Command {
         #[arg(long, value_name = "NUMBER", default_value_t = 0)]
         from: u64,
     },
+    /// Lead records around a node, such as before work on it. It hands over what it has; its own counter goes on.
+    ///
+    /// What arrives at it all the same is taken. Lasts over restarts, until `undrain` or the end of --for. Needs the
+    /// role operator.
+    Drain {
+        /// The node.
+        node: NodeId,
+        /// For how long, such as 2h; by default until `undrain`.
+        #[arg(long = "for", value_name = "SPAN", value_parser = humantime::parse_duration)]
+        lasts: Option<Duration>,
+        /// Why, for whoever looks; at most 64 bytes.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+    },
+    /// End what `drain` began. Needs the role operator.
+    Undrain {
+        /// The node.
+        node: NodeId,
+    },
+    /// Tell a node what it runs on, where no UPS tells it. Needs the role operator.
+    Power {
+        /// The node.
+        node: NodeId,
+        /// On low it hands over what it can, says goodbye and stops.
+        #[arg(value_enum)]
+        supply: Supply,
+    },
+    /// Plan outages: nodes drain themselves before they come.
+    #[command(subcommand)]
+    Outage(Outage),
     /// Run a city of real relays on this machine, cut the power of one, and show that nothing is lost.
     Demo(DemoOptions),
     /// Print the completions for a shell.

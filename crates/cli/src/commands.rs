@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tonic::Request;
 
-use crate::arguments::{Cli, Command, Quarantine};
+use crate::arguments::{Cli, Command, Outage, Quarantine};
 use crate::demo::demo;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
@@ -16,9 +16,11 @@ pub mod advise;
 pub mod audit;
 pub mod check;
 pub mod completions;
+pub mod drain;
 pub mod fetch;
 pub mod impact;
 pub mod new_city;
+pub mod outage;
 pub mod path;
 pub mod quarantine;
 pub mod records;
@@ -57,6 +59,13 @@ pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> 
         Command::Quarantine(Quarantine::Export { record, out }) => {
             quarantine::export(&reach()?, &record, &out, output).await
         }
+        Command::Drain { node, lasts, reason } => {
+            drain::drain(&Reach::just(options, &node)?, &node, lasts, &reason, output).await
+        }
+        Command::Undrain { node } => drain::undrain(&Reach::just(options, &node)?, &node, output).await,
+        Command::Power { node, supply } => drain::set_power(&Reach::just(options, &node)?, &node, supply, output).await,
+        Command::Outage(Outage::Add(outage)) => outage::add(&outage::city(options)?, &outage, output),
+        Command::Outage(Outage::List) => outage::list(&outage::city(options)?, output),
         Command::Audit => audit::audit(&reach()?, output).await,
         Command::Fetch { record, out } => fetch::fetch(&reach()?.hubs()?, &record, &out, output).await,
         Command::Tail { from } => tail::tail(&reach()?.hubs()?, from, until_stopped(), output).await,

@@ -119,6 +119,15 @@ pub enum Failure {
         /// The new one's.
         new: u64,
     },
+    /// The topology file cannot be changed by a program.
+    #[error("failed to change {}: {what}", path.display())]
+    #[diagnostic(help("`topology check {}` says more", path.display()))]
+    Uneditable {
+        /// The file.
+        path: PathBuf,
+        /// What is in the way.
+        what: String,
+    },
     /// There is no such node.
     #[error("the topology has no node `{node}`")]
     #[diagnostic(help("{remedy}"))]
@@ -235,6 +244,7 @@ fn remedy(status: &Status) -> &'static str {
             "an admin gives roles: [[operator]] in topology.toml, then `topology sign`"
         }
         Code::NotFound => "check the name; another node may know more (--node ID)",
+        Code::FailedPrecondition => "ask the node that is meant: its own socket, or its address in the city's topology",
         Code::InvalidArgument => "check what was typed",
         Code::Unimplemented => "the node runs another version of Estafet; ask another one with --node ID",
         _ if is_silence(status) => "the node went away while it was asked; try again, or another one with --node ID",

@@ -75,6 +75,11 @@ impl Reach {
         }
     }
 
+    /// The node of this name, by the socket that the options name or over the network: no other can do what is asked.
+    pub fn just(options: &Options, id: &NodeId) -> Result<Self, Failure> {
+        Self::from_options(&Options { node: Some(id.clone()), ..options.clone() })
+    }
+
     /// All nodes of a city.
     pub fn city(city: &CityFolder) -> Result<Self, Failure> {
         let mut nodes: Vec<&Node> = city.topology().nodes.values().collect();

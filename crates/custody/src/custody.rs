@@ -192,6 +192,17 @@ impl Custody {
         self.dispatch(now);
     }
 
+    /// This node is about to go, or not any more. While it is, its own captures go before transit, and the urgent first.
+    pub fn set_draining(&mut self, draining: bool) {
+        self.outbound.set_draining(draining);
+    }
+
+    /// How many records no neighbor has accepted yet, those that are refused left out.
+    #[must_use]
+    pub fn unaccepted_count(&self) -> usize {
+        self.outbound.unaccepted_count()
+    }
+
     /// How much the store can still take.
     pub fn set_room(&mut self, room: ByteCount) {
         self.room = room;

@@ -42,6 +42,10 @@ impl Lane {
         self.unanswered_bytes -= u64::from(bytes);
     }
 
+    pub(crate) fn accepted_count(&self) -> usize {
+        self.handed.len() - self.unanswered_records
+    }
+
     pub(crate) fn awaits_answer(&self) -> bool {
         self.unanswered_records > 0 || !self.questions.is_empty()
     }

@@ -26,6 +26,7 @@ mod losses;
 mod outbound;
 mod output;
 mod questions;
+mod ready;
 mod receipts;
 mod record;
 #[cfg(test)]

@@ -16,6 +16,7 @@ use estafet_wire::{Frame, NeverReason, Offer, RecordSet};
 use crate::held::{Held, Key, Micros, Name, Names, State, Table, Why};
 use crate::lane::Lane;
 use crate::output::{CustodyEvent, CustodyOutput};
+use crate::ready::Ready;
 use crate::record::{HeldRecord, RecordState, RecordView, WaitReason};
 
 /// Payloads up to this size travel without being offered first: the offer's round trip would cost more than a
@@ -87,8 +88,10 @@ pub(crate) struct Outbound {
     /// The numbers of all held records, per origin and epoch.
     holdings: BTreeMap<(Name, Epoch), SeqRanges>,
     own_count: usize,
-    /// Records that may go now, per class, oldest first.
-    ready: [BTreeMap<u64, Key>; 3],
+    /// Records that may go now.
+    ready: Ready,
+    /// This node is about to go: what is most at risk goes first.
+    draining: bool,
     /// When states end by themselves.
     timers: BTreeSet<(Micros, Key)>,
     refused: BTreeSet<Key>,
@@ -115,6 +118,7 @@ impl Outbound {
     pub(crate) fn begin<'a>(&mut self, me: &NodeId, hubs: impl Iterator<Item = &'a NodeId>) {
         let me = self.names.number(me);
         self.me = Some(me);
+        self.ready.claim(me);
         self.hubs = hubs.map(|hub| self.names.number(hub)).collect();
         let own = self.holdings.iter().filter(|((origin, _), _)| *origin == me);
         self.own_count = own.map(|(_, held)| usize::try_from(held.count()).expect("they are in memory")).sum();
@@ -261,7 +265,7 @@ impl Outbound {
         }
         match held.state {
             State::Ready(why) => {
-                self.ready[held.class as usize].remove(&held.order);
+                self.ready.remove(self.is_own(key.origin), held.class, held.order);
                 self.doubtful -= usize::from(why.is_doubtful());
             }
             State::Resting(Why::Refused(..)) => {
@@ -294,7 +298,7 @@ impl Outbound {
         }
         match held.state {
             State::Ready(why) => {
-                self.ready[held.class as usize].insert(held.order, key);
+                self.ready.insert(self.is_own(key.origin), held.class, held.order, key);
                 self.doubtful += usize::from(why.is_doubtful());
             }
             State::Resting(Why::Refused(..)) => {
@@ -392,6 +396,16 @@ impl Outbound {
     fn take_diverted(&mut self, id: &RecordId, neighbor: &NodeId) -> Option<(Key, Name)> {
         let (key, name) = (self.names.find_key(id)?, self.names.find(neighbor)?);
         self.lanes.get_mut(&name)?.diverted.remove(&key).then_some((key, name))
+    }
+
+    pub(crate) fn set_draining(&mut self, draining: bool) {
+        self.draining = draining;
+    }
+
+    /// How many records no neighbor has accepted. What neighbors refuse is not counted: nobody waits for that.
+    pub(crate) fn unaccepted_count(&self) -> usize {
+        let accepted: usize = self.lanes.values().map(Lane::accepted_count).sum();
+        self.table.len().saturating_sub(accepted + self.refused.len())
     }
 
     pub(crate) fn set_next_hops(&mut self, next_hops: &[NodeId]) {
@@ -554,7 +568,7 @@ impl Outbound {
     /// When time changes something: a state ends, or a full neighbor may have room again.
     pub(crate) fn poll_timeout(&self) -> Option<(Now, &'static str)> {
         let timer = self.timers.first().map(|(due, _)| (Now::from(*due), "a record is due"));
-        let waits = self.ready.iter().any(|ready| !ready.is_empty());
+        let waits = !self.ready.is_empty();
         let full = self.lanes.values().filter_map(|lane| lane.full_until).min().filter(|_| waits);
         timer.into_iter().chain(full.map(|until| (Now::from(until), "a full neighbor is asked again"))).min()
     }
@@ -598,10 +612,17 @@ impl Outbound {
         if !self.next_hops.iter().any(|hop| self.lanes.get(hop).is_some_and(takes_some)) {
             return None;
         }
+        if self.draining {
+            return self.ready.most_at_risk_first().find_map(|queue| self.first_that_can_go(queue));
+        }
         self.picks += 1;
         let low_first = self.picks.is_multiple_of(LOW_CLASS_EVERY);
         let order = if low_first { [2, 1, 0] } else { [0, 1, 2] };
-        order.into_iter().find_map(|class| self.ready[class].values().take(SCAN_MAX).find_map(|key| self.turn_of(*key)))
+        order.into_iter().find_map(|class| self.first_that_can_go(self.ready.oldest(class)))
+    }
+
+    fn first_that_can_go(&self, mut queue: impl Iterator<Item = Key>) -> Option<(Key, Name, Turn)> {
+        queue.by_ref().take(SCAN_MAX).find_map(|key| self.turn_of(key))
     }
 
     /// What can be done with the record now, if anything.

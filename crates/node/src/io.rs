@@ -8,7 +8,7 @@ use estafet_model::{
     ByteCount, ChunkHash, Class, Durable, Epoch, HeaderDigest, NodeId, ReceiptKey, RecordId, SeqRanges, SignedHeader,
     SignedReceipt,
 };
-use estafet_routing::{Captured, DownReason, Gray, LinkSample, TimerReason};
+use estafet_routing::{Captured, DownReason, Gray, LinkSample, Standing, TimerReason};
 use estafet_wire::Frame;
 
 use crate::captures::{Capture, CaptureRefused, CaptureToken, Captured as CapturedRecord};
@@ -82,6 +82,8 @@ pub enum Input {
     CommittedUnreadable(Box<HeldRecord>),
     /// How much the store can still take.
     Room(ByteCount),
+    /// What this node does with transit from now on, on what power, and why.
+    Standing(Standing),
 }
 
 /// Something to do.

@@ -184,6 +184,10 @@ impl Node {
                 self.ledger_changed = true;
             }
             Input::Room(room) => self.custody.set_room(room),
+            Input::Standing(standing) => {
+                self.custody.set_draining(standing.is_draining());
+                self.router.set_standing(now, standing);
+            }
         }
         self.settle(now);
     }

@@ -2,7 +2,9 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
+use estafet_admin::Caller;
 use estafet_admin::v1::admin_server::Admin;
 use estafet_admin::v1::{
     self, AuditReport, AuditRequest, FetchPiece, FetchRequest, GetNetworkRequest, GetPathRequest, GetRecordRequest,
@@ -10,19 +12,24 @@ use estafet_admin::v1::{
     RetryQuarantineRequest, RetryQuarantineResponse, TailRequest,
 };
 use estafet_model::{NodeId, RecordId, Slip};
+use estafet_node::routing::{Words, WordsError};
 use estafet_spool::{Extent, ReadPayload};
 use estafet_topology::Topology;
 use futures_util::Stream;
+use tokio::sync::Mutex;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
+use tracing::info;
 
+use crate::drain::{DrainFile, DrainOrder};
 use crate::driver::{Commands, View};
 use crate::ledger::Ledger;
 use crate::listing::{Listing, Names};
 use crate::scrub::unreadable;
-use crate::store::Store;
+use crate::standing::Supply;
+use crate::store::{Store, wall_clock};
 use crate::tail::Tail;
-use crate::views::{audit, links, nodes, path, record_status};
+use crate::views::{audit, links, nodes, path, record_status, standing};
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -30,12 +37,45 @@ pub(crate) struct AdminService {
     commands: Commands,
     store: Store,
     names: Arc<Names>,
+    /// One order at a time: what is on the disk is what the driver was told last.
+    drain_file: Mutex<DrainFile>,
 }
 
 impl AdminService {
-    pub(crate) fn new(commands: Commands, store: Store, me: NodeId, topology: &Topology) -> Self {
+    pub(crate) fn new(
+        commands: Commands,
+        store: Store,
+        me: NodeId,
+        topology: &Topology,
+        drain_file: DrainFile,
+    ) -> Self {
         let codes = topology.nodes.values().map(|node| (node.id.clone(), node.code)).collect();
-        Self { commands, store, names: Arc::new(Names { me, codes }) }
+        Self { commands, store, names: Arc::new(Names { me, codes }), drain_file: Mutex::new(drain_file) }
+    }
+
+    /// Refuses what is meant for another node: a socket, or a forwarded port, leads where it leads.
+    fn is_meant(&self, node: &str) -> Result<(), Status> {
+        let me = &self.names.me;
+        if node == me.as_str() {
+            return Ok(());
+        }
+        Err(Status::failed_precondition(format!("this is `{me}`, and `{node}` is meant")))
+    }
+
+    /// Makes an order durable, then heeds it.
+    async fn set_drain(&self, order: Option<DrainOrder>) -> Result<Response<v1::Standing>, Status> {
+        let file = self.drain_file.lock().await;
+        let (kept, path) = (order.clone(), file.clone());
+        let stored = tokio::task::spawn_blocking(move || path.store(kept.as_ref())).await;
+        let stored = stored.map_err(|error| Status::internal(error.to_string()))?;
+        stored.map_err(|error| Status::internal(format!("the order cannot be kept on this node's disk: {error}")))?;
+        self.commands.drain(order).await.map_err(|error| Status::unavailable(error.to_string()))?;
+        self.standing().await
+    }
+
+    /// What the node says after all that it was told before.
+    async fn standing(&self) -> Result<Response<v1::Standing>, Status> {
+        Ok(Response::new(self.ask(|view| standing(view.node.router().standing())).await?))
     }
 
     async fn ask<T: Send + 'static>(
@@ -119,6 +159,41 @@ impl Admin for AdminService {
         Ok(Response::new(RetryQuarantineResponse { retried }))
     }
 
+    async fn drain(&self, request: Request<v1::DrainRequest>) -> Result<Response<v1::Standing>, Status> {
+        let by = caller(&request);
+        let v1::DrainRequest { node, for_seconds, words } = request.into_inner();
+        self.is_meant(&node)?;
+        let words: Words = words.parse().map_err(|error: WordsError| Status::invalid_argument(error.to_string()))?;
+        if for_seconds == Some(0) {
+            return Err(Status::invalid_argument("a drain lasts longer than no time"));
+        }
+        info!(by, for_seconds, words = words.as_str(), "an operator drains this node");
+        let order = DrainOrder::new(words.as_str(), for_seconds.map(Duration::from_secs), wall_clock());
+        self.set_drain(Some(order)).await
+    }
+
+    async fn undrain(&self, request: Request<v1::UndrainRequest>) -> Result<Response<v1::Standing>, Status> {
+        let by = caller(&request);
+        self.is_meant(&request.into_inner().node)?;
+        info!(by, "an operator ends the drain of this node");
+        self.set_drain(None).await
+    }
+
+    async fn set_power(&self, request: Request<v1::SetPowerRequest>) -> Result<Response<v1::Standing>, Status> {
+        let by = caller(&request);
+        let v1::SetPowerRequest { node, power } = request.into_inner();
+        self.is_meant(&node)?;
+        let supply = match power.as_str() {
+            "mains" => Supply::Mains,
+            "battery" => Supply::Battery { minutes_left: None },
+            "low" => Supply::Low,
+            _ => return Err(Status::invalid_argument(format!("`{power}` is neither mains, battery nor low"))),
+        };
+        info!(by, power, "an operator tells what this node runs on");
+        self.commands.set_supply(supply).await.map_err(|error| Status::unavailable(error.to_string()))?;
+        self.standing().await
+    }
+
     type ListRecordsStream = Answers<Record>;
 
     async fn list_records(
@@ -193,6 +268,11 @@ impl Admin for AdminService {
         tokio::spawn(Tail { ledger, names: Arc::clone(&self.names), next: from, sender }.run());
         Ok(Response::new(Box::pin(ReceiverStream::new(commits))))
     }
+}
+
+/// Who asks, for the log.
+fn caller<T>(request: &Request<T>) -> String {
+    request.extensions().get::<Caller>().map(|caller| caller.name.clone()).unwrap_or_default()
 }
 
 /// Where a record is on this node's disk.

@@ -9,6 +9,9 @@ use estafet_model::{ByteCount, NodeId, PublicKey, SigningKey};
 use estafet_topology::{Node, Role, SignedTopology, Topology};
 use serde::Deserialize;
 
+use crate::nut::Nut;
+use crate::standing::Rules;
+
 /// The keys of the file. What is not among them is refused.
 const KEYS: &[&str] = &[
     "node",
@@ -25,6 +28,14 @@ const KEYS: &[&str] = &[
     "hold_bytes_max",
     "hold_days",
     "scrub_days",
+    "outage_lead",
+    "power",
+    "nut",
+    "ups",
+    "username",
+    "password_file",
+    "drain_minutes",
+    "stop_seconds",
 ];
 
 /// What is wrong with the configuration, and what to do about it.
@@ -74,6 +85,20 @@ struct File {
     intake: IntakeFile,
     #[serde(default)]
     spool: SpoolFile,
+    outage_lead: Option<String>,
+    #[serde(default)]
+    power: PowerFile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PowerFile {
+    nut: Option<SocketAddr>,
+    ups: Option<String>,
+    username: Option<String>,
+    password_file: Option<PathBuf>,
+    drain_minutes: Option<u16>,
+    stop_seconds: Option<u16>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -112,6 +137,18 @@ const HOLD_DAYS: u16 = 30;
 const SCRUB_DAYS: f64 = 7.0;
 const SCRUB_DAYS_MAX: f64 = 3650.0;
 
+/// How long before a planned outage a node drains: enough to hand a morning's captures over a slow link.
+const OUTAGE_LEAD: Duration = Duration::from_secs(600);
+
+/// With less than this left in the battery a node drains, in minutes. `upsd` calls a battery low at about two.
+const DRAIN_MINUTES: u16 = 5;
+
+/// How long a node with a low battery may take to hand over what it has: half of what such a battery lasts.
+const STOP_SECONDS: u16 = 60;
+
+/// The UPS that most configurations of NUT have.
+const UPS: &str = "ups";
+
 /// A node's configuration: everything read, everything checked.
 pub(crate) struct Config {
     pub(crate) node: Node,
@@ -127,6 +164,10 @@ pub(crate) struct Config {
     pub(crate) hold_max: Duration,
     /// Nothing if the store is not to be read for damage.
     pub(crate) scrub_interval: Option<Duration>,
+    /// When this node drains by itself.
+    pub(crate) rules: Rules,
+    /// Nothing if nobody reads a UPS for it.
+    pub(crate) nut: Option<Nut>,
 }
 
 impl Config {
@@ -157,7 +198,25 @@ impl Config {
         if !(0.0..=SCRUB_DAYS_MAX).contains(&scrub_days) {
             return Err(malformed(format!("scrub_days: {scrub_days} is not between 0 (never) and {SCRUB_DAYS_MAX}")));
         }
+        let outage_lead = match &file.outage_lead {
+            None => OUTAGE_LEAD,
+            Some(text) => humantime::parse_duration(text)
+                .map_err(|error| malformed(format!("outage_lead: {error}: write such as 10m")))?,
+        };
+        let power = file.power;
+        let rules = Rules {
+            outages: topology.outages_of(&id).cloned().collect(),
+            outage_lead,
+            drain_minutes: power.drain_minutes.unwrap_or(DRAIN_MINUTES),
+            stop_max: Duration::from_secs(power.stop_seconds.unwrap_or(STOP_SECONDS).into()),
+        };
+        let nut = load_nut(power, folder).map_err(|error| match error {
+            Ok(message) => malformed(message),
+            Err(error) => error,
+        })?;
         Ok(Self {
+            rules,
+            nut,
             data: folder.join(file.data),
             listen: file.listen.unwrap_or(node.addresses[0]),
             admin: file.admin.unwrap_or(node.admin),
@@ -218,6 +277,25 @@ fn load_key(path: &Path) -> Result<SigningKey, ConfigError> {
     SigningKey::from_pem(&text).map_err(|source| ConfigError::Key { path: path.to_owned(), source })
 }
 
+/// What `[power]` says of the UPS. A fault is one of the table itself, or one of the file it names.
+fn load_nut(power: PowerFile, folder: &Path) -> Result<Option<Nut>, Result<String, ConfigError>> {
+    let PowerFile { nut, ups, username, password_file, .. } = power;
+    let login = match (username, password_file) {
+        (None, None) => None,
+        (Some(name), Some(file)) => {
+            let password = read(&folder.join(file)).map_err(Err)?;
+            Some((name, password.trim_end_matches(['\r', '\n']).to_owned()))
+        }
+        _ => return Err(Ok("power: username and password_file belong together".to_owned())),
+    };
+    let ups = ups.unwrap_or_else(|| UPS.to_owned());
+    let words = login.iter().flat_map(|(name, password)| [name, password]).chain([&ups]);
+    if words.into_iter().any(|word| word.is_empty() || word.contains(|letter: char| letter <= ' ' || letter == '"')) {
+        return Err(Ok("power: ups, username and password are words without spaces and quotes".to_owned()));
+    }
+    Ok(nut.map(|address| Nut { address, ups, login }))
+}
+
 fn load_topology(path: &Path, trusted: &[PublicKey]) -> Result<Topology, ConfigError> {
     let text = read(path)?;
     let signed = SignedTopology::decode(&text, trusted)
@@ -267,6 +345,34 @@ mod tests {
     fn a_missing_file_says_which() {
         let said = fault("node = \"sail\"\ntopology = \"t\"\nkey = \"absent.key\"\noperator_keys = []\n");
         assert!(said.contains("absent.key"), "{said}");
+    }
+
+    #[test]
+    fn a_ups_is_named_by_words_and_a_login_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("nut.password"), "secret\n").unwrap();
+        let read = |table: &str| {
+            let power = toml::from_str(table).map_err(|error| error.to_string())?;
+            load_nut(power, folder.path()).map_err(|error| error.unwrap_or_else(|error| error.to_string()))
+        };
+        let address = "nut = \"127.0.0.1:3493\"\n";
+        assert_eq!(read("").unwrap(), None);
+        let nut = read(address).unwrap().unwrap();
+        assert_eq!((nut.ups.as_str(), nut.login), ("ups", None));
+        let with_login = format!("{address}username = \"estafet\"\npassword_file = \"nut.password\"");
+        let login = read(&with_login).unwrap().unwrap().login;
+        assert_eq!(login, Some(("estafet".to_owned(), "secret".to_owned())));
+        for (table, said) in [
+            ("username = \"estafet\"", "belong together"),
+            ("ups = \"my ups\"", "words without spaces"),
+            ("ups = \"\"", "words without spaces"),
+            ("nut = \"upsd\"", "invalid socket address"),
+            ("username = \"a\"\npassword_file = \"absent\"", "failed to read"),
+            ("drain_minute = 3", "unknown field"),
+        ] {
+            let fault = read(table).unwrap_err();
+            assert!(fault.contains(said), "{table}: {fault}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use estafet_model::{Durable, NodeId, Now, RecordId, UnixMillis};
 use estafet_node::custody::{CustodyEvent, HeldRecord, Piece};
-use estafet_node::routing::LinkSample;
+use estafet_node::routing::{LinkSample, Standing};
 use estafet_node::{Capture, CaptureRefused, CaptureToken, Captured, Input, Node, NodeEvent, Output};
 use estafet_quic::{Carry, DownReason, Figures, ReceivedPiece, ReceivedPieces, Session, SessionEvent, SessionEvents};
 use estafet_spool::{Append, NewRecord, Payload};
@@ -23,6 +23,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use crate::alarm::Alarm;
+use crate::drain::DrainOrder;
+use crate::standing::{Grounds, Supply};
 use crate::store::{Health, Level, Store, StoreEvent, wall_clock};
 
 /// Commands that may wait. Intake beyond that waits in its own requests.
@@ -78,10 +80,26 @@ pub(crate) type CaptureAnswer = Result<Durable<Captured>, CaptureRefused>;
 enum Command {
     Capture(Box<Capture>, oneshot::Sender<CaptureAnswer>),
     Ask(Question),
-    Compared { id: RecordId, from: NodeId, same: bool },
+    Compared {
+        id: RecordId,
+        from: NodeId,
+        same: bool,
+    },
     Retry(Option<RecordId>),
     Unreadable(RecordId),
     CommittedUnreadable(Box<HeldRecord>),
+    /// An operator drains the node, or ends that.
+    Drain(Option<DrainOrder>),
+    Supply(Supply),
+}
+
+/// Why the driver ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Somebody asked for it.
+    Asked,
+    /// The battery is nearly empty.
+    PowerGone,
 }
 
 /// How the rest of the process talks to the driver. Cheap to clone.
@@ -89,6 +107,7 @@ enum Command {
 pub(crate) struct Commands {
     sender: mpsc::Sender<Command>,
     health: watch::Receiver<Health>,
+    standing: watch::Receiver<Standing>,
 }
 
 /// The driver has ended: the process is shutting down.
@@ -131,6 +150,21 @@ impl Commands {
         self.sender.send(command).await.map_err(|_| ShuttingDown)
     }
 
+    /// Drains the node by an order that is durable, or ends such an order.
+    pub(crate) async fn drain(&self, order: Option<DrainOrder>) -> Result<(), ShuttingDown> {
+        self.sender.send(Command::Drain(order)).await.map_err(|_| ShuttingDown)
+    }
+
+    /// What the node runs on now.
+    pub(crate) async fn set_supply(&self, supply: Supply) -> Result<(), ShuttingDown> {
+        self.sender.send(Command::Supply(supply)).await.map_err(|_| ShuttingDown)
+    }
+
+    /// What the node says about its service.
+    pub(crate) fn standing(&self) -> Standing {
+        self.standing.borrow().clone()
+    }
+
     /// How the store fares, as of half a second ago at most.
     pub(crate) fn health(&self) -> Health {
         *self.health.borrow()
@@ -147,6 +181,8 @@ pub(crate) struct Driver {
     commands: mpsc::Receiver<Command>,
     commands_sender: mpsc::Sender<Command>,
     health: watch::Sender<Health>,
+    grounds: Grounds,
+    standing: watch::Sender<Standing>,
     waiting: HashMap<CaptureToken, oneshot::Sender<CaptureAnswer>>,
     next_token: u64,
     /// Captures that wait for company.
@@ -172,10 +208,11 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    pub(crate) fn new(node: Node, store: Store, hold_max: Duration) -> (Self, Commands) {
+    pub(crate) fn new(node: Node, store: Store, hold_max: Duration, grounds: Grounds) -> (Self, Commands) {
         let (commands_sender, commands) = mpsc::channel(COMMAND_QUEUE);
         let (health, health_out) = watch::channel(store.health());
-        let handle = Commands { sender: commands_sender.clone(), health: health_out };
+        let (standing, standing_out) = watch::channel(Standing::default());
+        let handle = Commands { sender: commands_sender.clone(), health: health_out, standing: standing_out };
         let driver = Self {
             node,
             store,
@@ -185,6 +222,8 @@ impl Driver {
             commands,
             commands_sender,
             health,
+            grounds,
+            standing,
             waiting: HashMap::new(),
             next_token: 0,
             gathered: Vec::new(),
@@ -209,16 +248,18 @@ impl Driver {
         Now(self.started.elapsed())
     }
 
-    /// Drives until `stop` is done.
+    /// Drives until `stop` is done, or power is about to go and nothing more can be saved.
     pub(crate) async fn run(
         mut self,
         mut sessions: SessionEvents,
         mut store_events: mpsc::UnboundedReceiver<StoreEvent>,
         stop: impl Future<Output = ()>,
-    ) {
+    ) -> Ended {
         let mut housekeeping = interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tokio::pin!(stop);
+        // Before the first session: a node that drains is to be led around from the beginning.
+        self.review_standing();
         self.perform();
         loop {
             let wake = self
@@ -227,7 +268,7 @@ impl Driver {
                 .map_or(self.started + Duration::from_secs(3600), |(at, _)| self.started + at.0);
             let disk_keeps_up = self.queued.len() < APPENDS_MAX && self.queued_bytes < APPEND_BYTES_MAX;
             tokio::select! {
-                () = &mut stop => return,
+                () = &mut stop => return Ended::Asked,
                 Some(event) = sessions.control.recv() => {
                     self.session_event(event);
                     for _ in 0..EVENTS_PER_TURN {
@@ -256,6 +297,25 @@ impl Driver {
                 _ = housekeeping.tick() => self.housekeeping(),
             }
             self.perform();
+            if self.grounds.is_to_stop(self.now(), || self.has_handed_all_over()) {
+                return Ended::PowerGone;
+            }
+        }
+    }
+
+    /// Nothing is left here that no other node has: neither in custody nor on its way to the disk.
+    fn has_handed_all_over(&self) -> bool {
+        let is_written = self.queued.is_empty() && self.gathered.is_empty() && self.storing_own == 0;
+        is_written && self.node.custody().unaccepted_count() == 0
+    }
+
+    /// Tells what the node's service is now, if that has changed.
+    fn review_standing(&mut self) {
+        let standing = self.grounds.standing(wall_clock());
+        if *self.standing.borrow() != standing {
+            info!(state = ?standing.state, power = ?standing.power, notice = ?standing.notice, "this node's service");
+            self.standing.send_replace(standing.clone());
+            self.feed(Input::Standing(standing));
         }
     }
 
@@ -385,6 +445,14 @@ impl Driver {
                 Command::Retry(only) => self.feed(Input::Retry(only)),
                 Command::Unreadable(id) => self.feed(Input::Unreadable(id)),
                 Command::CommittedUnreadable(record) => self.feed(Input::CommittedUnreadable(record)),
+                Command::Drain(order) => {
+                    self.grounds.set_order(order, self.now(), wall_clock());
+                    self.review_standing();
+                }
+                Command::Supply(supply) => {
+                    self.grounds.set_supply(supply, self.now());
+                    self.review_standing();
+                }
             }
             next = if self.gathered.len() < CAPTURES_PER_BATCH { self.commands.try_recv().ok() } else { None };
         }
@@ -410,6 +478,8 @@ impl Driver {
         }
         self.notice_news();
         let now = self.now();
+        self.grounds.end_order(now);
+        self.review_standing();
         if self.next_expiry <= now {
             self.next_expiry = now + EXPIRY_INTERVAL;
             let held_since = wall_clock().0.saturating_sub(millis(self.hold_max));

@@ -11,10 +11,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
+use estafet_admin::v1;
 use estafet_model::{Class, Kind, MediaType, PAYLOAD_BYTES_MAX, ShortCode, Slip, payload_hash_of_chunks};
 use estafet_node::custody::{RecordState, TransferId};
 use estafet_node::{Capture, CaptureRefused, CaptureToken, Whereabouts};
@@ -28,12 +29,16 @@ use crate::problem::Problem;
 use crate::scrub::Scrubs;
 use crate::store::{Store, wall_clock};
 use crate::upload::{BODY_BYTES_MAX, Received, Upload};
+use crate::views::standing;
 
 /// What is read of a body after it was refused.
 const DISCARD_BYTES_MAX: usize = 64 << 20;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 const KEY_LENGTH_MAX: usize = 255;
+
+/// With each slip: `mains`, `battery` or `low`.
+const POWER_HEADER: HeaderName = HeaderName::from_static("estafet-power");
 
 #[derive(Clone)]
 pub(crate) struct Intake {
@@ -64,6 +69,7 @@ impl Intake {
         Router::new()
             .route("/v1/records", post(capture))
             .route("/v1/records/{slip}", get(status))
+            .route("/v1/state", get(state))
             .route("/metrics", get(metrics))
             .fallback(|| async { Problem::unknown_address(StatusCode::NOT_FOUND) })
             .method_not_allowed_fallback(|| async { Problem::unknown_address(StatusCode::METHOD_NOT_ALLOWED) })
@@ -142,7 +148,26 @@ async fn take(shared: &Shared, headers: &HeaderMap, body: &mut Body) -> Result<R
         "blake3": captured.payload_hash.to_string(),
         "bytes": captured.payload_bytes,
     });
-    Ok((StatusCode::CREATED, [(header::CONTENT_TYPE, "application/json")], answer.to_string()).into_response())
+    // What the counter should know while it works: whether the power is there, and whether it will stay.
+    let power = shared.commands.standing().power.as_str();
+    let headers = [(header::CONTENT_TYPE, "application/json"), (POWER_HEADER, power)];
+    Ok((StatusCode::CREATED, headers, answer.to_string()).into_response())
+}
+
+/// What this office's server says about its service: draining or not, on what power, why, and when it is due back.
+async fn state(State(intake): State<Intake>) -> Response {
+    let v1::Standing { state, power, minutes_left, reason, words, back_unix_ms } =
+        standing(&intake.shared.commands.standing());
+    let told = |text: String| Some(text).filter(|text| !text.is_empty());
+    let answer = json!({
+        "state": state,
+        "power": power,
+        "minutes_left": minutes_left,
+        "reason": told(reason),
+        "words": told(words),
+        "back_unix_ms": back_unix_ms,
+    });
+    ([(header::CONTENT_TYPE, "application/json")], answer.to_string()).into_response()
 }
 
 fn refusal(why: CaptureRefused) -> Problem {
@@ -243,6 +268,7 @@ async fn metrics(State(intake): State<Intake>) -> Result<String, Problem> {
         asked.await.map_err(|_| Problem::shutting_down())?;
     let usage = intake.shared.store.spool.usage();
     let poisoned = u8::from(usage.poisoned.is_some());
+    let service = intake.shared.commands.standing();
     let scrubs = &intake.shared.scrubs;
     let rows = [
         ("estafet_records_held", "gauge", held),
@@ -251,6 +277,8 @@ async fn metrics(State(intake): State<Intake>) -> Result<String, Problem> {
         ("estafet_records_quarantined", "gauge", quarantined),
         ("estafet_records_missing", "gauge", missing),
         ("estafet_receipt_losses_total", "counter", losses),
+        ("estafet_draining", "gauge", u64::from(service.is_draining())),
+        ("estafet_on_battery", "gauge", u64::from(service.is_on_battery())),
         ("estafet_spool_syncs_total", "counter", usage.syncs),
         ("estafet_spool_used_bytes", "gauge", usage.used_bytes.0),
         ("estafet_spool_free_bytes", "gauge", usage.free_bytes.0),

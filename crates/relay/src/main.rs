@@ -4,14 +4,17 @@ mod admin;
 mod alarm;
 mod config;
 mod door;
+mod drain;
 mod driver;
 mod durability;
 mod intake;
 mod ledger;
 mod listing;
+mod nut;
 mod problem;
 mod relay;
 mod scrub;
+mod standing;
 mod store;
 mod submit;
 mod surgery;
@@ -42,7 +45,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs this node until SIGTERM or SIGINT.
+    /// Runs this node until SIGTERM or SIGINT. SIGPWR: the battery is nearly empty; it hands over what it can, and stops.
     Run {
         /// The node's relay.toml.
         #[arg(long)]

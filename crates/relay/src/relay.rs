@@ -9,6 +9,7 @@ use estafet_node::{Node, NodeConfig};
 use estafet_quic::{Neighbor, Transport, TransportConfig, TransportError};
 use estafet_tls::{Identity, TlsError};
 use estafet_topology::Role;
+use rustix::process::Signal;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,10 +19,13 @@ use tracing::{error, info};
 use crate::admin::AdminService;
 use crate::config::Config;
 use crate::door;
-use crate::driver::Driver;
+use crate::drain::DrainFile;
+use crate::driver::{Commands, Driver, Ended};
 use crate::intake::Intake;
+use crate::nut;
 use crate::scrub::{self, Scrubs};
-use crate::store::{FIRST_NEIGHBOR_TRANSFER, Opened, Store, StoreError, random_epoch};
+use crate::standing::{Grounds, Supply};
+use crate::store::{FIRST_NEIGHBOR_TRANSFER, Opened, Store, StoreError, random_epoch, wall_clock};
 
 /// The relay could not start, or stopped by a fault.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -74,7 +78,9 @@ async fn serve(config: Config, opened: Opened, promises: bool) -> Result<(), Rel
         },
         recovered,
     );
-    let (driver, commands) = Driver::new(node, store.clone(), config.hold_max);
+    let drain_file = DrainFile::in_folder(&config.data);
+    let grounds = Grounds::new(config.rules.clone(), drain_file.load(), wall_clock());
+    let (driver, commands) = Driver::new(node, store.clone(), config.hold_max, grounds);
 
     let intake_listener = listen("counters", config.intake).await?;
     let admin_listener = listen("operators", config.admin).await?;
@@ -102,13 +108,20 @@ async fn serve(config: Config, opened: Opened, promises: bool) -> Result<(), Rel
     let intake = tokio::spawn(door::serve(intake_listener, routes, until(stopped.clone())));
     let topology = Arc::clone(&config.topology);
     let callers = move |key: &estafet_model::PublicKey| Caller::by_key(&topology, key);
-    let admin = AdminService::new(commands, store, me.clone(), &config.topology);
+    if let Some(nut) = config.nut.clone() {
+        tokio::spawn(nut::watch(nut, commands.clone()));
+    }
+    tokio::spawn(heed_power_signal(signal(SignalKind::from_raw(Signal::POWER.as_raw()))?, commands.clone()));
+    let admin = AdminService::new(commands, store, me.clone(), &config.topology, drain_file);
     let admin = tokio::spawn(estafet_admin::serve(admin, listeners, callers, until(stopped.clone())));
 
     // On the main thread, not as a task among the others: what comes while it works is then handled together.
-    driver.run(sessions, events, shutdown_signal()?).await;
-    info!(node = %me, "stopping");
-    transport.shut_down("shutdown").await;
+    let why = match driver.run(sessions, events, shutdown_signal()?).await {
+        Ended::Asked => "shutdown",
+        Ended::PowerGone => "power gone",
+    };
+    info!(node = %me, why, "stopping");
+    transport.shut_down(why).await;
     stop.send_replace(true);
     let intake = intake.await.map_err(|error| error.to_string());
     let admin =
@@ -148,6 +161,11 @@ fn transport_config(config: &Config) -> Result<TransportConfig, RelayError> {
 async fn until(mut stopped: watch::Receiver<bool>) {
     // A dropped sender means the same.
     let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// SIGPWR is how a UPS's program without a network tells a low battery (systemd, `powerd`, `apcupsd`).
+async fn heed_power_signal(mut power: tokio::signal::unix::Signal, commands: Commands) {
+    while power.recv().await.is_some() && commands.set_supply(Supply::Low).await.is_ok() {}
 }
 
 fn shutdown_signal() -> Result<impl Future<Output = ()>, RelayError> {

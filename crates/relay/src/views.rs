@@ -7,7 +7,7 @@ use estafet_admin::v1::{self, AuditReport, Link, OriginAudit, Path, Record};
 use estafet_model::{NodeId, RecordId};
 use estafet_node::custody::{RecordState, RecordView, WaitReason};
 use estafet_node::routing::{
-    Coverage, Graph, NodeState, Protects, ShortestPaths, SignedLsa, coverage, coverages, routes_to_nearest,
+    Coverage, Graph, PowerState, Protects, ShortestPaths, SignedLsa, Standing, coverage, coverages, routes_to_nearest,
 };
 use estafet_node::{Node, Records, Whereabouts};
 use tonic::Status;
@@ -22,7 +22,7 @@ const MISSING_IDS_MAX: usize = 1_000;
 
 pub(crate) fn nodes(view: &View<'_>) -> Vec<v1::Node> {
     let node = view.node;
-    let hubs = node.topology().hub_ids().cloned().collect();
+    let hubs = node.router().serving_hubs();
     let to_hub = ShortestPaths::toward(node.router().graph(), &hubs);
     let coverage = coverage_of_all(node.router().graph());
     node.topology()
@@ -35,7 +35,7 @@ pub(crate) fn nodes(view: &View<'_>) -> Vec<v1::Node> {
             let state = match lsa {
                 None => "unknown",
                 Some(_) if !own && !node.router().reachable(id) => "offline",
-                Some(lsa) if lsa.state == NodeState::Draining => "draining",
+                Some(lsa) if lsa.standing.is_draining() => "draining",
                 Some(_) => "serving",
             };
             let held = if own {
@@ -57,6 +57,7 @@ pub(crate) fn nodes(view: &View<'_>) -> Vec<v1::Node> {
                 cost: to_hub.cost(id).filter(|_| state != "offline").map(|cost| cost.0),
                 not_durable: lsa.is_some_and(|lsa| !lsa.durable),
                 coverage: coverage.get(id).filter(|_| state != "offline").and_then(|coverage| coverage.share()),
+                standing: lsa.map(|lsa| standing(&lsa.standing)),
             }
         })
         .collect()
@@ -66,6 +67,25 @@ pub(crate) fn nodes(view: &View<'_>) -> Vec<v1::Node> {
 fn coverage_of_all(graph: &Graph) -> BTreeMap<NodeId, Coverage> {
     let small = graph.nodes().nth(COVERAGE_NODES_MAX).is_none();
     if small { coverages(graph).into_iter().collect() } else { BTreeMap::new() }
+}
+
+pub(crate) fn standing(standing: &Standing) -> v1::Standing {
+    let notice = standing.notice.as_ref();
+    v1::Standing {
+        state: state_word(standing).to_owned(),
+        power: standing.power.as_str().to_owned(),
+        minutes_left: match standing.power {
+            PowerState::OnBattery { minutes_left } => minutes_left.map(u32::from),
+            PowerState::Mains | PowerState::LowBattery => None,
+        },
+        reason: notice.map(|notice| notice.reason.as_str().to_owned()).unwrap_or_default(),
+        words: notice.map(|notice| notice.words.to_string()).unwrap_or_default(),
+        back_unix_ms: notice.and_then(|notice| notice.back_unix_s).map(|back| back.saturating_mul(1000)),
+    }
+}
+
+pub(crate) fn state_word(standing: &Standing) -> &'static str {
+    if standing.is_draining() { "draining" } else { "serving" }
 }
 
 /// The node after `id` on a path that begins or ends with it.
@@ -133,7 +153,7 @@ pub(crate) fn path(node: &Node, from: &str, to: &str) -> Result<Path, Status> {
         // The map beyond is old news: better none than a wrong one.
         return Ok(Path { from: from.to_string(), to: to.to_owned(), ..Path::default() });
     }
-    let hubs = node.topology().hub_ids().cloned().collect();
+    let hubs = node.router().serving_hubs();
     let coverage = coverage(node.router().graph(), &from).share();
     let route = if to.is_empty() {
         if node.topology().hub_ids().any(|hub| *hub == from) {

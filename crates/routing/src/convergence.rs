@@ -8,12 +8,13 @@ use estafet_model::{Epoch, LinkCost, NodeId, Seq, SeqRanges};
 use crate::adjacency::{DEAD_AFTER, DEAD_AFTER_QUIET, DownReason};
 use crate::area::{Area, Dice, LATENCY, SETTLE, STEADY, config, signing_key};
 use crate::graph::Graph;
-use crate::lsa::{HubLedger, NodeState, OriginLedger};
+use crate::lsa::{HubLedger, OriginLedger};
 use crate::output::RouterOutput;
 use crate::pekanbaru::{id, ids, redundant, words};
 use crate::quality::LinkSample;
 use crate::router::{Router, SUMMARY_INTERVAL};
 use crate::signed_lsa::SignedLsa;
+use crate::standing::{NodeState, PowerState, Standing};
 
 fn ledger(captured: u32) -> OriginLedger {
     let (held, receipted) = (SeqRanges::up_to(Seq::new(captured)), SeqRanges::new());
@@ -58,8 +59,8 @@ fn a_restarted_node_jumps_above_its_earlier_life() {
     let mut area = Area::settled(redundant());
     for _ in 0..20 {
         area.change("rumbai", |router, now| {
-            router.set_state(now, NodeState::Draining);
-            router.set_state(now, NodeState::Serving);
+            router.set_standing(now, draining());
+            router.set_standing(now, Standing::default());
         });
     }
     area.run(SETTLE);
@@ -97,13 +98,54 @@ fn two_halves_agree_again_after_a_cut() {
     assert_eq!(area.router("rumbai").lsdb().get(&id("induk")).unwrap().lsa().hub.unwrap().committed, 5);
 }
 
+fn draining() -> Standing {
+    Standing { state: NodeState::Draining, ..Standing::default() }
+}
+
+fn powered_by(power: PowerState) -> Standing {
+    Standing { power, ..Standing::default() }
+}
+
+#[test]
+fn powered_ways_are_preferred_and_a_battery_is_better_than_a_node_that_drains() {
+    let mut area = Area::settled(redundant());
+    let battery = powered_by(PowerState::OnBattery { minutes_left: Some(30) });
+    area.change("sukajadi", |router, now| router.set_standing(now, battery.clone()));
+    area.run(SETTLE);
+    assert_eq!(area.next_hops("rumbai").split(' ').next(), Some("senapelan"));
+    area.change("senapelan", |router, now| router.set_standing(now, powered_by(PowerState::LowBattery)));
+    area.run(SETTLE);
+    assert_eq!(area.next_hops("rumbai").split(' ').next(), Some("rumbai-pesisir"), "by lima-puluh, which has power");
+    area.change("lima-puluh", |router, now| router.set_standing(now, draining()));
+    area.run(SETTLE);
+    assert_eq!(area.next_hops("rumbai").split(' ').next(), Some("sukajadi"));
+    for node in ["sukajadi", "senapelan", "lima-puluh"] {
+        area.change(node, |router, now| router.set_standing(now, Standing::default()));
+    }
+    area.run(SETTLE);
+    area.assert_agree_on(&area.map);
+}
+
+#[test]
+fn nothing_leads_to_a_hub_that_drains_and_without_another_records_wait() {
+    let mut area = Area::settled(redundant());
+    area.change("induk", |router, now| router.set_standing(now, draining()));
+    area.run(SETTLE);
+    assert_eq!(area.next_hops("rumbai"), "");
+    assert_eq!(area.next_hops("sail"), "");
+    assert!(area.router("rumbai").reachable(&id("induk")), "people still find it");
+    area.change("induk", |router, now| router.set_standing(now, Standing::default()));
+    area.run(SETTLE);
+    area.assert_agree_on(&area.map);
+}
+
 #[test]
 fn a_draining_node_is_left_and_taken_back() {
     let mut area = Area::settled(redundant());
-    area.change("sukajadi", |router, now| router.set_state(now, NodeState::Draining));
+    area.change("sukajadi", |router, now| router.set_standing(now, draining()));
     area.run(SETTLE);
     assert_eq!(area.next_hops("rumbai"), "senapelan rumbai-pesisir sukajadi");
-    area.change("sukajadi", |router, now| router.set_state(now, NodeState::Serving));
+    area.change("sukajadi", |router, now| router.set_standing(now, Standing::default()));
     area.run(SETTLE);
     area.assert_agree_on(&area.map);
 }
@@ -243,7 +285,7 @@ fn one_change_costs_as_many_messages_as_there_are_links_not_pairs_of_nodes() {
         let directed_links = area.map.steps().count();
         area.run(SUMMARY_INTERVAL);
         area.lsa_frames = 0;
-        area.change("n0003", |router, now| router.set_state(now, NodeState::Draining));
+        area.change("n0003", |router, now| router.set_standing(now, draining()));
         area.run(SETTLE);
         // Everybody hears it once, and nobody sends it back to whom it came from.
         assert!((nodes - 1..=directed_links).contains(&area.lsa_frames), "{nodes} nodes: {}", area.lsa_frames);

@@ -12,6 +12,10 @@ use estafet_model::{LinkCost, NodeId};
 /// as near as ever as a destination, and its own ways out keep their order among each other.
 pub const DRAINING_COST: LinkCost = LinkCost(1 << 24);
 
+/// What leaving a node on battery costs on top of the link: more than any one link, so that powered ways are taken, and
+/// so much less than [`DRAINING_COST`] that a way over a hundred batteries is better than one over a node that drains.
+pub const BATTERY_COST: LinkCost = LinkCost(1 << 16);
+
 /// Names of shared-risk groups: what names the same one fails together.
 pub type Risks = BTreeSet<String>;
 
@@ -44,9 +48,21 @@ pub struct Graph {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Vertex {
     draining: bool,
+    on_battery: bool,
     risks: Risks,
     /// Sorted by where they lead.
     out: Vec<(Index, Edge)>,
+}
+
+impl Vertex {
+    /// What leaving the node costs on top of the link.
+    fn toll(&self) -> LinkCost {
+        match (self.draining, self.on_battery) {
+            (true, _) => DRAINING_COST,
+            (false, true) => BATTERY_COST,
+            (false, false) => LinkCost(0),
+        }
+    }
 }
 
 impl Graph {
@@ -139,6 +155,18 @@ impl Graph {
         to_index(place)
     }
 
+    /// Marks a node as running on battery: see [`BATTERY_COST`].
+    pub fn set_on_battery(&mut self, node: NodeId) {
+        let place = self.place(node);
+        self.vertices[place as usize].on_battery = true;
+    }
+
+    /// Those of `hubs` that do not drain. Nothing is sent to one that does: records are safest where they wait.
+    #[must_use]
+    pub fn serving(&self, hubs: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+        hubs.iter().filter(|hub| !self.is_draining(hub)).cloned().collect()
+    }
+
     /// True if `node` takes no transit while there is another way.
     #[must_use]
     pub fn is_draining(&self, node: &NodeId) -> bool {
@@ -174,7 +202,7 @@ impl Graph {
         out.binary_search_by_key(&to, |(to, _)| *to).ok().map(|place| &out[place].1)
     }
 
-    /// Each edge as (from, to, what taking it costs): its own cost, and [`DRAINING_COST`] if `from` is draining.
+    /// Each edge as (from, to, what taking it costs): its own cost, and [`DRAINING_COST`] or [`BATTERY_COST`] if `from` is so.
     pub fn steps(&self) -> impl Iterator<Item = (&NodeId, &NodeId, LinkCost)> {
         self.index_steps().map(|(from, to, cost)| (self.id(from), self.id(to), cost))
     }
@@ -188,7 +216,7 @@ impl Graph {
     /// The edges that leave the node at `from`, with what taking them costs, sorted by where they lead.
     pub(crate) fn index_edges(&self, from: Index) -> impl Iterator<Item = (Index, LinkCost)> {
         let vertex = &self.vertices[from as usize];
-        let toll = if vertex.draining { DRAINING_COST } else { LinkCost(0) };
+        let toll = vertex.toll();
         vertex.out.iter().map(move |(to, edge)| (*to, edge.cost + toll))
     }
 
@@ -242,7 +270,7 @@ impl Graph {
                     .iter()
                     .filter(|(to, edge)| kept[*to as usize] && keeps_edge(id, self.id(*to), &edge.risks));
                 let out = out.map(|(to, edge)| (moved_to[*to as usize], edge.clone())).collect();
-                (id.clone(), Vertex { draining: vertex.draining, risks: vertex.risks.clone(), out })
+                (id.clone(), Vertex { risks: vertex.risks.clone(), out, ..*vertex })
             })
             .unzip();
         Self { ids: Arc::new(ids), vertices }
@@ -364,6 +392,24 @@ mod tests {
         graph.add_edge(id("a"), id("a"), edge(1));
         let steps: Vec<_> = graph.steps().map(|(from, to, cost)| (from.as_str(), to.as_str(), cost.0)).collect();
         assert_eq!(steps, [("a", "b", 3), ("b", "a", 1)]);
+    }
+
+    #[test]
+    fn leaving_costs_more_on_battery_and_most_when_draining_and_no_hub_that_drains_is_served() {
+        let mut graph = network_2013();
+        let plain = graph.edge(&id("sukajadi"), &id("induk")).unwrap().clone();
+        let leaving = |graph: &Graph| {
+            let mut steps = graph.steps();
+            steps.find(|(from, to, _)| (from.as_str(), to.as_str()) == ("sukajadi", "induk")).unwrap().2
+        };
+        assert_eq!(leaving(&graph), plain.cost);
+        graph.set_on_battery(id("sukajadi"));
+        assert_eq!(leaving(&graph), plain.cost + BATTERY_COST);
+        graph.drain(id("sukajadi"));
+        assert_eq!(leaving(&graph), plain.cost + DRAINING_COST);
+        let hubs = ids(&["induk", "sukajadi"]);
+        assert_eq!(graph.serving(&hubs), ids(&["induk"]));
+        assert_eq!(graph.without(&ids(&["sukajadi"])).serving(&hubs), hubs, "who is gone drains nothing");
     }
 
     #[test]

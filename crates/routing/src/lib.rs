@@ -37,6 +37,7 @@ mod router;
 mod signed_lsa;
 mod single_points;
 mod spf;
+mod standing;
 mod suspicion;
 
 pub use adjacency::{
@@ -48,11 +49,9 @@ pub use backoff::{SPF_HOLD_MAX, SPF_HOLD_MIN, SPF_QUIET};
 pub use coverage::{Coverage, coverage, coverages};
 pub use failure::{Failure, Part};
 pub use fib::NextHop;
-pub use graph::{DRAINING_COST, Edge, Graph, LinkRisks, Risks};
+pub use graph::{BATTERY_COST, DRAINING_COST, Edge, Graph, LinkRisks, Risks};
 pub use impact::{Detour, Impact, impact};
-pub use lsa::{
-    ADJACENCIES_MAX, Adjacency, Captured, Holding, HubLedger, LEDGER_PIECES_MAX, Lsa, NodeState, OriginLedger,
-};
+pub use lsa::{ADJACENCIES_MAX, Adjacency, Captured, Holding, HubLedger, LEDGER_PIECES_MAX, Lsa, OriginLedger};
 pub use lsdb::{Installed, Lsdb, Summary};
 pub use origination::LEDGER_INTERVAL;
 pub use output::{RouterOutput, TimerReason};
@@ -62,4 +61,5 @@ pub use router::{Router, RouterConfig, SHUNNED_COST, SUMMARY_INTERVAL};
 pub use signed_lsa::{ForgedLsa, SignedLsa};
 pub use single_points::{SinglePoint, single_points};
 pub use spf::ShortestPaths;
+pub use standing::{NodeState, Notice, PowerState, Reason, Standing, Words, WordsError};
 pub use suspicion::SUSPECT_AFTER;

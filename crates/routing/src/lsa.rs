@@ -2,6 +2,8 @@
 
 use estafet_model::{Epoch, LinkCost, NodeId, SeqRanges};
 
+use crate::standing::Standing;
+
 /// More adjacencies than this are refused: a main server in the middle of every sub-district of a province has
 /// some hundreds.
 pub const ADJACENCIES_MAX: usize = 1024;
@@ -22,16 +24,6 @@ pub struct Adjacency {
     pub cost: LinkCost,
     /// The smoothed round-trip time in microseconds, 0 if not yet measured. For people; nothing is routed by it.
     pub rtt_micros: u32,
-}
-
-/// What the origin does with transit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum NodeState {
-    /// Takes it.
-    #[default]
-    Serving,
-    /// Hands over what it has and takes no more while there is another way.
-    Draining,
 }
 
 /// What an origin captured and where that stands, for the area's count (P4): captured = receipted + held.
@@ -103,8 +95,8 @@ pub struct Lsa {
     pub sequence: u64,
     /// Its verified neighbors, sorted by id, each at most once.
     pub adjacencies: Vec<Adjacency>,
-    /// What it does with transit.
-    pub state: NodeState,
+    /// What it does with transit, on what power, and why.
+    pub standing: Standing,
     /// Its disk keeps what is synced. A node whose disk does not gives no promises.
     pub durable: bool,
     /// Where its captures stand, if it has a spool with captures to speak of.
@@ -120,14 +112,14 @@ impl Lsa {
         self.adjacencies.iter().find(|adjacency| adjacency.neighbor == *neighbor)
     }
 
-    /// True if paths may differ between the two: another neighbor, another cost, another state. Ledgers and
-    /// round-trip times do not matter.
+    /// True if paths may differ between the two: another neighbor, another cost, another state, other power. Ledgers,
+    /// round-trip times and what is said for people do not matter.
     #[must_use]
     pub fn differs_in_topology(&self, other: &Self) -> bool {
         let edges = |lsa: &Self| -> Vec<(NodeId, LinkCost)> {
             lsa.adjacencies.iter().map(|adjacency| (adjacency.neighbor.clone(), adjacency.cost)).collect()
         };
-        self.state != other.state || edges(self) != edges(other)
+        self.standing.differs_in_topology(&other.standing) || edges(self) != edges(other)
     }
 }
 
@@ -137,6 +129,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::pekanbaru::id;
+    use crate::standing::{NodeState, Notice, PowerState, Reason};
 
     type Change = fn(&mut Lsa);
 
@@ -152,7 +145,15 @@ pub(crate) mod tests {
             origin: id("rumbai"),
             sequence: 7,
             adjacencies: vec![adjacency("sukajadi", 10), adjacency("senapelan", 15)],
-            state: NodeState::Draining,
+            standing: Standing {
+                state: NodeState::Serving,
+                power: PowerState::OnBattery { minutes_left: Some(12) },
+                notice: Some(Notice {
+                    reason: Reason::Operator,
+                    words: "moving the rack".parse().unwrap(),
+                    back_unix_s: Some(1_375_786_800),
+                }),
+            },
             durable: true,
             ledger: Some(OriginLedger {
                 epoch,
@@ -169,13 +170,17 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn only_neighbors_costs_and_state_are_topology() {
-        let rows: [(Change, bool); 6] = [
+    fn only_neighbors_costs_state_and_power_are_topology() {
+        let rows: [(Change, bool); 10] = [
             (|lsa| lsa.adjacencies[0].rtt_micros += 1, false),
             (|lsa| lsa.ledger = None, false),
             (|lsa| lsa.sequence += 1, false),
             (|lsa| lsa.adjacencies[0].cost = LinkCost(99), true),
-            (|lsa| lsa.state = NodeState::Serving, true),
+            (|lsa| lsa.standing.notice = None, false),
+            (|lsa| lsa.standing.power = PowerState::OnBattery { minutes_left: None }, false),
+            (|lsa| lsa.standing.power = PowerState::Mains, true),
+            (|lsa| lsa.standing.power = PowerState::LowBattery, true),
+            (|lsa| lsa.standing.state = NodeState::Draining, true),
             (|lsa| lsa.adjacencies.truncate(1), true),
         ];
         for (row, (change, expected)) in rows.into_iter().enumerate() {

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use estafet_model::{LsaVersion, NodeId, PublicKey};
 
 use crate::graph::{Edge, Graph, Index, LinkRisks};
-use crate::lsa::NodeState;
 use crate::signed_lsa::SignedLsa;
 
 /// Which LSAs a database has.
@@ -141,8 +140,11 @@ impl Lsdb {
             .collect();
         let known: Vec<Vec<Index>> = listed.iter().map(|listed| listed.iter().copied().flatten().collect()).collect();
         for (((origin, signed), listed), from) in self.lsas.iter().zip(&listed).zip(0..) {
-            if signed.lsa().state == NodeState::Draining {
+            if signed.lsa().standing.is_draining() {
                 graph.drain(origin.clone());
+            }
+            if signed.lsa().standing.is_on_battery() {
+                graph.set_on_battery(origin.clone());
             }
             for (adjacency, to) in signed.lsa().adjacencies.iter().zip(listed) {
                 // Adjacencies are sorted by neighbor in every LSA, and so are their indices.
@@ -168,6 +170,7 @@ mod tests {
     use super::*;
     use crate::lsa::{Adjacency, Lsa};
     use crate::pekanbaru::id;
+    use crate::standing::Standing;
 
     fn key() -> SigningKey {
         SigningKey::from_seed([1; 32])
@@ -179,8 +182,8 @@ mod tests {
             cost: LinkCost(*cost),
             rtt_micros: 0,
         });
-        let (adjacencies, state) = (adjacencies.collect(), NodeState::Serving);
-        let lsa = Lsa { origin: id(origin), sequence, adjacencies, state, durable: true, ledger: None, hub: None };
+        let (adjacencies, standing) = (adjacencies.collect(), Standing::default());
+        let lsa = Lsa { origin: id(origin), sequence, adjacencies, standing, durable: true, ledger: None, hub: None };
         SignedLsa::sign(lsa, &key())
     }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use estafet_model::{LinkCost, NodeId, Now, SigningKey};
 
-use crate::lsa::{ADJACENCIES_MAX, Adjacency, HubLedger, Lsa, NodeState, OriginLedger};
+use crate::lsa::{ADJACENCIES_MAX, Adjacency, HubLedger, Lsa, OriginLedger};
 use crate::signed_lsa::SignedLsa;
+use crate::standing::Standing;
 
 /// The least time between two LSAs that differ only in ledgers. An office captures a record a minute; at a hub under
 /// load this bounds the whole area to two floods a second per node, while people still see counts move.
@@ -20,7 +21,7 @@ pub(crate) struct Origination {
     next_sequence: u64,
     last_originated: Now,
     ledger_changed: bool,
-    state: NodeState,
+    standing: Standing,
     durable: bool,
     ledger: Option<OriginLedger>,
     hub: Option<HubLedger>,
@@ -35,7 +36,7 @@ impl Origination {
             next_sequence: first_sequence,
             last_originated: Now::default(),
             ledger_changed: false,
-            state: NodeState::default(),
+            standing: Standing::default(),
             durable,
             ledger: None,
             hub: None,
@@ -57,7 +58,7 @@ impl Origination {
             origin: self.me.clone(),
             sequence: self.next_sequence,
             adjacencies: adjacencies.collect(),
-            state: self.state,
+            standing: self.standing.clone(),
             durable: self.durable,
             ledger: self.ledger.clone().filter(OriginLedger::fits),
             hub: self.hub,
@@ -73,9 +74,15 @@ impl Origination {
         self.next_sequence = self.next_sequence.max(sequence.saturating_add(1));
     }
 
-    /// True if the state is another now.
-    pub(crate) fn set_state(&mut self, state: NodeState) -> bool {
-        std::mem::replace(&mut self.state, state) != state
+    /// True if the standing is another now.
+    pub(crate) fn set_standing(&mut self, standing: Standing) -> bool {
+        let changed = self.standing != standing;
+        self.standing = standing;
+        changed
+    }
+
+    pub(crate) fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     pub(crate) fn set_ledger(&mut self, ledger: OriginLedger) {

@@ -11,13 +11,14 @@ use crate::alternates::{Route, route};
 use crate::damping::Damping;
 use crate::fib::{Fib, NextHop};
 use crate::graph::{Graph, LinkRisks};
-use crate::lsa::{HubLedger, NodeState, OriginLedger};
+use crate::lsa::{HubLedger, OriginLedger};
 use crate::lsdb::{Installed, Lsdb};
 use crate::origination::Origination;
 use crate::output::{RouterOutput, TimerReason};
 use crate::quality::{Change, Gray, LinkQuality, LinkSample};
 use crate::signed_lsa::SignedLsa;
 use crate::spf::ShortestPaths;
+use crate::standing::Standing;
 
 /// How often up neighbors compare summaries although nothing happened. Flooding over a session loses nothing, but a
 /// driver may drop from a full queue; this bounds how long such a loss can last.
@@ -211,11 +212,23 @@ impl Router {
         self.own.set_hub_ledger(ledger);
     }
 
-    /// What this node does with transit. Told at once.
-    pub fn set_state(&mut self, now: Now, state: NodeState) {
-        if self.own.set_state(state) {
+    /// What this node does with transit, on what power, and why. Told at once.
+    pub fn set_standing(&mut self, now: Now, standing: Standing) {
+        if self.own.set_standing(standing) {
             self.originate(now);
         }
+    }
+
+    /// What this node says about its service.
+    #[must_use]
+    pub fn standing(&self) -> &Standing {
+        self.own.standing()
+    }
+
+    /// The hubs that take records: those that do not drain.
+    #[must_use]
+    pub fn serving_hubs(&self) -> BTreeSet<NodeId> {
+        self.graph().serving(&self.config.hubs)
     }
 
     /// A new topology. Neighbors that stay keep their sessions; what it no longer vouches for goes.
@@ -449,9 +462,9 @@ impl Router {
     }
 
     fn run_spf(&mut self, now: Now) {
-        self.map();
+        let hubs = self.serving_hubs();
         let Some(Map { graph, .. }) = self.map.get() else { return };
-        self.fib.run_spf(now, graph, &self.me, &self.config.hubs);
+        self.fib.run_spf(now, graph, &self.me, &hubs);
         self.routes_changed = true;
     }
 }

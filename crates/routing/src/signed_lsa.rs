@@ -1,8 +1,8 @@
 //! LSAs as they travel: canonical bytes and their origin's signature, flooded through the area unchanged.
 //!
-//! The canonical form is a version byte, the origin, the sequence number, the state, a byte that says whether its disk is
-//! durable, the adjacencies sorted by neighbor, and the two ledgers, each behind a byte that says whether it is there; then the signature over all of
-//! it. A form with another version byte is refused, not guessed at.
+//! The canonical form is a version byte, the origin, the sequence number, the standing (state, power, and the notice for
+//! people), a byte that says whether its disk is durable, the adjacencies sorted by neighbor, and the two ledgers; then the
+//! signature over all of it. What may be absent stands behind a byte that says whether it is there. A form with another version byte is refused, not guessed at.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,10 +12,11 @@ use estafet_model::{
     Epoch, LinkCost, LsaVersion, Malformed, NodeId, PublicKey, Reader, SeqRanges, Signature, SigningKey, Writer,
 };
 
-use crate::lsa::{ADJACENCIES_MAX, Adjacency, Holding, HubLedger, Lsa, NodeState, OriginLedger};
+use crate::lsa::{ADJACENCIES_MAX, Adjacency, Holding, HubLedger, Lsa, OriginLedger};
+use crate::standing::{NodeState, Notice, PowerState, Reason, Standing, Words};
 
 const PURPOSE: &str = "estafet lsa v1";
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// The signature on an LSA is not its origin's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -102,7 +103,8 @@ impl fmt::Debug for SignedLsa {
 
 fn body(lsa: &Lsa) -> Bytes {
     let mut writer = Writer::new();
-    writer.u8(VERSION).text(lsa.origin.as_str()).u64(lsa.sequence).u8(state_code(lsa.state));
+    writer.u8(VERSION).text(lsa.origin.as_str()).u64(lsa.sequence);
+    write_standing(&mut writer, &lsa.standing);
     writer.u8(u8::from(lsa.durable));
     writer.u16(u16::try_from(lsa.adjacencies.len()).expect("far below 65,536 adjacencies"));
     for adjacency in &lsa.adjacencies {
@@ -143,7 +145,7 @@ fn read_lsa(reader: &mut Reader<'_>) -> Result<Lsa, Malformed> {
     Ok(Lsa {
         origin: reader.parse("origin")?,
         sequence: reader.u64("lsa sequence")?,
-        state: state_of(reader.u8("node state")?)?,
+        standing: read_standing(reader)?,
         durable: present(reader)?,
         adjacencies: read_adjacencies(reader)?,
         ledger: present(reader)?.then(|| read_ledger(reader)).transpose()?,
@@ -216,19 +218,60 @@ fn present(reader: &mut Reader<'_>) -> Result<bool, Malformed> {
     }
 }
 
-fn state_code(state: NodeState) -> u8 {
-    match state {
+fn write_standing(writer: &mut Writer, standing: &Standing) {
+    writer.u8(match standing.state {
         NodeState::Serving => 0,
         NodeState::Draining => 1,
+    });
+    match standing.power {
+        PowerState::Mains => writer.u8(0),
+        PowerState::OnBattery { minutes_left: None } => writer.u8(1),
+        PowerState::OnBattery { minutes_left: Some(minutes) } => writer.u8(2).u16(minutes),
+        PowerState::LowBattery => writer.u8(3),
+    };
+    writer.u8(u8::from(standing.notice.is_some()));
+    if let Some(notice) = &standing.notice {
+        writer.u8(match notice.reason {
+            Reason::Operator => 0,
+            Reason::PlannedOutage => 1,
+            Reason::Power => 2,
+        });
+        writer.text(notice.words.as_str()).u8(u8::from(notice.back_unix_s.is_some()));
+        if let Some(back) = notice.back_unix_s {
+            writer.u64(back);
+        }
     }
 }
 
-fn state_of(code: u8) -> Result<NodeState, Malformed> {
-    match code {
-        0 => Ok(NodeState::Serving),
-        1 => Ok(NodeState::Draining),
-        _ => Err(Malformed { what: "node state" }),
-    }
+fn read_standing(reader: &mut Reader<'_>) -> Result<Standing, Malformed> {
+    Ok(Standing {
+        state: match reader.u8("node state")? {
+            0 => NodeState::Serving,
+            1 => NodeState::Draining,
+            _ => return Err(Malformed { what: "node state" }),
+        },
+        power: match reader.u8("power state")? {
+            0 => PowerState::Mains,
+            1 => PowerState::OnBattery { minutes_left: None },
+            2 => PowerState::OnBattery { minutes_left: Some(reader.u16("minutes left")?) },
+            3 => PowerState::LowBattery,
+            _ => return Err(Malformed { what: "power state" }),
+        },
+        notice: present(reader)?.then(|| read_notice(reader)).transpose()?,
+    })
+}
+
+fn read_notice(reader: &mut Reader<'_>) -> Result<Notice, Malformed> {
+    Ok(Notice {
+        reason: match reader.u8("reason")? {
+            0 => Reason::Operator,
+            1 => Reason::PlannedOutage,
+            2 => Reason::Power,
+            _ => return Err(Malformed { what: "reason" }),
+        },
+        words: reader.parse::<Words>("words")?,
+        back_unix_s: present(reader)?.then(|| reader.u64("back")).transpose()?,
+    })
 }
 
 #[cfg(test)]
@@ -241,8 +284,10 @@ mod tests {
     #[test]
     fn reads_back_what_was_signed_in_canonical_order() {
         let key = SigningKey::from_seed([1; 32]);
-        let bare = Lsa { ledger: None, hub: None, adjacencies: vec![], ..full() };
-        for lsa in [full(), bare] {
+        let bare = Lsa { ledger: None, hub: None, adjacencies: vec![], standing: Standing::default(), ..full() };
+        let with_power = |power| Lsa { standing: Standing { power, notice: None, ..full().standing }, ..full() };
+        let unknown = with_power(PowerState::OnBattery { minutes_left: None });
+        for lsa in [full(), bare, unknown, with_power(PowerState::LowBattery)] {
             let signed = SignedLsa::sign(lsa, &key);
             let read = SignedLsa::decode(&signed.encode()).unwrap();
             assert_eq!(read, signed);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use estafet_model::{Epoch, NodeId, RecordId};
+use estafet_node::routing::{NodeState, Standing};
 use estafet_node::{Input, Node, NodeConfig};
 use estafet_spool::Unsynced;
 
@@ -183,6 +184,12 @@ impl City {
         self.excuse_what_is_lost(held);
     }
 
+    /// A node is led around, or not any more. The order does not outlast its process: who restarts it may serve.
+    pub fn set_draining(&mut self, id: &NodeId, draining: bool) {
+        let state = if draining { NodeState::Draining } else { NodeState::Serving };
+        self.input(id, Input::Standing(Standing { state, ..Standing::default() }));
+    }
+
     /// The clock on the wall of an office jumps.
     pub fn set_clock(&mut self, id: &NodeId, clock: Clock) {
         self.office_mut(id).clock = clock;
@@ -225,13 +232,14 @@ impl City {
         self.link_between(&crate::city::id(one), &crate::city::id(other)).expect("there is such a link")
     }
 
-    /// Every link is whole and every node runs, on a disk that works.
+    /// Every link is whole and every node runs and serves, on a disk that works.
     pub fn heal_all(&mut self) {
         (0..self.wires.len()).for_each(|link| self.heal(link));
         for id in self.node_ids() {
             self.set_clock(&id, Clock::Right);
             self.replace_disk(&id);
             self.restart(&id);
+            self.set_draining(&id, false);
         }
     }
 

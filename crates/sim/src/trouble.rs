@@ -26,6 +26,8 @@ pub enum Fault {
     Kill,
     /// A node is shut down in order.
     ShutDown,
+    /// A node is drained.
+    Drain,
     /// A link is cut.
     LinkCut,
     /// A link carries one direction only.
@@ -66,6 +68,7 @@ const WEIGHTS: &[(Fault, usize)] = &[
     (Fault::TotalBlackout, 3),
     (Fault::Kill, 8),
     (Fault::ShutDown, 4),
+    (Fault::Drain, 5),
     (Fault::LinkCut, 14),
     (Fault::OneWay, 7),
     (Fault::Partition, 4),
@@ -94,6 +97,8 @@ pub(crate) enum Repair {
     Disk(NodeId),
     /// The clock is set.
     Clock(NodeId),
+    /// The node serves again.
+    Undrain(NodeId),
 }
 
 /// The faults of one run.
@@ -156,6 +161,10 @@ impl Trouble {
             Fault::ShutDown => {
                 city.shut_down(&node);
                 Repair::Start(vec![node])
+            }
+            Fault::Drain => {
+                city.set_draining(&node, true);
+                Repair::Undrain(node)
             }
             Fault::LinkCut => change(city, link, |condition| condition.silent = [true; 2]),
             Fault::OneWay => change(city, link, |condition| condition.silent[end] = true),
@@ -230,6 +239,7 @@ impl Repair {
             Repair::Heal(links) => links.into_iter().for_each(|link| city.heal(link)),
             Repair::Disk(node) => city.replace_disk(&node),
             Repair::Clock(node) => city.set_clock(&node, Clock::Right),
+            Repair::Undrain(node) => city.set_draining(&node, false),
         }
     }
 }

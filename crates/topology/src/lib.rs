@@ -4,8 +4,8 @@
 //! remedy. An admin's signature makes it a [`SignedTopology`] (`city.topology`), which is the only source of trust:
 //! who may connect, who may administer, whose receipts count. [`Template`] gives the plan of a real city to begin with.
 //!
-//! This crate does not read files, route, or know whether a node is alive. Planned outages are kept and checked here;
-//! what follows from them is decided elsewhere.
+//! This crate does not read files, route, or know whether a node is alive. Planned outages are kept and checked here,
+//! and told for any moment that is given; what follows from them is decided elsewhere.
 //!
 //! # What is always true
 //!
@@ -22,6 +22,7 @@
 //!
 //! Read first: [`Topology`] (what there is to know) and [`SignedTopology`] (why anybody believes it).
 
+mod calendar;
 mod canonical;
 mod document;
 mod faults;
@@ -38,6 +39,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+pub use calendar::{Darkness, imminent_outage, next_outage};
 pub use faults::{Fault, Faults};
 pub use parse::parse;
 pub use signed::{SignError, SignedTopology, Signer, UntrustedTopology};

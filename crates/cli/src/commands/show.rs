@@ -30,6 +30,18 @@ struct ShownNode {
     held: u64,
     last_receipt: Option<String>,
     news_age_ms: Option<u64>,
+    /// `mains`, `battery` or `low`; null if it was never heard.
+    power: Option<String>,
+    minutes_left: Option<u32>,
+    /// Why it is not plainly serving: `operator`, `planned-outage` or `power`.
+    reason: Option<String>,
+    /// The same in a person's words.
+    words: Option<String>,
+    /// When it is due back, by its own clock.
+    back: Option<String>,
+    /// How people read its service.
+    #[serde(skip)]
+    service: String,
     /// False: its disk does not keep what is synced, and it gives no promises.
     durable: bool,
     /// The share of destinations for which an alternate outlives its next hop.
@@ -63,7 +75,7 @@ fn print(shown: &Shown, output: &mut Output<'_>) -> Result<(), Failure> {
             node.id.clone(),
             node.label.clone(),
             node.role.clone(),
-            if node.durable { node.state.clone() } else { format!("{}, NOT DURABLE", node.state) },
+            if node.durable { node.service.clone() } else { format!("{}, NOT DURABLE", node.service) },
             or_dash(node.next_hop.as_deref().unwrap_or_default()),
             or_dash(&node.cost.map(|cost| cost.to_string()).unwrap_or_default()),
             node.held.to_string(),
@@ -93,9 +105,45 @@ impl From<v1::Network> for Shown {
     }
 }
 
+/// A node's state with what it says about it: `draining (operator: moving the rack), back 2013-08-06T14:00:00.000Z`.
+pub(super) fn service_words(state: &str, standing: &v1::Standing) -> String {
+    let v1::Standing { power, minutes_left, reason, words, back_unix_ms, .. } = standing;
+    let mut text = state.to_owned();
+    match reason.as_str() {
+        "" | "power" => {}
+        reason if words.is_empty() => text += &format!(" ({reason})"),
+        reason => text += &format!(" ({reason}: {words})"),
+    }
+    match (power.as_str(), minutes_left) {
+        ("battery", Some(0)) => text += ", on battery, under 5 min left",
+        ("battery", Some(minutes)) => text += &format!(", on battery, {minutes} min left"),
+        ("battery", None) => text += ", on battery",
+        ("low", _) => text += ", BATTERY LOW",
+        _ => {}
+    }
+    if let Some(back) = back_unix_ms {
+        text += &format!(", back {}", rfc3339(*back));
+    }
+    text
+}
+
 impl From<v1::Node> for ShownNode {
     fn from(node: v1::Node) -> Self {
+        let standing = node.standing.unwrap_or_default();
+        // What a node said before it went dark explains why it is; its power is old news then.
+        let said = if matches!(node.state.as_str(), "offline" | "unknown") {
+            v1::Standing { power: String::new(), minutes_left: None, ..standing.clone() }
+        } else {
+            standing.clone()
+        };
+        let service = service_words(&node.state, &said);
         Self {
+            service,
+            power: or_null(standing.power),
+            minutes_left: standing.minutes_left,
+            reason: or_null(standing.reason),
+            words: or_null(standing.words),
+            back: standing.back_unix_ms.map(rfc3339),
             id: node.id,
             code: node.code,
             label: node.label,

@@ -206,6 +206,26 @@ impl Admin for Story {
         Ok(Response::new(v1::RetryQuarantineResponse { retried: u64::from(all) }))
     }
 
+    async fn drain(&self, request: Request<v1::DrainRequest>) -> Reply<v1::Standing> {
+        let v1::DrainRequest { node, for_seconds, words } = request.into_inner();
+        if node != self.node {
+            return Err(Status::failed_precondition(format!("this is `{}`, and `{node}` is meant", self.node)));
+        }
+        let back_unix_ms = for_seconds.map(|seconds| STORED_UNIX_MS + seconds * 1000);
+        let (state, power, reason) = ("draining".to_owned(), "mains".to_owned(), "operator".to_owned());
+        Ok(Response::new(v1::Standing { state, power, minutes_left: None, reason, words, back_unix_ms }))
+    }
+
+    async fn undrain(&self, _: Request<v1::UndrainRequest>) -> Reply<v1::Standing> {
+        let (state, power) = ("serving".to_owned(), "mains".to_owned());
+        Ok(Response::new(v1::Standing { state, power, ..v1::Standing::default() }))
+    }
+
+    async fn set_power(&self, request: Request<v1::SetPowerRequest>) -> Reply<v1::Standing> {
+        let (state, power) = ("serving".to_owned(), request.into_inner().power);
+        Ok(Response::new(v1::Standing { state, power, minutes_left: Some(10), ..v1::Standing::default() }))
+    }
+
     /// `rumbai.1.4` comes too short and `rumbai.1.5` with one letter changed.
     async fn fetch(&self, request: Request<v1::FetchRequest>) -> Reply<Self::FetchStream> {
         let id = request.into_inner().record;

@@ -99,6 +99,33 @@ async fn the_named_node_is_the_one_that_answers() {
 }
 
 #[tokio::test]
+async fn a_node_is_told_to_drain_and_what_it_runs_on() {
+    let city = City::start(&["induk", "sukajadi"]).await;
+    let (_, lines) = city.json(&["drain", "sukajadi", "--for", "2h", "--reason", "new roof"]).await;
+    assert_has(
+        &lines[0],
+        &json!({
+            "node": "sukajadi", "state": "draining", "power": "mains", "minutes_left": null, "reason": "operator",
+            "words": "new roof", "back": "2013-08-06T13:00:00.000Z",
+        }),
+    );
+    for (command, expected) in [
+        (&["drain", "sukajadi"][..], "sukajadi is draining (operator)\n"),
+        (
+            &["drain", "induk", "--for", "1h", "--reason", "x"],
+            "induk is draining (operator: x), back 2013-08-06T12:00:00.000Z\n",
+        ),
+        (&["undrain", "sukajadi"], "sukajadi is serving\n"),
+        (&["power", "sukajadi", "battery"], "sukajadi is serving, on battery, 10 min left\n"),
+        (&["power", "sukajadi", "low"], "sukajadi is serving, BATTERY LOW\n"),
+    ] {
+        assert_eq!(city.ask(command).await.1, expected, "{command:?}");
+    }
+    let (dark, _) = city.ask(&["drain", "rumbai"]).await;
+    assert_eq!(dark.unwrap_err().exit_code(), 3, "no other node can be drained in its place");
+}
+
+#[tokio::test]
 async fn a_city_without_its_hub_answers_too() {
     let city = City::start(&["sukajadi"]).await;
     let (_, lines) = city.json(&["show"]).await;

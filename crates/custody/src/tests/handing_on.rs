@@ -270,3 +270,34 @@ fn a_conflict_outlives_the_receipt_that_was_lost_with_a_crash() {
     assert!(!outputs(&mut custody).iter().any(|output| matches!(output, CustodyOutput::Release(_))));
     assert_eq!((custody.held_count(), custody.quarantine().count()), (1, 1));
 }
+
+#[test]
+fn a_node_that_drains_saves_first_what_nobody_else_has() {
+    let mut custody = relay(Recovered::default());
+    let own = |seq: u32, class| {
+        after_sync(HeldRecord {
+            id: format!("sukajadi.1.{seq}").parse().unwrap(),
+            ..held(seq, class, KIB, None).into_inner()
+        })
+    };
+    let transit = |seq, class| held(seq, class, KIB, Some("rumbai"));
+    let records = vec![
+        transit(1, Class::Bulk),
+        own(11, Class::Bulk),
+        transit(2, Class::Urgent),
+        own(12, Class::Normal),
+        transit(3, Class::Normal),
+        own(13, Class::Urgent),
+        own(14, Class::Urgent),
+    ];
+    custody.stored(at(0), records);
+    assert_eq!(custody.unaccepted_count(), 7);
+    custody.set_draining(true);
+    custody.neighbor_up(&node(HUB));
+    custody.set_next_hops(at(1), &[node(HUB)]);
+    custody.receipts(at(1), &node(HUB), &[]);
+    assert_eq!(handed(&outputs(&mut custody), HUB).1, [13, 14, 12, 11, 2, 3, 1]);
+    assert_eq!(custody.unaccepted_count(), 7, "carried is not accepted");
+    custody.acceptances(at(2), &node(HUB), &[record(1), "sukajadi.1.13".parse().unwrap()]);
+    assert_eq!(custody.unaccepted_count(), 5);
+}

@@ -1,7 +1,9 @@
 //! Link-state advertisements, as a neighbor floods them.
 
 use estafet_model::{Epoch, LinkCost, Seq, SeqRanges};
-use estafet_routing::{Adjacency, Holding, HubLedger, Lsa, NodeState, OriginLedger, SignedLsa};
+use estafet_routing::{
+    Adjacency, Holding, HubLedger, Lsa, NodeState, Notice, OriginLedger, PowerState, Reason, SignedLsa, Standing, Words,
+};
 
 use super::{Target, with_a_flipped_bit};
 use crate::cast::{HUBS, ME, OFFICE, key, node};
@@ -40,14 +42,22 @@ fn seeds() -> Vec<Vec<u8>> {
         origin: node(OFFICE),
         sequence: 7,
         adjacencies: vec![],
-        state: NodeState::Serving,
+        standing: Standing::default(),
         durable: true,
         ledger: None,
         hub: None,
     };
     let full = Lsa {
         adjacencies: vec![adjacency(HUBS[0], 10), adjacency(ME, 15)],
-        state: NodeState::Draining,
+        standing: Standing {
+            state: NodeState::Draining,
+            power: PowerState::OnBattery { minutes_left: Some(20) },
+            notice: Some(Notice {
+                reason: Reason::Operator,
+                words: Words::shortened("moving the rack"),
+                back_unix_s: Some(1_375_786_800),
+            }),
+        },
         ledger: Some(ledger),
         hub: Some(HubLedger { committed: 9, committed_twice: 1 }),
         ..plain.clone()

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
 use estafet_model::{LinkCost, LsaVersion, NodeId, Now};
-use estafet_routing::{Adjacency, HubLedger, LinkRisks, Lsa, NodeState, Router, RouterConfig, SignedLsa};
+use estafet_routing::{
+    Adjacency, HubLedger, LinkRisks, Lsa, NodeState, PowerState, Router, RouterConfig, SignedLsa, Standing,
+};
 
 use super::Target;
 use crate::cast::{HUBS, ME, OFFICE, key, node, public};
@@ -91,8 +93,11 @@ fn lsa(bytes: &mut Unstructured<'_>) -> Result<(&'static str, Lsa)> {
     let sequence =
         if bytes.ratio(1, 8)? { u64::MAX - u64::from(bytes.arbitrary::<u8>()?) } else { bytes.int_in_range(0..=8)? };
     let state = if bytes.ratio(1, 4)? { NodeState::Draining } else { NodeState::Serving };
+    let battery = PowerState::OnBattery { minutes_left: None };
+    let power = *bytes.choose(&[PowerState::Mains, PowerState::Mains, battery, PowerState::LowBattery])?;
+    let standing = Standing { state, power, notice: None };
     let hub = bytes.ratio(1, 8)?.then_some(HubLedger { committed: u64::MAX, committed_twice: u64::MAX });
-    Ok((name, Lsa { origin, sequence, adjacencies, state, durable: true, ledger: None, hub }))
+    Ok((name, Lsa { origin, sequence, adjacencies, standing, durable: true, ledger: None, hub }))
 }
 
 fn config() -> RouterConfig {

@@ -69,7 +69,7 @@ fn with_keys(text: &str) -> String {
     })
 }
 
-fn small() -> Topology {
+pub(crate) fn small() -> Topology {
     crate::parse("small.toml", &with_keys(SMALL)).unwrap()
 }
 
