@@ -36,10 +36,10 @@ impl Commits {
     }
 
     /// When these records were committed; waits until they are.
-    pub(crate) fn moments<'a>(&self, records: impl Iterator<Item = &'a str> + Clone) -> Vec<Instant> {
+    pub(crate) fn moments(&self, records: &[&str]) -> Vec<Instant> {
         wait_for("the records are committed", || {
             let at = self.at.lock().unwrap();
-            records.clone().map(|record| at.get(record).copied()).collect()
+            records.iter().map(|record| at.get(*record).copied()).collect()
         })
     }
 }

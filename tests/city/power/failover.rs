@@ -63,7 +63,8 @@ impl Network {
 
     /// The longest that no record of a flow was committed, and the longest that one took.
     fn delays(&self, sent: &[Sent]) -> (Duration, Duration) {
-        let moments = self.commits.moments(sent.iter().map(|sent| sent.given.record_id.as_str()));
+        let records: Vec<&str> = sent.iter().map(|sent| sent.given.record_id.as_str()).collect();
+        let moments = self.commits.moments(&records);
         let slowest = sent.iter().zip(&moments).map(|(sent, commit)| commit.saturating_duration_since(sent.promised));
         let slowest = slowest.max().unwrap();
         let mut moments = moments.clone();
@@ -131,7 +132,7 @@ fn a_silent_death_costs_the_flow_a_moment_and_no_record() {
             let body = noise(u64::MAX - all.len() as u64, RECORD_BYTES);
             let begin = Instant::now();
             let record = capture(&network.city.intake("rumbai"), &body, &[]);
-            let commit = network.commits.moments([record.record_id.as_str()].into_iter());
+            let commit = network.commits.moments(&[&record.record_id]);
             idle.push(commit[0].saturating_duration_since(begin));
             all.push(record);
             thread::sleep(Duration::from_secs(4));
