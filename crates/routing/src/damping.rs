@@ -72,24 +72,27 @@ impl Damping {
 mod tests {
     use super::*;
 
+    /// When a neighbor died and when it returned, in seconds.
+    type Absence = (u64, u64);
+
     fn at(seconds: u64) -> Now {
         Now(Duration::from_secs(seconds))
     }
 
-    /// How long a neighbor stays out at the end, that died and returned at these times.
-    fn hold_after(deaths_and_returns: &[(u64, u64)]) -> u64 {
+    /// How long a neighbor stays out at the end, after these absences.
+    fn hold_after(absences: &[Absence]) -> u64 {
         let mut damping = Damping::default();
-        for (death, returned) in deaths_and_returns {
+        for (death, returned) in absences {
             damping.died(at(*death));
             damping.returned(at(*returned));
         }
-        let last = deaths_and_returns.last().map_or(0, |(_, returned)| *returned);
+        let last = absences.last().map_or(0, |(_, returned)| *returned);
         damping.out_until().map_or(0, |until| until.since(at(last)).as_secs())
     }
 
     #[test]
     fn deaths_close_together_keep_a_neighbor_out_ever_longer() {
-        let rows: [(&str, &[(u64, u64)], u64); 7] = [
+        let rows: [(&str, &[Absence], u64); 7] = [
             ("the power was away", &[(0, 600)], 0),
             ("a moment of darkness", &[(0, 2)], 3),
             ("once more soon", &[(0, 2), (4, 6)], 5),
