@@ -176,8 +176,8 @@ impl Custody {
         self.dispatch(now);
     }
 
-    /// A neighbor owes answers suspiciously long. What has another way by now takes that as well.
-    pub fn neighbor_suspected(&mut self, now: Now, neighbor: &NodeId) {
+    /// A neighbor owes answers suspiciously long, or its link is bad. What has another way by now takes that as well.
+    pub fn divert(&mut self, now: Now, neighbor: &NodeId) {
         let records = self.outbound.divert(now, neighbor);
         if records > 0 {
             let event = CustodyEvent::Diverted { around: neighbor.clone(), records };

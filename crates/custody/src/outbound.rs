@@ -371,7 +371,7 @@ impl Outbound {
         lane.handed.len()
     }
 
-    /// The neighbor owes answers suspiciously long: what has another way takes that as well. Says how many records do. If
+    /// The neighbor owes answers suspiciously long, or its link is bad: what has another way takes that as well. Says how many records do. If
     /// the suspicion is wrong they travel twice, as far as the window of the other way lets them.
     pub(crate) fn divert(&mut self, now: Now, neighbor: &NodeId) -> usize {
         let Some(name) = self.names.find(neighbor) else { return 0 };

@@ -375,13 +375,17 @@ impl Node {
             RouterOutput::Suspected(neighbor) => {
                 self.event(NodeEvent::Suspected(neighbor.clone()));
                 self.routes_changed(now);
-                self.custody.neighbor_suspected(now, &neighbor);
+                self.custody.divert(now, &neighbor);
             }
             RouterOutput::Cleared(neighbor) => {
                 self.event(NodeEvent::Cleared(neighbor));
                 self.routes_changed(now);
             }
-            RouterOutput::LinkGray { neighbor, why } => self.event(NodeEvent::LinkGray { neighbor, why }),
+            RouterOutput::LinkGray { neighbor, why } => {
+                self.event(NodeEvent::LinkGray { neighbor: neighbor.clone(), why });
+                self.routes_changed(now);
+                self.custody.divert(now, &neighbor);
+            }
             RouterOutput::LinkGood(neighbor) => self.event(NodeEvent::LinkGood(neighbor)),
             RouterOutput::ForgedLsa { from, origin } => self.event(NodeEvent::ForgedLsa { from, origin }),
             RouterOutput::RoutesChanged => self.routes_changed(now),

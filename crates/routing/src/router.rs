@@ -299,11 +299,11 @@ impl Router {
     }
 
     /// Where to send toward the nearest hub, best first: the best way, then its alternates, and of these only
-    /// neighbors that are up, suspects behind all others. Empty if there is no way, and at a hub.
+    /// neighbors that are up, suspects and gray links behind all others. Empty if there is no way, and at a hub.
     #[must_use]
     pub fn next_hops(&self) -> Vec<NextHop> {
         let mut hops = self.fib.next_hops(|neighbor| self.is_up(neighbor));
-        hops.sort_by_key(|hop| self.is_suspect(&hop.neighbor));
+        hops.sort_by_key(|hop| self.is_suspect(&hop.neighbor) || self.gray(&hop.neighbor).is_some());
         hops
     }
 
