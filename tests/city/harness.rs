@@ -89,11 +89,16 @@ impl City {
     /// A city whose relays all run and whose offices all have a way to the main server.
     pub(crate) fn running(template: &str) -> Self {
         let mut city = Self::new(template);
-        for node in city.node_ids() {
-            city.start(&node);
-        }
-        city.wait_until_whole();
+        city.start_all();
         city
+    }
+
+    /// Starts all relays, and waits until all offices have a way to the main server.
+    pub(crate) fn start_all(&mut self) {
+        for node in self.node_ids() {
+            self.start(&node);
+        }
+        self.wait_until_whole();
     }
 
     pub(crate) fn node_ids(&self) -> Vec<String> {

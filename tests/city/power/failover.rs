@@ -37,9 +37,11 @@ struct Sent {
 
 impl Network {
     fn new() -> Self {
-        let city = City::running("pekanbaru");
-        city.wait_for_path(&OLD_WAY);
+        let mut city = City::new("pekanbaru");
+        // Before the relays find out what datagrams their links carry.
         let lab = Lab::new(&city);
+        city.start_all();
+        city.wait_for_path(&OLD_WAY);
         let commits = Commits::of(&city, "induk");
         Self { city, lab, commits, records: 0 }
     }
