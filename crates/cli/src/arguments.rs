@@ -9,6 +9,7 @@ use estafet_model::NodeId;
 use estafet_topology::Template;
 
 use crate::demo::DemoOptions;
+use crate::moment::Moment;
 use crate::record_name::RecordName;
 
 const EXIT_CODES: &str = "\
@@ -152,7 +153,8 @@ pub enum Command {
         /// Where it ends; by default the nearest hub.
         to: Option<NodeId>,
     },
-    /// Tell who would be cut off, and who would take another way, if nodes, links or risks failed. Asks nobody.
+    /// Tell who would be cut off, and who would take another way, if nodes, links or risks failed, or by the planned
+    /// outages of a moment. Asks nobody.
     #[command(group(ArgGroup::new("failing").required(true).multiple(true)))]
     Impact {
         /// The nodes that fail. All that is named fails at once.
@@ -164,6 +166,9 @@ pub enum Command {
         /// A shared risk that strikes: every node and every link that names it fails. Can be repeated.
         #[arg(long = "risk", group = "failing", value_name = "RISK")]
         risks: Vec<String>,
+        /// What planned outages darken at this moment fails as well: `now`, or such as 2013-08-06T19:00:00+07:00.
+        #[arg(long, group = "failing", value_name = "TIME")]
+        at: Option<Moment>,
         /// A topology, plain or signed; by default the city's.
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,

@@ -40,8 +40,8 @@ pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> 
         Command::Sign { file, key, operator, out } => {
             sign::sign(&file, &key, operator.as_deref(), out.as_deref(), output)
         }
-        Command::Impact { nodes, links, risks, file } => {
-            let named = impact::Named { nodes, links, risks };
+        Command::Impact { nodes, links, risks, at, file } => {
+            let named = impact::Named { nodes, links, risks, at };
             impact::impact(&plan::topology(options, file.as_deref())?, &named, output)
         }
         Command::Spof { file } => spof::spof(&plan::topology(options, file.as_deref())?, output),

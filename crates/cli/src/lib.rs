@@ -28,6 +28,7 @@ pub use arguments::{Cli, Command, Options};
 pub use city::CityFolder;
 pub use commands::run;
 pub use failure::{Failure, Outcome};
+pub use moment::{Moment, NoMoment};
 pub use output::Output;
 pub use ports::ReservedPorts;
 pub use reach::{Asked, NodeClient, Reach, Silence};

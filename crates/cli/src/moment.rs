@@ -1,6 +1,49 @@
 //! Times as people and programs read them.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::str::FromStr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use estafet_topology::unix_seconds;
+
+/// A moment as it is typed: `now`, or RFC 3339 with the offset from UTC, `2013-08-06T18:00:00+07:00`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// When the command runs, by the clock of this machine.
+    Now,
+    /// This second of Unix time.
+    At(i64),
+}
+
+/// It is neither `now` nor RFC 3339.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("write `now`, or the moment with its offset from UTC: 2013-08-06T18:00:00+07:00")]
+pub struct NoMoment;
+
+impl FromStr for Moment {
+    type Err = NoMoment;
+
+    fn from_str(text: &str) -> Result<Self, NoMoment> {
+        if text == "now" { Ok(Self::Now) } else { unix_seconds(text).map(Self::At).ok_or(NoMoment) }
+    }
+}
+
+impl Moment {
+    /// The moment in Unix seconds.
+    pub(crate) fn unix_s(self) -> i64 {
+        match self {
+            Self::Now => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+                i64::try_from(now).unwrap_or(i64::MAX)
+            }
+            Self::At(unix_s) => unix_s,
+        }
+    }
+}
+
+/// A moment in Unix seconds as RFC 3339. What was before 1970 is shown as its beginning.
+pub(crate) fn rfc3339_of_seconds(unix_s: i64) -> String {
+    rfc3339(u64::try_from(unix_s).unwrap_or(0).saturating_mul(1000))
+}
 
 /// A moment in RFC 3339, UTC, with milliseconds.
 pub(crate) fn rfc3339(unix_ms: u64) -> String {
@@ -37,8 +80,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn moments_are_typed_with_their_offset() {
+        assert_eq!("2013-08-06T18:00:00+07:00".parse(), Ok(Moment::At(1_375_786_800)));
+        assert_eq!("now".parse(), Ok(Moment::Now));
+        for bad in ["", "soon", "2013-08-06", "2013-08-06T18:00:00"] {
+            assert_eq!(bad.parse::<Moment>(), Err(NoMoment), "{bad}");
+        }
+    }
+
+    #[test]
     fn moments_and_ages() {
         assert_eq!(rfc3339(1_375_786_800_123), "2013-08-06T11:00:00.123Z");
+        assert_eq!(rfc3339_of_seconds(1_375_786_800), "2013-08-06T11:00:00.000Z");
         assert_eq!(rfc3339(u64::MAX), "9999-12-31T23:59:59.999Z");
         let rows = [(999, "now"), (3_000, "3 s ago"), (180_000, "3 min ago"), (7_200_000, "2 h ago")];
         for (age_ms, text) in rows {

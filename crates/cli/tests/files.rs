@@ -218,6 +218,73 @@ fn impact_takes_links_and_risks() {
     assert!(Cli::try_parse_from(["topology", "impact"]).is_err(), "something must fail");
 }
 
+#[test]
+fn impact_adds_what_the_calendar_darkens_at_a_moment() {
+    let folder = tempfile::tempdir().unwrap();
+    init(Template::Pekanbaru, folder.path()).unwrap();
+    let city = folder.path().to_str().unwrap();
+    for outage in [
+        &["--risk", "pln-kota", "--for", "3h", "--every", "1d", "--reason", "evenings"][..],
+        &["--node", "rumbai", "--risk", "telkom-sto", "--for", "1h", "--reason", "new roof"],
+    ] {
+        let add = ["--city", city, "outage", "add", "--start", "2013-08-06T18:00:00+07:00"];
+        topology(&[&add, outage].concat()).0.unwrap();
+    }
+    let ask = |arguments: &[&str]| {
+        let (outcome, out) = topology(&[&["--city", city, "--json", "impact"], arguments].concat());
+        assert_eq!(outcome.unwrap(), Outcome::Good, "{arguments:?}");
+        json(&out)
+    };
+    let kota = "lima-puluh dark, pekanbaru-kota dark, sail dark";
+    for (arguments, applied, cut_off) in [
+        (&["--at", "2013-08-06T17:59:59+07:00"][..], "", ""),
+        (
+            &["--at", "2013-08-06T18:30:00+07:00"],
+            "evenings, new roof",
+            // The branch loses its fiber, and its way around by Lima Puluh.
+            "lima-puluh dark, pekanbaru-kota dark, rumbai dark, rumbai-pesisir isolated, sail dark, senapelan isolated, \
+             sukajadi isolated",
+        ),
+        (&["--at", "2013-08-06T12:00:00Z"], "evenings", kota),
+        (&["--at", "2026-12-01T18:00:00+07:00"], "evenings", kota),
+        (&["--at", "2026-12-01T21:00:00+07:00"], "", ""),
+        (
+            &["sukajadi", "--risk", "pln-rumbai", "--at", "2013-08-06T18:30:00+07:00"],
+            "evenings, new roof",
+            "lima-puluh dark, pekanbaru-kota dark, rumbai struck, rumbai-pesisir struck, sail dark, senapelan isolated, \
+             sukajadi fails",
+        ),
+        (&["sail"], "", "sail fails"),
+    ] {
+        let told = ask(arguments);
+        let text = |entry: &Value, field: &str| entry[field].as_str().expect("text").to_owned();
+        let reasons: Vec<String> = list(&told["outages"]).iter().map(|outage| text(outage, "reason")).collect();
+        assert_eq!(reasons.join(", "), applied, "{arguments:?}");
+        let nodes = list(&told["cut_off"]).iter().map(|node| format!("{} {}", text(node, "node"), text(node, "why")));
+        assert_eq!(nodes.collect::<Vec<_>>().join(", "), cut_off, "{arguments:?}");
+    }
+    let (planned, named) =
+        (["--at", "2013-08-06T18:30:00+07:00"], ["rumbai", "--risk", "pln-kota", "--risk", "telkom-sto"]);
+    let (planned, named) = (ask(&planned), ask(&named));
+    for field in ["links_down", "detoured"] {
+        assert_eq!(planned[field], named[field], "as if it were named");
+    }
+    assert!(!list(&planned["links_down"]).is_empty());
+    let told = ask(&["--at", "2013-08-07T20:00:00+07:00"]);
+    assert_eq!(told["at"], "2013-08-07T13:00:00.000Z");
+    let evening = &told["outages"][0];
+    assert_eq!(names(&evening["strikes"]), ["lima-puluh", "pekanbaru-kota", "sail"]);
+    assert_eq!(
+        (&evening["start"], &evening["end"]),
+        (&json!("2013-08-07T11:00:00.000Z"), &json!("2013-08-07T14:00:00.000Z"))
+    );
+    assert_eq!(names(&told["cut_off"][0]["dark_by"]), ["evenings"]);
+    assert!(ask(&["--at", "now"])["at"].is_string());
+    let (_, out) = topology(&["--city", city, "impact", "--at", "2013-08-06T17:00:00+07:00"]);
+    assert!(out.starts_with("No outage is planned for 2013-08-06T10:00:00.000Z.\n"), "{out}");
+    assert!(Cli::try_parse_from(["topology", "impact", "--at", "tonight"]).is_err());
+}
+
 fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
 }

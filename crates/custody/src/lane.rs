@@ -42,6 +42,11 @@ impl Lane {
         self.unanswered_bytes -= u64::from(bytes);
     }
 
+    /// True if the neighbor was handed the record and may still answer for it.
+    pub(crate) fn has(&self, key: Key) -> bool {
+        self.handed.contains(&key) || self.diverted.contains(&key)
+    }
+
     pub(crate) fn accepted_count(&self) -> usize {
         self.handed.len() - self.unanswered_records
     }

@@ -255,6 +255,8 @@ impl Outbound {
         for lane in self.lanes.values_mut() {
             lane.diverted.remove(&key);
         }
+        // What a lane kept would be waited for, or counted, for ever.
+        debug_assert!(self.lanes.values().all(|lane| !lane.has(key)), "a record that is gone is in no lane");
         Some(held)
     }
 
@@ -586,8 +588,10 @@ impl Outbound {
                 continue;
             }
             let Some(held) = self.table.find_mut(key) else { continue };
+            // A suspect that is heard again, and has it on the way already.
+            let has_been_sent = self.lanes.get(&to).is_some_and(|lane| lane.has(key));
             let may_go_at_once = match held.state {
-                State::Ready(Why::Suspected(_)) => chunk_count(held.payload_bytes) == 1,
+                State::Ready(Why::Suspected(_)) => chunk_count(held.payload_bytes) == 1 && !has_been_sent,
                 _ => !held.tried && held.payload_bytes <= UNOFFERED_BYTES_MAX,
             };
             held.tried = true;

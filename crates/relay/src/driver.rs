@@ -24,6 +24,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::alarm::Alarm;
 use crate::drain::DrainOrder;
+use crate::failovers::Failovers;
 use crate::standing::{Grounds, Supply};
 use crate::store::{Health, Level, Store, StoreEvent, wall_clock};
 
@@ -72,6 +73,7 @@ pub(crate) struct View<'a> {
     pub(crate) last_news: &'a BTreeMap<NodeId, Now>,
     /// Since when records of an origin are missing from the ledger.
     pub(crate) missing_since: &'a BTreeMap<NodeId, UnixMillis>,
+    pub(crate) failovers: Failovers,
 }
 
 /// The answer to a capture.
@@ -202,6 +204,7 @@ pub(crate) struct Driver {
     last_news: BTreeMap<NodeId, Now>,
     news_sequences: BTreeMap<NodeId, u64>,
     alarm: Alarm,
+    failovers: Failovers,
     /// How long own captures are held after their receipt.
     hold_max: Duration,
     next_expiry: Now,
@@ -238,6 +241,7 @@ impl Driver {
             last_news: BTreeMap::new(),
             news_sequences: BTreeMap::new(),
             alarm: Alarm::default(),
+            failovers: Failovers::default(),
             hold_max,
             next_expiry: Now::default() + EXPIRY_INTERVAL,
         };
@@ -440,6 +444,7 @@ impl Driver {
                     last_receipts: &self.last_receipts,
                     last_news: &self.last_news,
                     missing_since: self.alarm.missing_since(),
+                    failovers: self.failovers,
                 }),
                 Command::Compared { id, from, same } => self.feed(Input::Compared { id, from, same }),
                 Command::Retry(only) => self.feed(Input::Retry(only)),
@@ -563,7 +568,10 @@ impl Driver {
                 Output::Compare { id, digest, from } => self.compare(id, digest, from),
                 Output::Captured { token, captured } => self.answer(token, Ok(captured)),
                 Output::CaptureRefused { token, why } => self.answer(token, Err(why)),
-                Output::Event(event) => tell(&event),
+                Output::Event(event) => {
+                    self.failovers.count(&event);
+                    tell(&event);
+                }
             }
         }
         self.append();

@@ -24,7 +24,8 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::driver::Commands;
+use crate::driver::{Commands, View};
+use crate::failovers::{Failovers, gray_links};
 use crate::problem::Problem;
 use crate::scrub::Scrubs;
 use crate::store::{Store, wall_clock};
@@ -255,28 +256,13 @@ fn describe(whereabouts: &Whereabouts<'_>) -> Option<Value> {
 
 /// The node's metrics as Prometheus text.
 async fn metrics(State(intake): State<Intake>) -> Result<String, Problem> {
-    let asked = intake.shared.commands.ask(|view| {
-        let custody = view.node.custody();
-        let own = custody.receipted().iter().filter(|((origin, _), _)| origin == view.node.id());
-        let receipted: u64 = own.map(|(_, ranges)| ranges.count()).sum();
-        let missing = view.node.audit().origins.iter().map(|origin| origin.missing.count()).sum::<u64>();
-        let quarantined = custody.quarantine().count() as u64;
-        let losses = custody.receipt_losses();
-        (custody.held_count(), receipted, custody.committed_count(), quarantined, missing, losses)
-    });
-    let (held, receipted, committed, quarantined, missing, losses) =
-        asked.await.map_err(|_| Problem::shutting_down())?;
+    let asked = intake.shared.commands.ask(node_metrics);
+    let of_node = asked.await.map_err(|_| Problem::shutting_down())?;
     let usage = intake.shared.store.spool.usage();
     let poisoned = u8::from(usage.poisoned.is_some());
     let service = intake.shared.commands.standing();
     let scrubs = &intake.shared.scrubs;
     let rows = [
-        ("estafet_records_held", "gauge", held),
-        ("estafet_records_receipted_total", "counter", receipted),
-        ("estafet_records_committed_total", "counter", committed),
-        ("estafet_records_quarantined", "gauge", quarantined),
-        ("estafet_records_missing", "gauge", missing),
-        ("estafet_receipt_losses_total", "counter", losses),
         ("estafet_draining", "gauge", u64::from(service.is_draining())),
         ("estafet_on_battery", "gauge", u64::from(service.is_on_battery())),
         ("estafet_spool_syncs_total", "counter", usage.syncs),
@@ -288,5 +274,29 @@ async fn metrics(State(intake): State<Intake>) -> Result<String, Problem> {
         ("estafet_scrub_records_unreadable_total", "counter", scrubs.records_unreadable.load(Ordering::Relaxed)),
         ("estafet_scrub_passed_unix_ms", "gauge", scrubs.passed_at.load(Ordering::Relaxed)),
     ];
-    Ok(rows.map(|(name, kind, value)| format!("# TYPE {name} {kind}\n{name} {value}\n")).concat())
+    let rows = of_node.into_iter().chain(rows);
+    Ok(rows.map(|(name, kind, value)| format!("# TYPE {name} {kind}\n{name} {value}\n")).collect())
+}
+
+/// A metric's name, its type and what it is now.
+type Metric = (&'static str, &'static str, u64);
+
+fn node_metrics(view: &View<'_>) -> [Metric; 10] {
+    let custody = view.node.custody();
+    let own = custody.receipted().iter().filter(|((origin, _), _)| origin == view.node.id());
+    let receipted: u64 = own.map(|(_, ranges)| ranges.count()).sum();
+    let missing = view.node.audit().origins.iter().map(|origin| origin.missing.count()).sum::<u64>();
+    let Failovers { suspicions, deaths, records_diverted } = view.failovers;
+    [
+        ("estafet_records_held", "gauge", custody.held_count()),
+        ("estafet_records_receipted_total", "counter", receipted),
+        ("estafet_records_committed_total", "counter", custody.committed_count()),
+        ("estafet_records_quarantined", "gauge", custody.quarantine().count() as u64),
+        ("estafet_records_missing", "gauge", missing),
+        ("estafet_receipt_losses_total", "counter", custody.receipt_losses()),
+        ("estafet_neighbor_suspicions_total", "counter", suspicions),
+        ("estafet_neighbor_deaths_total", "counter", deaths),
+        ("estafet_records_diverted_total", "counter", records_diverted),
+        ("estafet_links_gray", "gauge", gray_links(view.node)),
+    ]
 }

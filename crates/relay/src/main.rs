@@ -7,6 +7,7 @@ mod door;
 mod drain;
 mod driver;
 mod durability;
+mod failovers;
 mod intake;
 mod ledger;
 mod listing;

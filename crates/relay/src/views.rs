@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use estafet_admin::v1::{self, AuditReport, Link, OriginAudit, Path, Record};
-use estafet_model::{NodeId, RecordId};
+use estafet_model::{LinkCost, NodeId, RecordId};
 use estafet_node::custody::{RecordState, RecordView, WaitReason};
 use estafet_node::routing::{
-    Coverage, Graph, PowerState, Protects, ShortestPaths, SignedLsa, Standing, coverage, coverages, routes_to_nearest,
+    Coverage, Graph, PowerState, Protects, SHUNNED_COST, ShortestPaths, SignedLsa, Standing, coverage, coverages,
+    routes_to_nearest,
 };
 use estafet_node::{Node, Records, Whereabouts};
 use tonic::Status;
@@ -120,27 +121,31 @@ pub(crate) fn links(node: &Node) -> Vec<Link> {
             // What nodes say of themselves is old news once no way leads to them.
             let near = |id: &NodeId| id == node.id() || node.router().reachable(id);
             let heard_of_both = lsdb.get(one).is_some() && lsdb.get(other).is_some();
-            let state = match (&there, &back) {
-                _ if !near(one) && !near(other) => "unknown",
-                (Some(_), Some(_)) if near(one) && near(other) => "up",
-                _ if heard_of_both => "down",
-                _ => "unknown",
-            };
-            let rtt = [&there, &back]
-                .into_iter()
-                .flatten()
-                .map(|adjacency| adjacency.rtt_micros)
-                .filter(|rtt| *rtt > 0)
-                .min();
+            let costs = [&there, &back].map(|adjacency| adjacency.as_ref().map(|adjacency| adjacency.cost));
+            let state = link_state([near(one), near(other)], heard_of_both, costs);
+            let said = || [&there, &back].into_iter().flatten();
+            let rtt = said().map(|adjacency| adjacency.rtt_micros).filter(|rtt| *rtt > 0).min();
             Link {
                 ends: vec![one.to_string(), other.to_string()],
                 state: state.to_owned(),
-                cost: there.map_or(link.cost.0, |adjacency| adjacency.cost.0),
-                rtt_ms: rtt.filter(|_| state == "up").map(|micros| f64::from(micros) / 1000.0),
+                // The dearer end's: one that finds the link bad is enough for all to go around it.
+                cost: costs.into_iter().flatten().max().unwrap_or(link.cost).0,
+                rtt_ms: rtt.filter(|_| matches!(state, "up" | "gray")).map(|micros| f64::from(micros) / 1000.0),
                 medium: link.medium.to_string(),
             }
         })
         .collect()
+}
+
+/// What a link is, by whether this node has news of its ends (`near`) and what each of them says that it costs.
+fn link_state(near: [bool; 2], heard_of_both: bool, costs: [Option<LinkCost>; 2]) -> &'static str {
+    match (near, costs) {
+        ([false, false], _) => "unknown",
+        ([true, true], [Some(there), Some(back)]) if there.max(back) >= SHUNNED_COST => "gray",
+        ([true, true], [Some(_), Some(_)]) => "up",
+        _ if heard_of_both => "down",
+        _ => "unknown",
+    }
 }
 
 pub(crate) fn path(node: &Node, from: &str, to: &str) -> Result<Path, Status> {
@@ -299,5 +304,29 @@ pub(crate) fn audit(view: &View<'_>) -> AuditReport {
         missing: sum(|origin| origin.missing_count),
         committed_twice: report.committed_twice,
         origins,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_gray_when_either_end_shuns_it_and_as_long_as_both_say_it_is_up() {
+        let (good, bad) = (Some(LinkCost(10)), Some(LinkCost(10) + SHUNNED_COST));
+        let (here, gone, first) = ([true, true], [false, false], [true, false]);
+        for (near, heard_of_both, costs, state) in [
+            (here, true, [good, good], "up"),
+            (here, true, [good, bad], "gray"),
+            (here, true, [bad, good], "gray"),
+            (here, true, [bad, bad], "gray"),
+            (here, true, [bad, None], "down"),
+            (here, true, [None, None], "down"),
+            (first, true, [good, bad], "down"),
+            (first, false, [good, None], "unknown"),
+            (gone, true, [bad, bad], "unknown"),
+        ] {
+            assert_eq!(link_state(near, heard_of_both, costs), state, "{near:?} {heard_of_both} {costs:?}");
+        }
     }
 }

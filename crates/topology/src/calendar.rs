@@ -75,6 +75,12 @@ impl Topology {
         let node = self.node(id);
         self.outages.iter().filter(move |outage| node.is_some_and(|node| outage.strikes_node(node)))
     }
+
+    /// The outages that go on at `unix_s`, each with the stretch that covers it.
+    pub fn outages_at(&self, unix_s: i64) -> impl Iterator<Item = (Darkness, &Outage)> {
+        let not_over = self.outages.iter().filter_map(move |outage| Some((outage.at_or_after(unix_s)?, outage)));
+        not_over.filter(move |(darkness, _)| darkness.covers(unix_s))
+    }
 }
 
 /// The next of these outages that is not over, and when it strikes.
@@ -101,8 +107,10 @@ pub fn imminent_outage(outages: &[Outage], unix_s: i64, lead: Duration) -> Optio
     Some((darkness, first))
 }
 
-/// The Unix seconds of an RFC 3339 moment; fractions of a second are left out.
-fn unix_seconds(moment: &str) -> Option<i64> {
+/// The Unix seconds of an RFC 3339 moment; fractions of a second are left out. None if it is no such moment: date, time
+/// and offset from UTC are all needed.
+#[must_use]
+pub fn unix_seconds(moment: &str) -> Option<i64> {
     let Datetime { date: Some(date), time: Some(time), offset: Some(offset) } = moment.parse().ok()? else {
         return None;
     };
@@ -216,6 +224,27 @@ mod tests {
         }
         let endless = outage("2013-08-06T18:00:00+07:00", 23, Some(23));
         assert!(imminent_outage(&[endless], FIRST, lead).is_some());
+    }
+
+    #[test]
+    fn what_goes_on_at_a_moment_is_told_with_the_stretch_it_is_in() {
+        let once = outage("2013-08-06T18:00:00+07:00", 3, None);
+        let daily = Outage { reason: "evenings".to_owned(), ..outage("2013-08-06T20:00:00+07:00", 2, Some(24)) };
+        let topology = Topology { outages: vec![once, daily], ..crate::tests::small() };
+        for (after, expected) in [
+            (-1, vec![]),
+            (0, vec![("rolling blackout", 0, 3)]),
+            (2, vec![("rolling blackout", 0, 3), ("evenings", 2, 4)]),
+            (3, vec![("evenings", 2, 4)]),
+            (4, vec![]),
+            (24, vec![]),
+            (26, vec![("evenings", 26, 28)]),
+        ] {
+            let found = topology.outages_at(FIRST + after * HOUR);
+            let hours = |at: i64| (at - FIRST) / HOUR;
+            let found = found.map(|(dark, outage)| (outage.reason.as_str(), hours(dark.start), hours(dark.end)));
+            assert_eq!(found.collect::<Vec<_>>(), expected, "{after} h after the first start");
+        }
     }
 
     #[test]

@@ -39,7 +39,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-pub use calendar::{Darkness, imminent_outage, next_outage};
+pub use calendar::{Darkness, imminent_outage, next_outage, unix_seconds};
 pub use faults::{Fault, Faults};
 pub use parse::parse;
 pub use signed::{SignError, SignedTopology, Signer, UntrustedTopology};

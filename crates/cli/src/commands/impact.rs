@@ -2,11 +2,12 @@
 
 use estafet_model::NodeId;
 use estafet_routing::{Detour, Failure as Loss, impact as impact_of};
-use estafet_topology::{Link, Topology, did_you_mean};
+use estafet_topology::{Darkness, Link, Outage, Topology, did_you_mean};
 use serde::Serialize;
 
 use crate::failure::{Failure, Outcome};
-use crate::output::Output;
+use crate::moment::{Moment, rfc3339_of_seconds};
+use crate::output::{Output, or_dash};
 use crate::plan::{self, Labeled};
 use crate::reach::node_unknown;
 
@@ -19,6 +20,15 @@ pub struct Named {
     pub links: Vec<String>,
     /// Shared risks.
     pub risks: Vec<String>,
+    /// What planned outages darken then fails as well.
+    pub at: Option<Moment>,
+}
+
+/// The planned outages that go on at a moment.
+#[derive(Default)]
+struct Planned<'a> {
+    at: Option<i64>,
+    outages: Vec<(Darkness, &'a Outage)>,
 }
 
 #[derive(Serialize)]
@@ -27,6 +37,10 @@ struct Told {
     failed: Vec<String>,
     failed_links: Vec<[String; 2]>,
     failed_risks: Vec<String>,
+    /// The moment that was asked about, if any.
+    at: Option<String>,
+    /// The planned outages that go on then.
+    outages: Vec<Applied>,
     /// The links that fail though both their ends stand.
     links_down: Vec<[String; 2]>,
     cut_off: Vec<CutOff>,
@@ -34,12 +48,25 @@ struct Told {
 }
 
 #[derive(Serialize)]
+struct Applied {
+    /// The nodes that it darkens, by name or by risk.
+    strikes: Vec<String>,
+    risks: Vec<String>,
+    start: String,
+    end: String,
+    reason: String,
+}
+
+#[derive(Serialize)]
 struct CutOff {
     #[serde(flatten)]
     who: Labeled,
-    /// `fails` (it was named), `struck` (a risk strikes it) or `isolated` (it stands, and loses its last way).
+    /// `fails` (it was named), `struck` (a risk that was named strikes it), `dark` (a planned outage strikes it) or
+    /// `isolated` (it stands, and loses its last way).
     why: &'static str,
     struck_by: Vec<String>,
+    /// The reasons of the planned outages that strike it.
+    dark_by: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -60,14 +87,27 @@ pub fn impact(topology: &Topology, named: &Named, output: &mut Output<'_>) -> Re
     }
     let links = named.links.iter().map(|text| named_link(topology, text));
     let links = links.collect::<Result<Vec<&Link>, Failure>>()?;
-    output.answer(&Told::new(topology, named, &links), print)?;
+    let planned = named.at.map(|at| Planned::new(topology, at.unix_s())).unwrap_or_default();
+    output.answer(&Told::new(topology, named, &links, &planned), print)?;
     Ok(Outcome::Good)
 }
 
+impl<'a> Planned<'a> {
+    fn new(topology: &'a Topology, unix_s: i64) -> Self {
+        Self { at: Some(unix_s), outages: topology.outages_at(unix_s).collect() }
+    }
+
+    fn outages(&self) -> impl Iterator<Item = &'a Outage> {
+        self.outages.iter().map(|(_, outage)| *outage)
+    }
+}
+
 impl Told {
-    fn new(topology: &Topology, named: &Named, links: &[&Link]) -> Self {
-        let loss = named.nodes.iter().cloned().fold(Loss::new(), Loss::and_node);
-        let loss = named.risks.iter().cloned().fold(loss, Loss::and_risk);
+    fn new(topology: &Topology, named: &Named, links: &[&Link], planned: &Planned<'_>) -> Self {
+        let nodes = named.nodes.iter().chain(planned.outages().flat_map(|outage| &outage.nodes));
+        let risks = named.risks.iter().chain(planned.outages().flat_map(|outage| &outage.risks));
+        let loss = nodes.cloned().fold(Loss::new(), Loss::and_node);
+        let loss = risks.cloned().fold(loss, Loss::and_risk);
         let loss = links.iter().fold(loss, |loss, link| loss.and_link(&link.ends[0], &link.ends[1]));
         let found = impact_of(&plan::graph(topology), &plan::hubs(topology), &loss);
         let down = topology.links.iter().filter(|link| {
@@ -82,31 +122,63 @@ impl Told {
             failed,
             failed_links: links.iter().map(|link| ends(link)).collect(),
             failed_risks: named.risks.clone(),
+            at: planned.at.map(rfc3339_of_seconds),
+            outages: planned
+                .outages
+                .iter()
+                .map(|(darkness, outage)| Applied::new(topology, *darkness, outage))
+                .collect(),
             links_down: down.map(ends).collect(),
-            cut_off: found.cut_off.iter().map(|node| CutOff::new(topology, named, &found.failed, node)).collect(),
+            cut_off: found.cut_off.iter().map(|node| CutOff::new(topology, named, planned, node)).collect(),
             detoured: found.detoured.iter().map(Detoured::from).collect(),
         }
     }
 }
 
+impl Applied {
+    fn new(topology: &Topology, darkness: Darkness, outage: &Outage) -> Self {
+        let struck = topology.nodes.values().filter(|node| outage.strikes_node(node));
+        Self {
+            strikes: struck.map(|node| node.id.to_string()).collect(),
+            risks: outage.risks.clone(),
+            start: rfc3339_of_seconds(darkness.start),
+            end: rfc3339_of_seconds(darkness.end),
+            reason: outage.reason.clone(),
+        }
+    }
+}
+
 impl CutOff {
-    fn new(topology: &Topology, named: &Named, failed: &[NodeId], node: &NodeId) -> Self {
-        let risks = topology.node(node).map_or(&[][..], |node| &node.risks);
+    fn new(topology: &Topology, named: &Named, planned: &Planned<'_>, id: &NodeId) -> Self {
+        let node = topology.node(id);
+        let risks = node.map_or(&[][..], |node| &node.risks);
         let struck_by: Vec<String> = risks.iter().filter(|risk| named.risks.contains(risk)).cloned().collect();
+        let strike = planned.outages().filter(|outage| node.is_some_and(|node| outage.strikes_node(node)));
+        let dark_by: Vec<String> = strike.map(|outage| outage.reason.clone()).collect();
         let why = match () {
-            () if named.nodes.contains(node) => "fails",
-            () if failed.contains(node) => "struck",
+            () if named.nodes.contains(id) => "fails",
+            () if !struck_by.is_empty() => "struck",
+            () if !dark_by.is_empty() => "dark",
             () => "isolated",
         };
-        Self { who: Labeled::new(topology, node), why, struck_by }
+        Self { who: Labeled::new(topology, id), why, struck_by, dark_by }
     }
 }
 
 fn print(told: &Told, output: &mut Output<'_>) -> Result<(), Failure> {
-    let cut_off = told.cut_off.iter().map(|CutOff { who, why, struck_by }| {
+    if let Some(at) = &told.at {
+        let dark = told.outages.iter().map(|Applied { strikes, risks, end, reason, .. }| {
+            [or_dash(&strikes.join(", ")), or_dash(&risks.join(", ")), end.clone(), reason.clone()]
+        });
+        let nothing = format!("No outage is planned for {at}.");
+        output.table(["goes dark", "risks", "until", "reason"], dark.collect(), &nothing)?;
+        output.line("")?;
+    }
+    let cut_off = told.cut_off.iter().map(|CutOff { who, why, struck_by, dark_by }| {
         let why = match *why {
             "fails" => "fails itself".to_owned(),
             "struck" => format!("struck by {}", struck_by.join(", ")),
+            "dark" => format!("dark: {}", dark_by.join(", ")),
             _ => "loses its last way".to_owned(),
         };
         [who.node.clone(), who.label.clone(), why]

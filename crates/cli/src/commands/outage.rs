@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use estafet_model::NodeId;
 use estafet_topology::{Darkness, Topology, parse};
@@ -13,7 +13,7 @@ use super::sign::sign;
 use crate::arguments::{NewOutage, Options};
 use crate::city::{CityFolder, OPERATOR_KEY, TOPOLOGY_SIGNED, TOPOLOGY_SOURCE, read_key};
 use crate::failure::{Failure, Outcome};
-use crate::moment::rfc3339;
+use crate::moment::{Moment, rfc3339_of_seconds};
 use crate::output::{Output, or_dash};
 use crate::safe_file;
 
@@ -98,9 +98,7 @@ struct Listed<'a> {
 
 /// Lists the outages of the signed topology.
 pub fn list(city: &CityFolder, output: &mut Output<'_>) -> Result<Outcome, Failure> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let now = i64::try_from(now).unwrap_or(i64::MAX);
-    let listed = listed(city.topology(), now);
+    let listed = listed(city.topology(), Moment::Now.unix_s());
     if output.is_json() {
         output.object(&listed)?;
         return Ok(Outcome::Good);
@@ -126,7 +124,6 @@ pub fn list(city: &CityFolder, output: &mut Output<'_>) -> Result<Outcome, Failu
 }
 
 fn listed(topology: &Topology, now: i64) -> Vec<Listed<'_>> {
-    let moment = |unix_s: i64| rfc3339(u64::try_from(unix_s).unwrap_or(0).saturating_mul(1000));
     let listed = topology.outages.iter().map(|outage| {
         let next: Option<Darkness> = outage.at_or_after(now);
         let struck = topology.nodes.values().filter(|node| outage.strikes_node(node));
@@ -139,8 +136,8 @@ fn listed(topology: &Topology, now: i64) -> Vec<Listed<'_>> {
             every_s: outage.every.map(|every| every.as_secs()),
             reason: &outage.reason,
             active: next.is_some_and(|next| next.covers(now)),
-            next_start: next.map(|next| moment(next.start)),
-            next_end: next.map(|next| moment(next.end)),
+            next_start: next.map(|next| rfc3339_of_seconds(next.start)),
+            next_end: next.map(|next| rfc3339_of_seconds(next.end)),
         }
     });
     listed.collect()

@@ -1,6 +1,7 @@
 //! One custody machine at a time, with its neighbors played by hand.
 
 mod comparing;
+mod diverting;
 mod handing_on;
 mod losing;
 mod relay;
