@@ -21,7 +21,7 @@ fn set_next_hops(custody: &mut Custody, now: Now, hops: &[&str]) {
 fn suspect(custody: &mut Custody, now: Now, hops: &[&str]) -> Vec<CustodyOutput> {
     set_next_hops(custody, now, hops);
     assert_eq!(outputs(custody), [], "an order of next hops moves nothing that is on its way");
-    custody.neighbor_suspected(now, &node(SUSPECT));
+    custody.divert(now, &node(SUSPECT));
     outputs(custody)
 }
 
@@ -176,7 +176,7 @@ fn the_second_neighbor_may_be_suspect_too() {
     let mut custody = handed_over(&[KIB]);
     suspect(&mut custody, at(1), &[OTHER, SUSPECT]);
     set_next_hops(&mut custody, at(2), &[SUSPECT, OTHER]);
-    custody.neighbor_suspected(at(2), &node(OTHER));
+    custody.divert(at(2), &node(OTHER));
     assert_eq!(handed(&outputs(&mut custody), SUSPECT), (vec![1], vec![]));
     custody.acceptances(at(3), &node(SUSPECT), &[record(1)]);
     assert_eq!(state(&custody, 1), RecordState::Accepted { by: node(SUSPECT) });
