@@ -230,6 +230,11 @@ impl Custody {
     }
 
     fn consider_offer(&mut self, now: Now, from: &NodeId, offer: &Offer) -> Known {
+        if let Some(sender) = self.inbound.arriving_from(&offer.id).filter(|sender| *sender != from).cloned()
+            && self.inbound.is_stalled(now, &offer.id)
+        {
+            self.inbound.cancel(&offer.id, &sender, &mut self.outputs);
+        }
         match (self.consider(now, from, &offer.id, offer.digest), self.inbound.arriving_from(&offer.id)) {
             (Known::New, Some(sender)) if sender == from => Known::AnswerLater,
             (Known::New, Some(_)) => Known::Answer(Verdict::Wait(ARRIVING_DELAY)),
@@ -261,16 +266,16 @@ impl Custody {
                 self.inbound.cancel(&id, from, &mut self.outputs);
                 self.answer(from, vec![Answer { id, verdict: Verdict::Full(NO_ROOM_DELAY) }]);
             }
-            Known::New => self.take_piece(from, id, piece),
+            Known::New => self.take_piece(now, from, id, piece),
         }
         self.grant(now);
     }
 
-    fn take_piece(&mut self, from: &NodeId, id: RecordId, piece: Piece) {
+    fn take_piece(&mut self, now: Now, from: &NodeId, id: RecordId, piece: Piece) {
         let Some(key) = self.origins.get(&id.origin) else {
             return self.reject(from, id, NeverReason::UnknownOrigin);
         };
-        match self.inbound.piece(from, piece, key, &mut self.outputs) {
+        match self.inbound.piece(now, from, piece, key, &mut self.outputs) {
             PieceVerdict::Nothing => {}
             PieceVerdict::Whole(record) => self.outputs.push_back(CustodyOutput::Store(record)),
             PieceVerdict::OutOfOrder => {
@@ -340,7 +345,7 @@ impl Custody {
         while let Some((from, offer)) = self.inbound.next_asking() {
             let id = offer.id.clone();
             let verdict = match self.consider_offer(now, &from, &offer) {
-                Known::New => Verdict::Want { first_chunk: self.inbound.grant(from.clone(), offer) },
+                Known::New => Verdict::Want { first_chunk: self.inbound.grant(now, from.clone(), offer) },
                 Known::Answer(verdict) => verdict,
                 Known::AnswerLater => continue,
             };

@@ -2,11 +2,12 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 use estafet_model::{
-    CHUNK_BYTES, ChunkHash, Epoch, HeaderDigest, NodeId, PublicKey, RecordId, SeqRanges, SignedHeader, VerifiedRoot,
-    chunk_count, payload_hash_of_chunks,
+    CHUNK_BYTES, ChunkHash, Epoch, HeaderDigest, NodeId, Now, PublicKey, RecordId, SeqRanges, SignedHeader,
+    VerifiedRoot, chunk_count, payload_hash_of_chunks,
 };
 use estafet_wire::{NeverReason, Offer, PieceHead};
 
@@ -15,6 +16,10 @@ use crate::output::{CustodyOutput, StorePayload, StoreRecord, TransferId};
 
 /// Payload that neighbors may be sending at once. What is offered beyond waits for its turn, first come first served.
 const GRANTED_BYTES_MAX: u64 = 32 << 20;
+
+/// A neighbor that was told to send a record, and of which nothing has come for so long, leaves it to another that offers
+/// it: its own death may take seconds to be noticed here, where nothing waits for it.
+const STALLED_AFTER: Duration = Duration::from_millis(100);
 
 /// Offers that may wait for their turn; beyond, the neighbor is asked to come back.
 const ASKING_MAX: usize = 65_536;
@@ -36,7 +41,7 @@ pub(crate) enum PieceVerdict {
     Nothing,
     /// The record is whole and goes to the store.
     Whole(Box<StoreRecord>),
-    /// The neighbor left something out: it is to offer the record again.
+    /// The neighbor left something out, or another sends the record by now: it is to offer it again.
     OutOfOrder,
     /// The record is not acceptable.
     Reject(NeverReason),
@@ -55,6 +60,8 @@ struct Storing {
 struct Arriving {
     from: NodeId,
     granted_bytes: u64,
+    /// When the last of it came, or it was granted.
+    last_piece: Now,
 }
 
 /// A payload of several chunks that was arriving when this node ended, as the store found it.
@@ -109,6 +116,11 @@ impl Inbound {
         self.arriving.get(id).map(|arriving| &arriving.from)
     }
 
+    /// True if the neighbor that was told to send the record does not get on with it.
+    pub(crate) fn is_stalled(&self, now: Now, id: &RecordId) -> bool {
+        self.arriving.get(id).is_some_and(|arriving| now.since(arriving.last_piece) >= STALLED_AFTER)
+    }
+
     /// The digest of the record under this id that is coming from `from`, once its header has come.
     pub(crate) fn arriving_digest(&self, id: &RecordId, from: &NodeId) -> Option<HeaderDigest> {
         self.arriving.get(id).filter(|arriving| arriving.from == *from)?;
@@ -133,14 +145,14 @@ impl Inbound {
 
     /// The neighbor is told to send the record, which comes from nobody else. Returns the first chunk it is to send:
     /// those before are here.
-    pub(crate) fn grant(&mut self, from: NodeId, offer: Offer) -> u32 {
+    pub(crate) fn grant(&mut self, now: Now, from: NodeId, offer: Offer) -> u32 {
         let body = self.bodies.find(&offer.id).filter(|body| body.digest() == offer.digest);
         // If all are here, the last one comes again, because something has to; there is none behind it to ask for.
         let first_chunk = body.map_or(0, |body| body.arrived.min(chunk_count(body.header.header().payload_bytes) - 1));
         self.bodies.set_busy(&offer.id);
         let granted_bytes = u64::from(offer.payload_bytes).saturating_sub(u64::from(first_chunk) * CHUNK_BYTES as u64);
         self.granted_bytes += granted_bytes;
-        let before = self.arriving.insert(offer.id, Arriving { from, granted_bytes });
+        let before = self.arriving.insert(offer.id, Arriving { from, granted_bytes, last_piece: now });
         assert!(before.is_none(), "a record is granted to one neighbor at a time, or the budget would leak");
         first_chunk
     }
@@ -148,12 +160,16 @@ impl Inbound {
     /// Takes a piece. `key` is the origin's key by the topology.
     pub(crate) fn piece(
         &mut self,
+        now: Now,
         from: &NodeId,
         piece: Piece,
         key: &PublicKey,
         outputs: &mut VecDeque<CustodyOutput>,
     ) -> PieceVerdict {
         let id = piece.head.id.clone();
+        if let Some(arriving) = self.arriving.get_mut(&id).filter(|arriving| arriving.from == *from) {
+            arriving.last_piece = now;
+        }
         let verdict = match piece.head.signed_header.clone() {
             Some(header) => self.first_piece(from, piece, &header, key, outputs),
             None => self.later_piece(from, piece, outputs),
@@ -194,8 +210,7 @@ impl Inbound {
         }
         if piece.head.chunks > 1 {
             if self.arriving_from(&header.id) != Some(from) {
-                // Large payloads come only when wanted; this one's grant was lost with an earlier session.
-                return PieceVerdict::Nothing;
+                return unwanted(&piece.head);
             }
             if payload_hash_of_chunks(&piece.head.chunk_hashes) != header.payload_hash {
                 return PieceVerdict::Reject(NeverReason::WrongPayload);
@@ -219,10 +234,10 @@ impl Inbound {
     }
 
     fn later_piece(&mut self, from: &NodeId, piece: Piece, outputs: &mut VecDeque<CustodyOutput>) -> PieceVerdict {
-        let PieceHead { id, index, .. } = piece.head;
-        if self.arriving_from(&id) != Some(from) {
-            return PieceVerdict::Nothing;
+        if self.arriving_from(&piece.head.id) != Some(from) {
+            return unwanted(&piece.head);
         }
+        let PieceHead { id, index, .. } = piece.head;
         let Some(body) = self.bodies.find_mut(&id) else { return PieceVerdict::OutOfOrder };
         match index.cmp(&body.arrived) {
             // It was on its way when the neighbor was told where to go on; or all chunks had arrived before this node
@@ -319,6 +334,12 @@ impl Inbound {
             storing.waiting.remove(neighbor);
         }
     }
+}
+
+/// Large payloads come only when wanted. This one was left to another neighbor while it was on its way: whoever sent it
+/// learns at its end what has become of it, by offering it again.
+fn unwanted(head: &PieceHead) -> PieceVerdict {
+    if head.index + 1 >= head.chunks { PieceVerdict::OutOfOrder } else { PieceVerdict::Nothing }
 }
 
 /// How long chunk `index` of a payload is.

@@ -1,5 +1,7 @@
 //! A payload of several chunks goes on from what is here, whoever sends it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use estafet_model::{CHUNK_BYTES, ChunkHash, Class, SignedHeader, chunk_count};
 use estafet_wire::{NeverReason, PieceHead, Verdict};
@@ -184,4 +186,24 @@ fn without_room_what_nobody_sends_is_given_up() {
     custody.neighbor_down(at(3), &node("rumbai"));
     custody.set_room(estafet_model::ByteCount(0));
     assert!(matches!(outputs(&mut custody)[..], [CustodyOutput::AbortTransfer(_)]));
+}
+
+#[test]
+fn who_does_not_get_on_with_a_record_leaves_it_to_another() {
+    let moment = |millis: u64| at(1) + Duration::from_millis(millis);
+    let offer = |custody: &mut Custody, neighbor: &str, millis: u64| {
+        custody.offers(&node(neighbor), vec![offer_of(&big())], moment(millis));
+        answered(&outputs(custody), neighbor).remove(&1)
+    };
+    let mut custody = relay_with_neighbors();
+    assert_eq!(wanted_from(&mut custody, "rumbai"), 0);
+    (0..7).for_each(|index| custody.piece(moment(50), &node("rumbai"), chunk(index)));
+    assert!(matches!(offer(&mut custody, "senapelan", 149), Some(Verdict::Wait(_))), "it still comes");
+    assert_eq!(offer(&mut custody, "senapelan", 150), Some(Verdict::Want { first_chunk: 7 }));
+    // What the first sends after all is not taken, and it learns so at the end.
+    (7..CHUNKS - 1).for_each(|index| custody.piece(moment(160), &node("rumbai"), chunk(index)));
+    assert_eq!(outputs(&mut custody), []);
+    custody.piece(moment(160), &node("rumbai"), chunk(CHUNKS - 1));
+    assert!(matches!(answered(&outputs(&mut custody), "rumbai").get(&1), Some(Verdict::Wait(_))));
+    assert!(is_whole(&send(&mut custody, "senapelan", 7..CHUNKS)));
 }
