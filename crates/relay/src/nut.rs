@@ -1,7 +1,7 @@
 //! Reads the UPS from NUT's `upsd`, by the network protocol of RFC 9271.
 //!
-//! The protocol is lines of text, and two questions are all that is asked. The crates that speak it are blocking and have
-//! not been kept for years, so these lines are read here.
+//! The protocol is lines of text, and two questions are all that is asked. The crate that speaks it, `rups`, has had no
+//! release since August 2023, so these lines are read here.
 
 use std::net::SocketAddr;
 use std::time::Duration;
