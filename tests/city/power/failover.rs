@@ -14,6 +14,13 @@ use crate::harness::{City, Given, agent, capture, given, noise, post_by, wait_fo
 const RECORD_BYTES: usize = 16 << 10;
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How long records flow before and after what happens to them: thirty of them each.
+const AROUND: Duration = Duration::from_millis(1_500);
+
+/// How long the power is away: longer than what counts as the pulse of a breaker. A part of the drill, nothing waits for
+/// it.
+const AWAY: Duration = Duration::from_secs(4);
+
 /// Deaths of each kind in a run of all tests; `ESTAFET_TRIALS` makes more.
 const TRIALS: u64 = 3;
 
@@ -47,16 +54,16 @@ impl Network {
         Self { city, lab, commits, records: 0 }
     }
 
-    /// Records from Rumbai at a steady pace while `disturb` runs, and for so long before and after it.
-    fn flow(&mut self, around: Duration, disturb: impl FnOnce(&mut City, &mut Lab)) -> Vec<Sent> {
+    /// Records from Rumbai at a steady pace while `disturb` runs, and before and after it.
+    fn flow(&mut self, disturb: impl FnOnce(&mut City, &mut Lab)) -> Vec<Sent> {
         let stop = AtomicBool::new(false);
         let (url, first) = (self.city.intake("rumbai"), self.records);
         let (city, lab) = (&mut self.city, &mut self.lab);
         let sent = thread::scope(|scope| {
             let counter = scope.spawn(|| steadily(&url, first, &stop));
-            thread::sleep(around);
+            thread::sleep(AROUND);
             disturb(city, lab);
-            thread::sleep(around);
+            thread::sleep(AROUND);
             stop.store(true, Ordering::Relaxed);
             counter.join().unwrap()
         });
@@ -74,6 +81,14 @@ impl Network {
         moments.sort();
         let gaps = moments.windows(2).map(|pair| pair[1] - pair[0]);
         (gaps.max().unwrap(), slowest)
+    }
+
+    /// Waits until nobody owes anybody an answer: nothing is held on the way of the flow.
+    fn wait_until_idle(&self) {
+        wait_for("nothing is under way", || {
+            let held: Option<u64> = OLD_WAY.iter().map(|node| self.city.metric(node, "estafet_records_held")).sum();
+            (held? == 0).then_some(())
+        });
     }
 
     /// A dead Sukajadi lives again, and is used again.
@@ -110,7 +125,7 @@ fn a_silent_death_costs_the_flow_a_moment_and_no_record() {
         let mut network = Network::new();
         let (mut all, mut deaths, mut stranded, mut returns, mut idle) = (vec![], vec![], vec![], vec![], vec![]);
         for _ in 0..trials {
-            let sent = network.flow(Duration::from_millis(1_500), |city, lab| {
+            let sent = network.flow(|city, lab| {
                 lab.silence("sukajadi");
                 city.kill("sukajadi");
             });
@@ -118,9 +133,8 @@ fn a_silent_death_costs_the_flow_a_moment_and_no_record() {
             deaths.push(gap);
             stranded.push(slowest);
             all.extend(sent.into_iter().map(|sent| sent.given));
-            // Power is away for longer than a breaker's pulse.
-            thread::sleep(Duration::from_secs(3));
-            let sent = network.flow(Duration::from_millis(1_500), |city, lab| {
+            thread::sleep(AWAY);
+            let sent = network.flow(|city, lab| {
                 lab.hear_again("sukajadi");
                 city.start("sukajadi");
             });
@@ -128,8 +142,7 @@ fn a_silent_death_costs_the_flow_a_moment_and_no_record() {
             all.extend(sent.into_iter().map(|sent| sent.given));
             network.city.wait_for_path(&OLD_WAY);
 
-            // Nothing is under way, and nobody looks.
-            thread::sleep(Duration::from_millis(1_500));
+            network.wait_until_idle();
             network.lab.silence("sukajadi");
             network.city.kill("sukajadi");
             let body = noise(u64::MAX - all.len() as u64, RECORD_BYTES);
@@ -138,7 +151,7 @@ fn a_silent_death_costs_the_flow_a_moment_and_no_record() {
             let commit = network.commits.moments(&[&record.record_id]);
             idle.push(commit[0].saturating_duration_since(begin));
             all.push(record);
-            thread::sleep(Duration::from_secs(4));
+            thread::sleep(AWAY);
             network.revive();
         }
         let worst = |spans: &[Duration]| *spans.iter().max().unwrap();
@@ -160,7 +173,7 @@ fn a_silent_death_costs_the_flow_a_moment_and_no_record() {
 fn a_goodbye_costs_nothing() {
     alone("power::failover::a_goodbye_costs_nothing", LAB_TOOLS, || {
         let mut network = Network::new();
-        let sent = network.flow(Duration::from_secs(1), |city, _| city.stop("sukajadi"));
+        let sent = network.flow(|city, _| city.stop("sukajadi"));
         let (gap, slowest) = network.delays(&sent);
         report(&format!(
             "sukajadi is shut down under flow: no commit for {gap:.0?}, the slowest record took {slowest:.0?}"
@@ -177,7 +190,7 @@ fn a_bad_link_is_left_within_three_seconds_and_used_again_after_ten_good_ones() 
         let mut network = Network::new();
         let mut all = Vec::new();
         let (mut left, mut used_again) = (None, None);
-        let sent = network.flow(Duration::from_secs(1), |city, lab| {
+        let sent = network.flow(|city, lab| {
             lab.lose_30_percent("rumbai", "sukajadi");
             left = Some(time_until_first_hop(city, "senapelan"));
             lab.lose_nothing("rumbai", "sukajadi");
@@ -202,7 +215,7 @@ fn a_link_that_has_become_slow_is_left_within_three_seconds() {
     alone("power::failover::a_link_that_has_become_slow_is_left_within_three_seconds", LAB_TOOLS, || {
         let mut network = Network::new();
         let mut left = None;
-        let sent = network.flow(Duration::from_secs(1), |city, lab| {
+        let sent = network.flow(|city, lab| {
             lab.slow_down("rumbai", "sukajadi", 64);
             left = Some(time_until_first_hop(city, "senapelan"));
         });
