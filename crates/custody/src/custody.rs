@@ -15,6 +15,7 @@ use crate::inbound::{Inbound, Piece, PieceVerdict, RecoveredTransfer};
 use crate::losses::Losses;
 use crate::outbound::{HeldRecords, Outbound, Released};
 use crate::output::{CustodyEvent, CustodyOutput, StorePayload, StoreRecord};
+use crate::passing_on::{COPIES_MAX, PassingOn, first_of};
 use crate::receipts::{News, Receipts, Received};
 use crate::record::{HeldRecord, RecordView};
 
@@ -38,6 +39,8 @@ pub struct CustodyConfig {
     pub origins: BTreeMap<NodeId, PublicKey>,
     /// Every hub whose receipts count, by the topology.
     pub hubs: BTreeMap<NodeId, PublicKey>,
+    /// How many hubs are to have signed for a record before its origin lets it go; at most as many as there are.
+    pub copies: usize,
     /// Transfer ids from here on belong to this machine.
     pub first_transfer: u64,
     /// The store is durable. Without that nothing is accepted and, at a hub, no receipt is signed (P1).
@@ -73,6 +76,7 @@ pub struct Custody {
     damaged: Damaged,
     /// Own captures that no receipt may release.
     conflicts: BTreeMap<Epoch, SeqRanges>,
+    passing_on: PassingOn,
     room: ByteCount,
     promises: bool,
     outputs: VecDeque<CustodyOutput>,
@@ -89,9 +93,10 @@ impl Custody {
             origins: config.origins,
             outbound,
             inbound: Inbound::new(config.first_transfer),
-            receipts: Receipts::new(config.me, config.hub_key, config.hubs, config.promises),
+            receipts: Receipts::new(config.me, config.hub_key, config.hubs, config.copies, config.promises),
             damaged: Damaged::default(),
             conflicts: recovered.conflicts,
+            passing_on: PassingOn::default(),
             promises: config.promises,
             room: ByteCount(u64::MAX),
             outputs: VecDeque::new(),
@@ -103,7 +108,8 @@ impl Custody {
         }
         for ((origin, epoch), receipted) in custody.receipts.covered() {
             let ended = custody.less_conflicts(origin, *epoch, receipted);
-            released.extend(custody.outbound.release(Now::default(), origin, *epoch, &ended).ids);
+            let signatures = custody.receipts.signatures(origin, *epoch);
+            released.extend(custody.outbound.release(Now::default(), origin, *epoch, &ended, &signatures).ids);
         }
         if !released.is_empty() {
             custody.outputs.push_back(CustodyOutput::Release(released));
@@ -192,6 +198,18 @@ impl Custody {
         self.dispatch(now);
     }
 
+    /// The neighbors toward each hub that takes records, best first. A hub passes on to them what they lack.
+    pub fn set_hops_to_hubs(&mut self, now: Now, hops: &BTreeMap<NodeId, Vec<NodeId>>) {
+        self.outbound.set_hops_to_hubs(hops);
+        if self.receipts.is_hub() {
+            for hub in self.receipts.other_hubs().filter(|hub| !hops.contains_key(*hub)) {
+                self.outbound.drop_copies_for(hub);
+            }
+            self.passing_on.look_soon(now);
+        }
+        self.dispatch(now);
+    }
+
     /// This node is about to go, or not any more. While it is, its own captures go before transit, and the urgent first.
     pub fn set_draining(&mut self, draining: bool) {
         self.outbound.set_draining(draining);
@@ -214,7 +232,8 @@ impl Custody {
     /// A neighbor would hand over records.
     pub fn offers(&mut self, from: &NodeId, offers: Vec<Offer>, now: Now) {
         let mut answers = Vec::new();
-        for offer in offers {
+        for mut offer in offers {
+            offer.for_hub = offer.for_hub.filter(|hub| self.receipts.other_hubs().any(|other| other == hub));
             // Whoever offers a record again has stopped sending it.
             self.inbound.cancel(&offer.id, from, &mut self.outputs);
             let verdict = match self.consider_offer(now, from, &offer) {
@@ -227,6 +246,8 @@ impl Custody {
         }
         self.answer(from, answers);
         self.grant(now);
+        // What was held for whichever hub is nearest may be for another one now.
+        self.dispatch(now);
     }
 
     fn consider_offer(&mut self, now: Now, from: &NodeId, offer: &Offer) -> Known {
@@ -235,7 +256,8 @@ impl Custody {
         {
             self.inbound.cancel(&offer.id, &sender, &mut self.outputs);
         }
-        match (self.consider(now, from, &offer.id, offer.digest), self.inbound.arriving_from(&offer.id)) {
+        let known = self.consider(now, from, &offer.id, offer.digest, offer.for_hub.as_ref());
+        match (known, self.inbound.arriving_from(&offer.id)) {
             (Known::New, Some(sender)) if sender == from => Known::AnswerLater,
             (Known::New, Some(_)) => Known::Answer(Verdict::Wait(ARRIVING_DELAY)),
             (Known::New, None) if u64::from(offer.payload_bytes) > self.room.0 => {
@@ -253,7 +275,10 @@ impl Custody {
             None => self.inbound.arriving_digest(&id, from),
         };
         let known = match digest {
-            Some(digest) => self.consider(now, from, &id, digest),
+            Some(digest) => {
+                let for_hub = self.inbound.arriving_for(&id, from).cloned();
+                self.consider(now, from, &id, digest, for_hub.as_ref())
+            }
             None => Known::New,
         };
         match known {
@@ -291,8 +316,15 @@ impl Custody {
         self.answer(from, vec![Answer { id, verdict: Verdict::Never(reason) }]);
     }
 
-    /// What is known of a record that a neighbor has.
-    fn consider(&mut self, now: Now, from: &NodeId, id: &RecordId, digest: HeaderDigest) -> Known {
+    /// What is known of a record that a neighbor has, and would hand over for this hub or for whichever is nearest.
+    fn consider(
+        &mut self,
+        now: Now,
+        from: &NodeId,
+        id: &RecordId,
+        digest: HeaderDigest,
+        for_hub: Option<&NodeId>,
+    ) -> Known {
         if !self.origins.contains_key(&id.origin) {
             return Known::Answer(Verdict::Never(NeverReason::UnknownOrigin));
         }
@@ -302,6 +334,9 @@ impl Custody {
         }
         if here.is_some() {
             self.outbound.offered_back(now, id, from);
+            if let Some(hub) = for_hub.filter(|_| !self.receipts.is_hub()) {
+                self.outbound.is_for(now, id, hub);
+            }
             return Known::Answer(if self.promises { Verdict::Have } else { Verdict::Wait(NO_PROMISE_DELAY) });
         }
         if let Some(storing) = self.inbound.storing_digest(id) {
@@ -315,7 +350,8 @@ impl Custody {
             self.outputs.push_back(CustodyOutput::Compare { id: id.clone(), digest, from: from.clone() });
             return Known::AnswerLater;
         }
-        if self.receipts.is_covered(id) && !self.receipts.is_hub() {
+        let is_signed = for_hub.map_or_else(|| self.receipts.is_covered(id), |hub| self.receipts.is_signed_by(hub, id));
+        if is_signed && !self.receipts.is_hub() {
             return Known::Answer(Verdict::Have);
         }
         Known::New
@@ -369,7 +405,8 @@ impl Custody {
         let mut accepted: BTreeMap<NodeId, Vec<RecordId>> = BTreeMap::new();
         for record in records {
             let id = record.get().id.clone();
-            for neighbor in self.inbound.end_storing(&id).into_iter().filter(|_| self.promises) {
+            let (waiting, for_hub) = self.inbound.end_storing(&id);
+            for neighbor in waiting.into_iter().filter(|_| self.promises) {
                 accepted.entry(neighbor).or_default().push(id.clone());
             }
             if self.damaged.remove(&id).is_some() {
@@ -379,6 +416,9 @@ impl Custody {
                 let new = self.receipts.commit(now, record.map(|record| record.id));
                 let event = if new { CustodyEvent::Committed(id) } else { CustodyEvent::CommittedTwice };
                 self.outputs.push_back(CustodyOutput::Event(event));
+                self.passing_on.look_soon(now);
+            } else if let Some(hub) = for_hub.filter(|hub| !self.receipts.is_signed_by(hub, &id)) {
+                self.outbound.hold_for(now, record, &hub);
             } else if self.receipts.is_covered(&id) {
                 match self.outbound.hold_receipted(now, record) {
                     Some(id) => self.receipts.release_late(id, &mut self.outputs),
@@ -397,7 +437,7 @@ impl Custody {
 
     /// The store could not make the record durable: nothing is promised.
     pub fn store_failed(&mut self, id: &RecordId) {
-        for neighbor in self.inbound.end_storing(id) {
+        for neighbor in self.inbound.end_storing(id).0 {
             self.answer(&neighbor, vec![Answer { id: id.clone(), verdict: Verdict::Full(NO_ROOM_DELAY) }]);
         }
     }
@@ -475,15 +515,19 @@ impl Custody {
         let key = receipt.key().clone();
         let recalls =
             if self.outbound.is_me(&key.origin) { self.receipts.uncovered(&key, &lost) } else { SeqRanges::new() };
+        self.outbound.need_again(now, &key.origin, key.epoch, &recalls);
         self.tell_lost(&key, lost);
         let ended = self.less_conflicts(&key.origin, key.epoch, &new);
-        let Released { ids: mut released, conflicts } = self.outbound.release(now, &key.origin, key.epoch, &ended);
+        let signatures = self.receipts.signatures(&key.origin, key.epoch);
+        let Released { ids: mut released, conflicts } =
+            self.outbound.release(now, &key.origin, key.epoch, &ended, &signatures);
         if !conflicts.is_empty() {
             self.keep_conflicts(key.epoch, &conflicts);
         }
         let covered = |id: &RecordId| id.origin == key.origin && id.epoch == key.epoch && ended.contains(id.seq);
         released.extend(self.damaged.remove_if(covered));
-        self.inbound.cancel_receipted(&key.origin, key.epoch, &new, &mut self.outputs);
+        self.inbound.cancel_receipted(&key, &new, &mut self.outputs);
+        self.passing_on.look_soon(now);
         self.receipts.keep(receipt, released, recalls, &mut self.outputs);
     }
 
@@ -506,6 +550,9 @@ impl Custody {
 
     /// The store has found released captures again, which the hub has lost: they are held, and go to the hub once more.
     pub fn recalled(&mut self, now: Now, records: Vec<Durable<HeldRecord>>) {
+        if self.receipts.is_hub() {
+            return self.found_for_others(now, records);
+        }
         let mut recalled = 0;
         for record in records {
             let id = record.get().id.clone();
@@ -520,6 +567,35 @@ impl Custody {
             self.outputs.push_back(CustodyOutput::Event(CustodyEvent::Recalled { records: recalled }));
         }
         self.dispatch(now);
+    }
+
+    /// At a hub: the archive has found what other hubs lack, and it goes to the first of them that lacks it.
+    fn found_for_others(&mut self, now: Now, records: Vec<Durable<HeldRecord>>) {
+        for record in records {
+            let id = record.get().id.clone();
+            let lacks = |hub: &&NodeId| !self.receipts.is_signed_by(hub, &id) && self.outbound.leads_to(hub);
+            if let Some(hub) = self.receipts.other_hubs().find(lacks).filter(|_| self.receipts.is_committed(&id)) {
+                self.outbound.hold_copy(now, record, hub);
+            }
+        }
+        self.passing_on.found(now);
+        self.dispatch(now);
+    }
+
+    /// At a hub: asks the archive for what other hubs lack, as much as may be under way.
+    fn pass_on(&mut self, now: Now) {
+        if !self.receipts.is_hub() || !self.passing_on.is_due(now) {
+            return;
+        }
+        for hub in self.receipts.other_hubs().filter(|hub| self.outbound.leads_to(hub)) {
+            let under_way = |of: &(NodeId, Epoch)| self.outbound.held_of(&of.0, of.1);
+            let lacking = self.receipts.lacking(hub).map(|(of, seqs)| (of, seqs.minus(&under_way(of))));
+            let room = COPIES_MAX.saturating_sub(self.outbound.count_for(hub));
+            for (origin, epoch, seqs) in first_of(lacking, room) {
+                self.passing_on.asked(now);
+                self.outputs.push_back(CustodyOutput::Recall { origin, epoch, seqs });
+            }
+        }
     }
 
     /// What a receipt ends of what it covers: own captures that are known for conflicts stay, also when the receipt that
@@ -556,7 +632,10 @@ impl Custody {
 
     /// The driver could not read a record it was to carry. It is held no longer, but sought from the neighbors.
     pub fn unreadable(&mut self, now: Now, id: &RecordId) {
-        if let Some(view) = self.outbound.lose(id) {
+        if self.receipts.is_hub() {
+            // The driver looks what the archive has, and says so.
+            self.outbound.lose(id);
+        } else if let Some(view) = self.outbound.lose(id) {
             self.outputs.push_back(CustodyOutput::Event(CustodyEvent::Lost(id.clone())));
             self.damaged.insert(now, view);
             self.seek(now);
@@ -569,6 +648,7 @@ impl Custody {
         if !self.receipts.lose(&record.id) {
             return;
         }
+        self.outbound.lose(&record.id);
         let origin = (record.id.origin.clone(), record.id.epoch);
         self.outputs.push_back(CustodyOutput::Event(CustodyEvent::Lost(record.id.clone())));
         self.damaged.insert_committed(now, record);
@@ -615,6 +695,7 @@ impl Custody {
         self.outbound.handle_timeout(now);
         self.seek(now);
         self.receipts.spread(now, &mut self.outputs);
+        self.pass_on(now);
         self.dispatch(now);
     }
 
@@ -623,7 +704,9 @@ impl Custody {
     pub fn poll_timeout(&self) -> Option<(Now, &'static str)> {
         let spread = self.receipts.poll_timeout().map(|at| (at, "receipts to spread"));
         let seek = self.damaged.poll_timeout().map(|at| (at, "lost records to ask for"));
-        spread.into_iter().chain(seek).chain(self.outbound.poll_timeout()).min()
+        let pass_on = self.passing_on.poll_timeout().filter(|_| self.receipts.is_hub());
+        let pass_on = pass_on.map(|at| (at, "what other hubs lack"));
+        spread.into_iter().chain(seek).chain(pass_on).chain(self.outbound.poll_timeout()).min()
     }
 
     /// The next thing to do.
@@ -668,27 +751,35 @@ impl Custody {
         self.outbound.awaits_answer(neighbor)
     }
 
-    /// How many records are held, own and others'.
+    /// How many records are held for whichever hub is nearest, own and others'.
     #[must_use]
     pub fn held_count(&self) -> u64 {
         self.outbound.held_count()
     }
 
-    /// How many records of others are held.
+    /// How many records of others are held for whichever hub is nearest.
     #[must_use]
     pub fn transit_count(&self) -> u64 {
         self.outbound.transit_count()
     }
 
-    /// The own captures of `epoch` that are held without a receipt.
+    /// How many records are held beside those, for a hub that lacks what another has.
     #[must_use]
-    pub fn own_held(&self, epoch: Epoch) -> SeqRanges {
-        self.outbound.own_held(epoch).cloned().unwrap_or_default()
+    pub fn copies_count(&self) -> u64 {
+        self.outbound.copies_count()
     }
 
-    /// Per origin and epoch, the numbers of all that is held here without a receipt.
-    pub fn holdings(&self) -> impl Iterator<Item = (&NodeId, Epoch, &SeqRanges)> {
-        self.outbound.holdings()
+    /// The own captures of `epoch` that are held without a receipt of any hub.
+    #[must_use]
+    pub fn own_held(&self, epoch: Epoch) -> SeqRanges {
+        let own = self.outbound.own_held(epoch);
+        own.map(|(me, held)| self.receipts.uncovered_of(me, epoch, held)).unwrap_or_default()
+    }
+
+    /// Per origin and epoch, the numbers of all that is held here without a receipt of any hub.
+    pub fn holdings(&self) -> impl Iterator<Item = (&NodeId, Epoch, SeqRanges)> {
+        let uncovered = |(origin, epoch, held)| (origin, epoch, self.receipts.uncovered_of(origin, epoch, held));
+        self.outbound.holdings().map(uncovered).filter(|(_, _, held)| !held.is_empty())
     }
 
     /// Per origin and epoch, what is known to be committed at a hub.

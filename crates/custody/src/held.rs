@@ -71,6 +71,7 @@ pub(crate) enum Why {
     Refused(Name, NeverReason),
     Returned(Name),
     Unconfirmed(Name),
+    Signed(Name),
 }
 
 impl Why {
@@ -123,6 +124,8 @@ pub(crate) struct Held {
     pub(crate) payload_bytes: u32,
     pub(crate) state: State,
     pub(crate) received_from: Option<Name>,
+    /// The hub that is to have it although another one has; nothing if it goes to whichever is nearest.
+    pub(crate) for_hub: Option<Name>,
     pub(crate) class: Class,
     /// How often it was tried in vain since it last got on.
     pub(crate) failures: u8,
@@ -133,6 +136,11 @@ pub(crate) struct Held {
 }
 
 impl Held {
+    /// A hub has signed for it, and it stays here until another one has.
+    pub(crate) fn is_kept(&self) -> bool {
+        matches!(self.state, State::Ready(Why::Signed(_)) | State::Resting(Why::Signed(_)))
+    }
+
     pub(crate) fn due(&self) -> Option<Micros> {
         self.due.map(|due| Micros(due.get()))
     }
@@ -224,6 +232,7 @@ mod tests {
             payload_bytes: 0,
             state: State::Ready(Why::Turn),
             received_from: None,
+            for_hub: None,
             class: Class::Normal,
             failures: 0,
             tried: false,

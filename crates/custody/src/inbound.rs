@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use estafet_model::{
-    CHUNK_BYTES, ChunkHash, Epoch, HeaderDigest, NodeId, Now, PublicKey, RecordId, SeqRanges, SignedHeader,
+    CHUNK_BYTES, ChunkHash, HeaderDigest, NodeId, Now, PublicKey, ReceiptKey, RecordId, SeqRanges, SignedHeader,
     VerifiedRoot, chunk_count, payload_hash_of_chunks,
 };
 use estafet_wire::{NeverReason, Offer, PieceHead};
@@ -53,6 +53,8 @@ struct Storing {
     digest: HeaderDigest,
     /// Who is to hear of it.
     waiting: BTreeSet<NodeId>,
+    /// The hub that it was offered for.
+    for_hub: Option<NodeId>,
 }
 
 /// A record that a neighbor was told to send.
@@ -62,6 +64,8 @@ struct Arriving {
     granted_bytes: u64,
     /// When the last of it came, or it was granted.
     last_piece: Now,
+    /// The hub that it was offered for.
+    for_hub: Option<NodeId>,
 }
 
 /// A payload of several chunks that was arriving when this node ended, as the store found it.
@@ -116,6 +120,11 @@ impl Inbound {
         self.arriving.get(id).map(|arriving| &arriving.from)
     }
 
+    /// The hub that the record was offered for, if `from` was told to send it.
+    pub(crate) fn arriving_for(&self, id: &RecordId, from: &NodeId) -> Option<&NodeId> {
+        self.arriving.get(id).filter(|arriving| arriving.from == *from)?.for_hub.as_ref()
+    }
+
     /// True if the neighbor that was told to send the record does not get on with it.
     pub(crate) fn is_stalled(&self, now: Now, id: &RecordId) -> bool {
         self.arriving.get(id).is_some_and(|arriving| now.since(arriving.last_piece) >= STALLED_AFTER)
@@ -152,7 +161,8 @@ impl Inbound {
         self.bodies.set_busy(&offer.id);
         let granted_bytes = u64::from(offer.payload_bytes).saturating_sub(u64::from(first_chunk) * CHUNK_BYTES as u64);
         self.granted_bytes += granted_bytes;
-        let before = self.arriving.insert(offer.id, Arriving { from, granted_bytes, last_piece: now });
+        let arriving = Arriving { from, granted_bytes, last_piece: now, for_hub: offer.for_hub };
+        let before = self.arriving.insert(offer.id, arriving);
         assert!(before.is_none(), "a record is granted to one neighbor at a time, or the budget would leak");
         first_chunk
     }
@@ -178,6 +188,7 @@ impl Inbound {
             PieceVerdict::Nothing => {}
             PieceVerdict::OutOfOrder | PieceVerdict::Reject(_) => self.cancel(&id, from, outputs),
             PieceVerdict::Whole(record) => {
+                let for_hub = self.arriving_for(&id, from).cloned();
                 self.end_arrival(&id, from);
                 self.bodies.take(&id);
                 // Another neighbor may have been granted it; its next piece will be answered.
@@ -185,7 +196,7 @@ impl Inbound {
                     self.cancel(&id, &other, outputs);
                 }
                 let waiting = BTreeSet::from([from.clone()]);
-                self.storing.insert(id, Storing { digest: record.header.digest(), waiting });
+                self.storing.insert(id, Storing { digest: record.header.digest(), waiting, for_hub });
             }
         }
         verdict
@@ -296,30 +307,31 @@ impl Inbound {
     /// Ends the arrivals that a receipt has made needless: whoever was sending them will not go on.
     pub(crate) fn cancel_receipted(
         &mut self,
-        origin: &NodeId,
-        epoch: Epoch,
+        key: &ReceiptKey,
         receipted: &SeqRanges,
         outputs: &mut VecDeque<CustodyOutput>,
     ) {
-        let covered = |id: &RecordId| id.origin == *origin && id.epoch == epoch && receipted.contains(id.seq);
-        let ended = self.arriving.iter().filter(|(id, _)| covered(id));
+        let covered = |id: &RecordId| id.origin == key.origin && id.epoch == key.epoch && receipted.contains(id.seq);
+        let for_another = |arriving: &Arriving| arriving.for_hub.as_ref().is_some_and(|hub| *hub != key.hub);
+        let ended = self.arriving.iter().filter(|(id, arriving)| covered(id) && !for_another(arriving));
         let ended: Vec<_> = ended.map(|(id, arriving)| (id.clone(), arriving.from.clone())).collect();
         for (id, from) in ended {
             self.end_arrival(&id, &from);
         }
-        for id in self.bodies.ids(covered) {
+        let arriving = &self.arriving;
+        for id in self.bodies.ids(|id| covered(id) && !arriving.contains_key(id)) {
             self.bodies.forget(&id, outputs);
         }
     }
 
     /// An own capture goes to the store.
     pub(crate) fn store_own(&mut self, id: RecordId, digest: HeaderDigest) {
-        self.storing.insert(id, Storing { digest, waiting: BTreeSet::new() });
+        self.storing.insert(id, Storing { digest, waiting: BTreeSet::new(), for_hub: None });
     }
 
-    /// The store has synced the record, or failed to: who is to hear of it.
-    pub(crate) fn end_storing(&mut self, id: &RecordId) -> BTreeSet<NodeId> {
-        self.storing.remove(id).map(|storing| storing.waiting).unwrap_or_default()
+    /// The store has synced the record, or failed to: who is to hear of it, and the hub that it was offered for.
+    pub(crate) fn end_storing(&mut self, id: &RecordId) -> (BTreeSet<NodeId>, Option<NodeId>) {
+        self.storing.remove(id).map(|storing| (storing.waiting, storing.for_hub)).unwrap_or_default()
     }
 
     /// Forgets what was coming from a neighbor that is gone.

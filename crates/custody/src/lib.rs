@@ -25,10 +25,13 @@ mod lane;
 mod losses;
 mod outbound;
 mod output;
+mod passing_on;
 mod questions;
 mod ready;
 mod receipts;
 mod record;
+mod signatures;
+mod ways;
 #[cfg(test)]
 mod tests;
 

@@ -4,6 +4,7 @@
 //! about sending is kept on disk: after a restart every record waits, is asked about or offered again, and the neighbor
 //! says what it has.
 
+mod copies;
 mod inventory;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -16,8 +17,9 @@ use estafet_wire::{Frame, NeverReason, Offer, RecordSet};
 use crate::held::{Held, Key, Micros, Name, Names, State, Table, Why};
 use crate::lane::Lane;
 use crate::output::{CustodyEvent, CustodyOutput};
-use crate::ready::Ready;
 use crate::record::{HeldRecord, RecordState, RecordView, WaitReason};
+use crate::signatures::Signatures;
+use crate::ways::{Way, Ways};
 
 /// Payloads up to this size travel without being offered first: the offer's round trip would cost more than a
 /// duplicate does.
@@ -88,15 +90,18 @@ pub(crate) struct Outbound {
     /// The numbers of all held records, per origin and epoch.
     holdings: BTreeMap<(Name, Epoch), SeqRanges>,
     own_count: usize,
-    /// Records that may go now.
-    ready: Ready,
+    /// Records that may go now, and where.
+    ways: Ways,
     /// This node is about to go: what is most at risk goes first.
     draining: bool,
     /// When states end by themselves.
     timers: BTreeSet<(Micros, Key)>,
     refused: BTreeSet<Key>,
     lanes: BTreeMap<Name, Lane>,
-    next_hops: Vec<Name>,
+    /// Of the held records, those that are for one hub.
+    for_hubs: BTreeMap<Name, BTreeSet<Key>>,
+    /// How many of these others captured.
+    transit_copies: usize,
     next_order: u64,
     picks: u64,
     /// How many records may go now that a neighbor may well have.
@@ -118,7 +123,7 @@ impl Outbound {
     pub(crate) fn begin<'a>(&mut self, me: &NodeId, hubs: impl Iterator<Item = &'a NodeId>) {
         let me = self.names.number(me);
         self.me = Some(me);
-        self.ready.claim(me);
+        self.ways.claim(me);
         self.hubs = hubs.map(|hub| self.names.number(hub)).collect();
         let own = self.holdings.iter().filter(|((origin, _), _)| *origin == me);
         self.own_count = own.map(|(_, held)| usize::try_from(held.count()).expect("they are in memory")).sum();
@@ -134,20 +139,20 @@ impl Outbound {
 
     /// Takes custody of a record that has just become durable here.
     pub(crate) fn hold(&mut self, now: Now, record: Durable<HeldRecord>) {
-        self.keep(now, &record.into_inner(), false);
+        self.keep(now, &record.into_inner(), false, None);
     }
 
     /// Takes back custody of a record that was found on the disk. Some neighbor may have it from an earlier life.
     pub(crate) fn recover(&mut self, record: Durable<HeldRecord>) {
-        self.keep(Now::default(), &record.into_inner(), true);
+        self.keep(Now::default(), &record.into_inner(), true, None);
     }
 
     /// Takes custody again of a record that was released, because the hub has lost it. Neighbors may have it.
     pub(crate) fn hold_again(&mut self, now: Now, record: Durable<HeldRecord>) {
-        self.keep(now, &record.into_inner(), true);
+        self.keep(now, &record.into_inner(), true, None);
     }
 
-    fn keep(&mut self, now: Now, record: &HeldRecord, tried: bool) {
+    fn keep(&mut self, now: Now, record: &HeldRecord, tried: bool, for_hub: Option<Name>) {
         let key = self.names.key(&record.id);
         if self.table.find(key).is_some() {
             return;
@@ -163,21 +168,31 @@ impl Outbound {
             payload_bytes: record.payload_bytes,
             state: State::Ready(if tried { Why::Found } else { Why::Turn }),
             received_from,
+            for_hub,
             class: record.class,
             failures: 0,
             tried,
             offered_meanwhile: false,
         };
         self.next_order += 1;
+        self.enter_hub(key, for_hub);
         self.enter_state(key, &held);
         self.table.insert(key, held);
     }
 
-    /// Ends custody of the records of one origin's epoch whose numbers are in `receipted`; returns which.
+    /// Ends custody of the records of one origin's epoch whose numbers are in `receipted`, as far as the hubs that have
+    /// signed are those that were to have them; returns which.
     ///
     /// An own capture that nobody was ever handed cannot have been committed: the receipt is for another record with
     /// this id, from a life of this spool that was lost. It stays, in quarantine, and nothing but a person ends that.
-    pub(crate) fn release(&mut self, now: Now, origin: &NodeId, epoch: Epoch, receipted: &SeqRanges) -> Released {
+    pub(crate) fn release(
+        &mut self,
+        now: Now,
+        origin: &NodeId,
+        epoch: Epoch,
+        receipted: &SeqRanges,
+        signatures: &Signatures,
+    ) -> Released {
         let Some(origin) = self.names.find(origin) else { return Released::default() };
         let pieces = receipted.pieces().iter();
         let keys: Vec<Key> =
@@ -185,12 +200,13 @@ impl Outbound {
         let (conflicts, keys): (Vec<Key>, Vec<Key>) = keys.into_iter().partition(|key| self.is_conflict(*key));
         conflicts.iter().for_each(|key| self.set_conflict(now, *key));
         let conflicts: SeqRanges = conflicts.iter().map(|key| key.seq).collect();
-        let receipted = &receipted.minus(&conflicts);
-        for key in &keys {
+        let (ended, needed): (Vec<Key>, Vec<Key>) = keys.into_iter().partition(|key| self.is_ended(*key, signatures));
+        needed.into_iter().for_each(|key| self.keep_for_another_hub(now, key, signatures));
+        for key in &ended {
             self.forget(*key);
         }
-        self.hold_no_more(origin, epoch, receipted, keys.len());
-        Released { ids: keys.into_iter().map(|key| self.names.id(key)).collect(), conflicts }
+        self.hold_no_more(origin, epoch, &ended.iter().map(|key| key.seq).collect(), ended.len());
+        Released { ids: ended.into_iter().map(|key| self.names.id(key)).collect(), conflicts }
     }
 
     /// An own capture that nobody was handed. What came from a neighbor is known elsewhere, whoever captured it.
@@ -252,6 +268,7 @@ impl Outbound {
     fn forget(&mut self, key: Key) -> Option<Held> {
         let held = self.table.remove(key)?;
         self.leave_state(key, &held);
+        self.leave_hub(key, held.for_hub);
         for lane in self.lanes.values_mut() {
             lane.diverted.remove(&key);
         }
@@ -267,7 +284,7 @@ impl Outbound {
         }
         match held.state {
             State::Ready(why) => {
-                self.ready.remove(self.is_own(key.origin), held.class, held.order);
+                self.ways.remove(self.is_own(key.origin), held);
                 self.doubtful -= usize::from(why.is_doubtful());
             }
             State::Resting(Why::Refused(..)) => {
@@ -300,7 +317,7 @@ impl Outbound {
         }
         match held.state {
             State::Ready(why) => {
-                self.ready.insert(self.is_own(key.origin), held.class, held.order, key);
+                self.ways.insert(self.is_own(key.origin), key, held);
                 self.doubtful += usize::from(why.is_doubtful());
             }
             State::Resting(Why::Refused(..)) => {
@@ -407,11 +424,12 @@ impl Outbound {
     /// How many records no neighbor has accepted. What neighbors refuse is not counted: nobody waits for that.
     pub(crate) fn unaccepted_count(&self) -> usize {
         let accepted: usize = self.lanes.values().map(Lane::accepted_count).sum();
-        self.table.len().saturating_sub(accepted + self.refused.len())
+        self.table.len().saturating_sub(accepted + self.refused.len() + self.own_with_a_hub_count())
     }
 
     pub(crate) fn set_next_hops(&mut self, next_hops: &[NodeId]) {
-        self.next_hops = next_hops.iter().map(|hop| self.names.number(hop)).collect();
+        let hops = next_hops.iter().map(|hop| self.names.number(hop)).collect();
+        self.ways.set_hops(None, hops);
     }
 
     /// The held record, if `neighbor` is who was offered it.
@@ -527,7 +545,8 @@ impl Outbound {
         }
         let held = self.table.find_mut(key)?;
         held.tried = true;
-        let offer = offer(id.clone(), held);
+        // Whoever has lost its copy knows for whom it was.
+        let offer = offer(id.clone(), held, None);
         self.set_state(now, key, State::Offered(name), Some(patience(offer.payload_bytes)));
         Some(offer)
     }
@@ -570,7 +589,7 @@ impl Outbound {
     /// When time changes something: a state ends, or a full neighbor may have room again.
     pub(crate) fn poll_timeout(&self) -> Option<(Now, &'static str)> {
         let timer = self.timers.first().map(|(due, _)| (Now::from(*due), "a record is due"));
-        let waits = !self.ready.is_empty();
+        let waits = !self.ways.nothing_is_ready();
         let full = self.lanes.values().filter_map(|lane| lane.full_until).min().filter(|_| waits);
         timer.into_iter().chain(full.map(|until| (Now::from(until), "a full neighbor is asked again"))).min()
     }
@@ -596,8 +615,10 @@ impl Outbound {
             };
             held.tried = true;
             let (id, class, bytes) = (self.names.id(key), held.class, held.payload_bytes);
-            if !may_go_at_once {
-                offers.entry(to).or_default().push(offer(id, held));
+            // A neighbor is to know for whom it takes what a hub has.
+            if !may_go_at_once || held.for_hub.is_some() {
+                let for_hub = held.for_hub;
+                offers.entry(to).or_default().push(offer(id, held, for_hub.map(|hub| self.names.name(hub))));
             } else {
                 outputs.push_back(carry(id, class, bytes, self.names.name(to).clone(), 0));
             }
@@ -612,17 +633,23 @@ impl Outbound {
 
     /// The record whose turn is next, to whom it goes, and what is done with it.
     fn pick(&mut self) -> Option<(Key, Name, Turn)> {
+        let turn = self.picks + 1;
+        let picked = self.ways.in_turn(turn).find_map(|way| self.pick_of(way, turn));
+        self.picks += u64::from(picked.is_some());
+        picked
+    }
+
+    fn pick_of(&self, way: &Way, turn: u64) -> Option<(Key, Name, Turn)> {
         let takes_some = |lane: &Lane| lane.has_room(0) || (self.doubtful > 0 && lane.may_be_asked());
-        if !self.next_hops.iter().any(|hop| self.lanes.get(hop).is_some_and(takes_some)) {
+        if !way.hops.iter().any(|hop| self.lanes.get(hop).is_some_and(takes_some)) {
             return None;
         }
         if self.draining {
-            return self.ready.most_at_risk_first().find_map(|queue| self.first_that_can_go(queue));
+            return way.ready.most_at_risk_first().find_map(|queue| self.first_that_can_go(queue));
         }
-        self.picks += 1;
-        let low_first = self.picks.is_multiple_of(LOW_CLASS_EVERY);
+        let low_first = turn.is_multiple_of(LOW_CLASS_EVERY);
         let order = if low_first { [2, 1, 0] } else { [0, 1, 2] };
-        order.into_iter().find_map(|class| self.first_that_can_go(self.ready.oldest(class)))
+        order.into_iter().find_map(|class| self.first_that_can_go(way.ready.oldest(class)))
     }
 
     fn first_that_can_go(&self, mut queue: impl Iterator<Item = Key>) -> Option<(Key, Name, Turn)> {
@@ -648,8 +675,9 @@ impl Outbound {
     /// Where it came from is the last resort.
     fn next_hop(&self, key: Key) -> Option<Name> {
         let held = self.table.find(key)?;
+        let hops = self.ways.hops(held.for_hub);
         let open =
-            || self.next_hops.iter().filter_map(|hop| Some((*hop, self.lanes.get(hop).filter(|lane| lane.open)?)));
+            || hops.iter().filter_map(|hop| Some((*hop, self.lanes.get(hop).filter(|lane| lane.open)?)));
         let onward = || open().filter(|(hop, _)| held.received_from != Some(*hop));
         let refused = |hop: Name| matches!(held.state, State::Ready(Why::Refused(by, _)) if by == hop);
         let best = onward().find(|(hop, lane)| lane.full_until.is_none() && !refused(*hop));
@@ -700,6 +728,7 @@ impl Outbound {
             Why::Refused(neighbor, reason) => WaitReason::Refused(name(neighbor), reason),
             Why::Returned(neighbor) => WaitReason::Returned(name(neighbor)),
             Why::Unconfirmed(neighbor) => WaitReason::Unconfirmed(name(neighbor)),
+            Why::Signed(hub) => WaitReason::Signed(name(hub)),
         }
     }
 
@@ -718,8 +747,16 @@ impl Outbound {
         self.holdings.iter().map(|((origin, epoch), held)| (self.names.name(*origin), *epoch, held))
     }
 
-    pub(crate) fn own_held(&self, epoch: Epoch) -> Option<&SeqRanges> {
-        self.holdings.get(&(self.me?, epoch))
+    /// This node, and the numbers of its held captures.
+    pub(crate) fn own_held(&self, epoch: Epoch) -> Option<(&NodeId, &SeqRanges)> {
+        let me = self.me?;
+        self.holdings.get(&(me, epoch)).map(|held| (self.names.name(me), held))
+    }
+
+    /// The numbers of all that is held of one origin's epoch.
+    pub(crate) fn held_of(&self, origin: &NodeId, epoch: Epoch) -> SeqRanges {
+        let held = self.names.find(origin).and_then(|origin| self.holdings.get(&(origin, epoch)));
+        held.cloned().unwrap_or_default()
     }
 
     pub(crate) fn awaits_answer(&self, neighbor: &NodeId) -> bool {
@@ -728,11 +765,15 @@ impl Outbound {
     }
 
     pub(crate) fn transit_count(&self) -> u64 {
-        (self.table.len() - self.own_count) as u64
+        (self.table.len() - self.own_count - self.transit_copies) as u64
     }
 
     pub(crate) fn held_count(&self) -> u64 {
-        self.table.len() as u64
+        self.table.len() as u64 - self.copies_count()
+    }
+
+    pub(crate) fn copies_count(&self) -> u64 {
+        self.for_hubs.values().map(|keys| keys.len() as u64).sum()
     }
 }
 
@@ -746,8 +787,9 @@ fn patience(bytes: u32) -> Duration {
     ANSWER_PATIENCE + Duration::from_secs(u64::from(bytes) / SLOWEST_LINE_BYTES_PER_SECOND)
 }
 
-fn offer(id: RecordId, held: &Held) -> Offer {
-    Offer { id, class: held.class, payload_bytes: held.payload_bytes, digest: held.digest }
+fn offer(id: RecordId, held: &Held, for_hub: Option<&NodeId>) -> Offer {
+    let for_hub = for_hub.cloned();
+    Offer { id, class: held.class, payload_bytes: held.payload_bytes, digest: held.digest, for_hub }
 }
 
 fn carry(id: RecordId, class: Class, payload_bytes: u32, to: NodeId, first_chunk: u32) -> CustodyOutput {

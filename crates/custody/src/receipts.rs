@@ -11,6 +11,7 @@ use estafet_wire::{Frame, ReceiptVersion};
 
 use crate::losses::{LossBook, Losses};
 use crate::output::CustodyOutput;
+use crate::signatures::Signatures;
 
 /// How long to gather receipts after some were spread, for each of them: at most five hundred signatures are made, and
 /// checked, a second. A single record's receipt goes at once; with twelve busy offices each waits 24 ms at most.
@@ -22,7 +23,7 @@ type Known = BTreeMap<ReceiptKey, ReceiptRank>;
 /// What a newer receipt says.
 pub(crate) struct News {
     pub(crate) receipt: SignedReceipt,
-    /// These numbers are newly covered.
+    /// These numbers its hub has signed for, and had not before.
     pub(crate) new: SeqRanges,
     /// And these its hub had committed, and has no more.
     pub(crate) lost: SeqRanges,
@@ -62,6 +63,8 @@ pub(crate) struct Receipts {
     /// Without a durable store no receipt is signed.
     promises: bool,
     hub_keys: BTreeMap<NodeId, PublicKey>,
+    /// How many hubs are to have a record before its origin lets it go.
+    copies: usize,
     receipts: BTreeMap<ReceiptKey, SignedReceipt>,
     /// Per origin and epoch: in some hub's receipt, or committed here.
     covered: BTreeMap<(NodeId, Epoch), SeqRanges>,
@@ -84,6 +87,7 @@ impl Receipts {
         me: NodeId,
         signing_key: Option<SigningKey>,
         hub_keys: BTreeMap<NodeId, PublicKey>,
+        copies: usize,
         promises: bool,
     ) -> Self {
         Self {
@@ -91,6 +95,7 @@ impl Receipts {
             signing_key,
             promises,
             hub_keys,
+            copies,
             receipts: BTreeMap::new(),
             covered: BTreeMap::new(),
             committed: BTreeMap::new(),
@@ -148,6 +153,35 @@ impl Receipts {
         &self.covered
     }
 
+    /// Which hubs have signed for the records of an origin's epoch.
+    pub(crate) fn signatures(&self, origin: &NodeId, epoch: Epoch) -> Signatures {
+        let of_hub = |hub: &NodeId| (hub.clone(), self.signed_by(hub, origin, epoch).cloned().unwrap_or_default());
+        Signatures::new(self.hub_keys.keys().map(of_hub).collect(), self.copies)
+    }
+
+    fn signed_by(&self, hub: &NodeId, origin: &NodeId, epoch: Epoch) -> Option<&SeqRanges> {
+        let key = ReceiptKey { hub: hub.clone(), origin: origin.clone(), epoch };
+        self.receipts.get(&key).map(SignedReceipt::committed)
+    }
+
+    /// True if this hub has signed for the record.
+    pub(crate) fn is_signed_by(&self, hub: &NodeId, id: &RecordId) -> bool {
+        self.signed_by(hub, &id.origin, id.epoch).is_some_and(|signed| signed.contains(id.seq))
+    }
+
+    /// The other hubs of the area.
+    pub(crate) fn other_hubs(&self) -> impl Iterator<Item = &NodeId> {
+        self.hub_keys.keys().filter(|hub| **hub != self.me)
+    }
+
+    /// At a hub: what it has and the other has not signed for, per origin and epoch.
+    pub(crate) fn lacking(&self, hub: &NodeId) -> impl Iterator<Item = (&(NodeId, Epoch), SeqRanges)> {
+        self.committed.iter().map(move |(of, committed)| {
+            let signed = self.signed_by(hub, &of.0, of.1);
+            (of, signed.map_or_else(|| committed.clone(), |signed| committed.minus(signed)))
+        })
+    }
+
     pub(crate) fn committed_count(&self) -> u64 {
         self.committed_count
     }
@@ -177,10 +211,14 @@ impl Receipts {
 
     /// Those of the numbers that a hub has lost which no other hub has committed.
     pub(crate) fn uncovered(&self, key: &ReceiptKey, lost: &SeqRanges) -> SeqRanges {
-        self.covered.get(&(key.origin.clone(), key.epoch)).map_or_else(|| lost.clone(), |covered| lost.minus(covered))
+        self.uncovered_of(&key.origin, key.epoch, lost)
     }
 
-    /// How often this hub has taken numbers back.
+    /// Those of the numbers that no hub has committed.
+    pub(crate) fn uncovered_of(&self, origin: &NodeId, epoch: Epoch, seqs: &SeqRanges) -> SeqRanges {
+        self.covered.get(&(origin.clone(), epoch)).map_or_else(|| seqs.clone(), |covered| seqs.minus(covered))
+    }
+
     /// How often hubs have taken numbers back, by the receipts that are known here.
     pub(crate) fn losses(&self) -> u64 {
         self.receipts.values().map(|receipt| u64::from(receipt.rank().losses)).sum()
@@ -280,8 +318,7 @@ impl Receipts {
             return Ok(self.own_past(&receipt));
         }
         let origin = (key.origin.clone(), key.epoch);
-        let before = self.covered.get(&origin).cloned().unwrap_or_default();
-        let new = receipt.committed().minus(&before);
+        let new = ours.map_or_else(|| receipt.committed().clone(), |ours| receipt.committed().minus(ours.committed()));
         self.receipts.insert(key.clone(), receipt.clone());
         self.cover_anew(&origin);
         self.unspread.insert(key);

@@ -47,6 +47,8 @@ pub enum WaitReason {
     Asked(NodeId),
     /// The neighbor was asked and did not say that it has it.
     Unconfirmed(NodeId),
+    /// This hub has committed it. It stays until as many hubs have as the topology demands.
+    Signed(NodeId),
     /// This node cannot read it from its own disk, and asks its neighbors for it: it is in quarantine.
     Unreadable,
 }

@@ -74,6 +74,7 @@ pub struct Node {
     pasts: Pasts,
     committed_twice: u64,
     next_hops: Vec<NodeId>,
+    hops_to_hubs: BTreeMap<NodeId, Vec<NodeId>>,
     ledger_changed: bool,
     outputs: VecDeque<Output>,
 }
@@ -100,6 +101,7 @@ impl Node {
             hub_key: is_hub.then(|| config.signing_key.clone()),
             origins: keys.clone(),
             hubs,
+            copies: config.topology.copies,
             first_transfer: config.first_transfer,
             promises: config.durable,
         };
@@ -125,6 +127,7 @@ impl Node {
             pasts: Pasts::default(),
             committed_twice: recovered.committed_twice,
             next_hops: Vec::new(),
+            hops_to_hubs: BTreeMap::new(),
             ledger_changed: true,
             outputs: VecDeque::new(),
         };
@@ -399,6 +402,11 @@ impl Node {
             self.custody.set_next_hops(now, &next_hops);
             self.event(NodeEvent::NextHops(next_hops));
         }
+        let to_hubs = self.router.hops_to_hubs();
+        if to_hubs != self.hops_to_hubs {
+            self.custody.set_hops_to_hubs(now, &to_hubs);
+            self.hops_to_hubs = to_hubs;
+        }
     }
 
     fn kept(&mut self, now: Now, output: CustodyOutput) {
@@ -467,9 +475,7 @@ impl Node {
             held: self.custody.own_held(epoch),
             receipted: self.custody.receipted().get(&(self.me.clone(), epoch)).cloned().unwrap_or_default(),
             former: self.former.iter().map(|(epoch, captured)| (*epoch, *captured)).collect(),
-            holdings: told
-                .map(|(origin, epoch, held)| Holding { origin: origin.clone(), epoch, held: held.clone() })
-                .collect(),
+            holdings: told.map(|(origin, epoch, held)| Holding { origin: origin.clone(), epoch, held }).collect(),
             conflicts: self.told_conflicts(),
             transit_held: self.custody.transit_count(),
         }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use estafet_model::{Durable, NodeId, Now, RecordId, UnixMillis};
+use estafet_model::{Durable, Epoch, NodeId, Now, RecordId, SeqRanges, UnixMillis};
 use estafet_node::custody::{CustodyEvent, HeldRecord, Piece};
 use estafet_node::routing::{LinkSample, Standing};
 use estafet_node::{Capture, CaptureRefused, CaptureToken, Captured, Input, Node, NodeEvent, Output};
@@ -25,6 +25,8 @@ use tracing::{debug, error, info, warn};
 use crate::alarm::Alarm;
 use crate::drain::DrainOrder;
 use crate::failovers::Failovers;
+use crate::ledger::Commit;
+use crate::scrub::unreadable;
 use crate::standing::{Grounds, Supply};
 use crate::store::{Health, Level, Store, StoreEvent, wall_clock};
 
@@ -90,6 +92,7 @@ enum Command {
     Retry(Option<RecordId>),
     Unreadable(RecordId),
     CommittedUnreadable(Box<HeldRecord>),
+    Found(Vec<Commit>),
     /// An operator drains the node, or ends that.
     Drain(Option<DrainOrder>),
     Supply(Supply),
@@ -364,7 +367,10 @@ impl Driver {
                     self.feed(Input::Frame { from: neighbor, frame });
                 }
             }
-            SessionEvent::Unreadable { id, .. } => self.feed(Input::Unreadable(id)),
+            SessionEvent::Unreadable { id, .. } => {
+                self.look_at_commit(id.clone());
+                self.feed(Input::Unreadable(id));
+            }
         }
     }
 
@@ -450,6 +456,9 @@ impl Driver {
                 Command::Retry(only) => self.feed(Input::Retry(only)),
                 Command::Unreadable(id) => self.feed(Input::Unreadable(id)),
                 Command::CommittedUnreadable(record) => self.feed(Input::CommittedUnreadable(record)),
+                Command::Found(commits) => {
+                    self.feed(Input::Recalled(commits.into_iter().map(Commit::into_stored).collect()));
+                }
                 Command::Drain(order) => {
                     self.grounds.set_order(order, self.now(), wall_clock());
                     self.review_standing();
@@ -564,7 +573,7 @@ impl Driver {
                     self.append();
                     self.store.spool.release(ids);
                 }
-                Output::Recall { origin, epoch, seqs } => self.store.spool.recall(origin, epoch, seqs),
+                Output::Recall { origin, epoch, seqs } => self.recall(origin, epoch, seqs),
                 Output::Compare { id, digest, from } => self.compare(id, digest, from),
                 Output::Captured { token, captured } => self.answer(token, Ok(captured)),
                 Output::CaptureRefused { token, why } => self.answer(token, Err(why)),
@@ -607,6 +616,37 @@ impl Driver {
             // The counter may have hung up; with its idempotency key it gets the same slip later.
             let _hung_up = waiting.send(answer);
         }
+    }
+
+    /// Takes back what was released; at a hub, which releases nothing, finds what it has committed.
+    fn recall(&self, origin: NodeId, epoch: Epoch, seqs: SeqRanges) {
+        let Some(ledger) = self.store.ledger.clone() else { return self.store.spool.recall(origin, epoch, seqs) };
+        let commands = self.commands_sender.clone();
+        tokio::spawn(async move {
+            match ledger.commits_of(origin, epoch, seqs).await {
+                // Nobody is left to tell when the driver has ended.
+                Ok(commits) => drop(commands.send(Command::Found(commits)).await),
+                Err(error) => warn!(%error, "the ledger does not answer; what other hubs lack is looked for again later"),
+            }
+        });
+    }
+
+    /// At a hub: what could not be sent may be lost to the archive.
+    fn look_at_commit(&self, id: RecordId) {
+        let Some(ledger) = self.store.ledger.clone() else { return };
+        let store = self.store.clone();
+        let commands = Commands {
+            sender: self.commands_sender.clone(),
+            health: self.health.subscribe(),
+            standing: self.standing.subscribe(),
+        };
+        tokio::spawn(async move {
+            let Ok(Some(commit)) = ledger.find(id.clone()).await else { return };
+            let (spool, extent) = (store.spool.clone(), commit.extent);
+            if let Ok(Err(_)) = tokio::task::spawn_blocking(move || spool.check(extent)).await {
+                unreadable(&store, &commands, id, extent).await;
+            }
+        });
     }
 
     fn compare(&self, id: RecordId, digest: estafet_model::HeaderDigest, from: NodeId) {

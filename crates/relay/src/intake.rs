@@ -281,7 +281,7 @@ async fn metrics(State(intake): State<Intake>) -> Result<String, Problem> {
 /// A metric's name, its type and what it is now.
 type Metric = (&'static str, &'static str, u64);
 
-fn node_metrics(view: &View<'_>) -> [Metric; 10] {
+fn node_metrics(view: &View<'_>) -> [Metric; 11] {
     let custody = view.node.custody();
     let own = custody.receipted().iter().filter(|((origin, _), _)| origin == view.node.id());
     let receipted: u64 = own.map(|(_, ranges)| ranges.count()).sum();
@@ -289,6 +289,7 @@ fn node_metrics(view: &View<'_>) -> [Metric; 10] {
     let Failovers { suspicions, deaths, records_diverted } = view.failovers;
     [
         ("estafet_records_held", "gauge", custody.held_count()),
+        ("estafet_copies_held", "gauge", custody.copies_count()),
         ("estafet_records_receipted_total", "counter", receipted),
         ("estafet_records_committed_total", "counter", custody.committed_count()),
         ("estafet_records_quarantined", "gauge", custody.quarantine().count() as u64),

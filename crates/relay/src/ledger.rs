@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 
-use estafet_model::{Class, Epoch, HeaderDigest, NodeId, PayloadHash, RecordId, Seq, SeqRanges, UnixMillis};
+use estafet_model::{Class, Durable, Epoch, HeaderDigest, NodeId, PayloadHash, RecordId, Seq, SeqRanges, UnixMillis};
 use estafet_node::custody::HeldRecord;
 use estafet_spool::{Extent, StoredRecord};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -43,6 +43,11 @@ pub(crate) struct Commit {
 }
 
 impl Commit {
+    /// The same as the store tells of what it has synced: the ledger is fed with nothing else.
+    pub(crate) fn into_stored(self) -> estafet_node::StoredRecord {
+        estafet_node::StoredRecord { record: Durable::after_sync(self.into_held()), idempotency: None }
+    }
+
     /// The same as custody knows records.
     pub(crate) fn into_held(self) -> HeldRecord {
         HeldRecord {
@@ -175,7 +180,7 @@ impl Ledger {
         self.answer(|connection| committed(connection))
     }
 
-    /// The same as `ask`, before there is anybody else to wait for.
+    /// The same as `ask`, for a thread that may wait.
     fn answer<T: Send + 'static>(
         &self,
         question: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -188,11 +193,24 @@ impl Ledger {
 
     /// The commit of one record.
     pub(crate) async fn find(&self, id: RecordId) -> Result<Option<Commit>, LedgerError> {
-        self.ask(move |connection| {
-            let key = params![id.origin.as_str(), id.epoch.get(), id.seq.get()];
-            connection.prepare_cached(&find())?.query_row(key, commit_of_row).optional()
-        })
-        .await
+        self.ask(move |connection| commit_of(connection, &id)).await
+    }
+
+    /// The same, for a thread that may wait.
+    pub(crate) fn find_blocking(&self, id: RecordId) -> Result<Option<Commit>, LedgerError> {
+        self.answer(move |connection| commit_of(connection, &id))
+    }
+
+    /// The commits of one origin's epoch with these numbers.
+    pub(crate) async fn commits_of(
+        &self,
+        origin: NodeId,
+        epoch: Epoch,
+        seqs: SeqRanges,
+    ) -> Result<Vec<Commit>, LedgerError> {
+        let ids = seqs.iter().map(|seq| RecordId { origin: origin.clone(), epoch, seq }).collect();
+        let suspects = Suspects { ids, ..Suspects::default() };
+        self.ask(move |connection| committed_among(connection, suspects)).await
     }
 
     /// Commits from a hub sequence number on, at most `limit`.
@@ -267,6 +285,11 @@ fn from() -> String {
     format!("SELECT {COLUMNS} FROM commits WHERE hub_sequence >= ?1 ORDER BY hub_sequence LIMIT ?2")
 }
 
+fn commit_of(connection: &Connection, id: &RecordId) -> rusqlite::Result<Option<Commit>> {
+    let key = params![id.origin.as_str(), id.epoch.get(), id.seq.get()];
+    connection.prepare_cached(&find())?.query_row(key, commit_of_row).optional()
+}
+
 fn newest_extent(connection: &Connection) -> rusqlite::Result<Option<(u64, u32)>> {
     let newest = "SELECT generation, offset FROM commits ORDER BY hub_sequence DESC LIMIT 1";
     connection.query_row(newest, [], |row| Ok((unsigned(row.get(0)?), row.get(1)?))).optional()
@@ -330,8 +353,7 @@ fn all_lost(connection: &Connection) -> rusqlite::Result<Vec<Commit>> {
 fn committed_among(connection: &Connection, suspects: Suspects) -> rusqlite::Result<Vec<Commit>> {
     let mut commits = Vec::new();
     for id in suspects.ids {
-        let key = params![id.origin.as_str(), id.epoch.get(), id.seq.get()];
-        commits.extend(connection.prepare_cached(&find())?.query_row(key, commit_of_row).optional()?);
+        commits.extend(commit_of(connection, &id)?);
     }
     for generation in suspects.generations {
         let mut statement = connection.prepare(&format!("SELECT {COLUMNS} FROM commits WHERE generation = ?1"))?;
@@ -343,8 +365,7 @@ fn committed_among(connection: &Connection, suspects: Suspects) -> rusqlite::Res
 
 /// Puts a commit aside, if it is of this place.
 fn take_out(connection: &Connection, id: &RecordId, extent: Extent) -> rusqlite::Result<Option<Commit>> {
-    let key = params![id.origin.as_str(), id.epoch.get(), id.seq.get()];
-    let commit = connection.prepare_cached(&find())?.query_row(key, commit_of_row).optional()?;
+    let commit = commit_of(connection, id)?;
     let commit = commit.filter(|commit| commit.extent == extent);
     if let Some(commit) = &commit {
         move_row(connection, commit, "commits", "lost")?;

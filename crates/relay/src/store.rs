@@ -14,7 +14,7 @@ use estafet_model::{ByteCount, ChunkHash, Durable, Epoch, NodeId, ReceiptKey, Re
 use estafet_node::Recovered;
 use estafet_node::custody::Losses;
 use estafet_quic::{PayloadSource, ReadRecord, Unreadable};
-use estafet_spool::{Damage, Extent, OpenError, Outcome, ReadPayload, Spool, SpoolOptions, StoredRecord, Usage};
+use estafet_spool::{Damage, Extent, OpenError, Outcome, ReadError, ReadPayload, Spool, SpoolOptions, StoredRecord, Usage};
 use estafet_store::{
     Identity, Settled, losses, lost_record, owner, owner_append, receipts, recovered_transfer, stored_record,
 };
@@ -339,9 +339,27 @@ pub(crate) fn wall_clock() -> UnixMillis {
     UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
+impl Store {
+    /// A record and a run of its chunks. What an archive held before this start is found by the ledger.
+    fn read_run(
+        &self,
+        id: &RecordId,
+        chunks: Range<u32>,
+    ) -> Result<(estafet_spool::ReadRecord, Vec<Bytes>), ReadError> {
+        let read = self.spool.read_with_chunks(id, chunks.clone());
+        match (&read, &self.ledger) {
+            (Err(ReadError::NotHere), Some(ledger)) => match ledger.find_blocking(id.clone()) {
+                Ok(Some(commit)) => self.spool.read_extent_with_chunks(commit.extent, chunks),
+                Ok(None) | Err(_) => read,
+            },
+            _ => read,
+        }
+    }
+}
+
 impl PayloadSource for Store {
     fn read(&self, id: &RecordId, chunks: u32) -> Result<ReadRecord, Unreadable> {
-        let (record, chunks) = self.spool.read_with_chunks(id, 0..chunks).map_err(|error| {
+        let (record, chunks) = self.read_run(id, 0..chunks).map_err(|error| {
             error!(record = %id, %error, "a record cannot be read from this node's disk");
             Unreadable(error.to_string())
         })?;
@@ -353,7 +371,7 @@ impl PayloadSource for Store {
     }
 
     fn read_chunks(&self, id: &RecordId, chunks: Range<u32>) -> Result<Vec<Bytes>, Unreadable> {
-        let read = self.spool.read_with_chunks(id, chunks);
+        let read = self.read_run(id, chunks);
         read.map(|(_, chunks)| chunks).map_err(|error| Unreadable(error.to_string()))
     }
 }

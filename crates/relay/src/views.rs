@@ -262,6 +262,7 @@ fn wait_reason(view: &View<'_>, why: &WaitReason) -> String {
         WaitReason::Returned(neighbor) => format!("{neighbor} handed it back"),
         WaitReason::Asked(neighbor) => format!("{neighbor} is asked whether it has it already"),
         WaitReason::Unconfirmed(neighbor) => format!("{neighbor} does not say that it has it"),
+        WaitReason::Signed(hub) => format!("{hub} has it; it stays until another main server has it too"),
         WaitReason::Unreadable => "this node's disk cannot read it; it is sought from the neighbors".to_owned(),
     }
 }

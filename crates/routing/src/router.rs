@@ -303,8 +303,31 @@ impl Router {
     #[must_use]
     pub fn next_hops(&self) -> Vec<NextHop> {
         let mut hops = self.fib.next_hops(|neighbor| self.is_up(neighbor));
-        hops.sort_by_key(|hop| self.is_suspect(&hop.neighbor) || self.gray(&hop.neighbor).is_some());
+        hops.sort_by_key(|hop| self.is_last_choice(&hop.neighbor));
         hops
+    }
+
+    /// Where to send toward each hub that takes records, the nearest one or not, best first. Nothing where there is only
+    /// one hub: then [`Router::next_hops`] says it all.
+    #[must_use]
+    pub fn hops_to_hubs(&self) -> BTreeMap<NodeId, Vec<NodeId>> {
+        if self.config.hubs.len() < 2 {
+            return BTreeMap::new();
+        }
+        let others = self.serving_hubs().into_iter().filter(|hub| *hub != self.me);
+        let hops = others.filter_map(|hub| {
+            let Route { next_hop, alternates, .. } = self.route_to(&hub)?;
+            let alternates = alternates.into_iter().map(|alternate| alternate.next_hop);
+            let mut hops: Vec<NodeId> = std::iter::once(next_hop).chain(alternates).collect();
+            hops.retain(|neighbor| self.is_up(neighbor));
+            hops.sort_by_key(|neighbor| self.is_last_choice(neighbor));
+            Some((hub, hops))
+        });
+        hops.filter(|(_, hops)| !hops.is_empty()).collect()
+    }
+
+    fn is_last_choice(&self, neighbor: &NodeId) -> bool {
+        self.is_suspect(neighbor) || self.gray(neighbor).is_some()
     }
 
     /// True if the neighbor is up, and owes an answer suspiciously long.

@@ -109,6 +109,17 @@ impl Shelf {
         Ok(self.record_at(extent)?.into_read())
     }
 
+    /// The same, and these of its chunks.
+    pub(crate) fn read_extent_with_chunks(
+        &self,
+        extent: Extent,
+        chunks: Range<u32>,
+    ) -> Result<(ReadRecord, Vec<Bytes>), ReadError> {
+        let record = self.record_at(extent)?;
+        let chunks = record.chunks(self, chunks)?;
+        Ok((record.into_read(), chunks))
+    }
+
     pub(crate) fn read_chunk_of(&self, extent: Extent, index: u32) -> Result<Bytes, ReadError> {
         self.record_at(extent)?.chunk(self, index)
     }

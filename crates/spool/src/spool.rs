@@ -134,6 +134,15 @@ impl Spool {
         self.inner.shelf.read_extent(extent)
     }
 
+    /// Reads a record by its place, scanned or not, and a run of its chunks, as far as it has them. Blocks for the disk.
+    pub fn read_extent_with_chunks(
+        &self,
+        extent: Extent,
+        chunks: Range<u32>,
+    ) -> Result<(ReadRecord, Vec<Bytes>), ReadError> {
+        self.inner.shelf.read_extent_with_chunks(extent, chunks)
+    }
+
     /// Reads one chunk of the payload of the record at this place. Blocks for the disk.
     pub fn read_chunk_of(&self, extent: Extent, index: u32) -> Result<Bytes, ReadError> {
         self.inner.shelf.read_chunk_of(extent, index)

@@ -19,6 +19,9 @@ impl Topology {
         text.quoted("area", &sorted.area);
         text.quoted("label", &sorted.label);
         text.plain("version", sorted.version);
+        if sorted.copies != 1 {
+            text.plain("copies", sorted.copies);
+        }
         sorted.operators.iter().for_each(|operator| write_operator(&mut text, operator));
         sorted.hubs.iter().for_each(|hub| write_hub(&mut text, hub));
         sorted.nodes.values().for_each(|node| write_node(&mut text, node));

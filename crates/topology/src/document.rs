@@ -14,12 +14,13 @@ use toml::de::DeTable;
 use crate::faults::FaultLog;
 use crate::reader::{Key, TableReader};
 use crate::topology::{Hub, Link, Medium, Node, Operator, OperatorRole, Outage, Place, Power, Role, Topology};
-use crate::values::{Capacity, Latitude, Longitude, Minutes, Moment, Name, Span, Text, Version};
+use crate::values::{Capacity, Copies, Latitude, Longitude, Minutes, Moment, Name, Span, Text, Version};
 
 const TOP_KEYS: &[Key] = &[
     ("area", "\"pekanbaru\""),
     ("label", "\"Kota Pekanbaru\""),
     ("version", "1"),
+    ("copies", "2"),
     ("node", "[{ … }]"),
     ("link", "[{ … }]"),
     ("hub", "[{ … }]"),
@@ -72,6 +73,7 @@ pub(crate) struct Draft {
     area: Option<Spanned<Name>>,
     label: Option<Spanned<Text>>,
     version: Option<Spanned<Version>>,
+    pub(crate) copies: Option<Spanned<Copies>>,
     pub(crate) nodes: Vec<NodeDraft>,
     pub(crate) links: Vec<LinkDraft>,
     pub(crate) hubs: Vec<HubDraft>,
@@ -138,6 +140,7 @@ impl Draft {
             area: top.required("area"),
             label: top.required("label"),
             version: top.required("version"),
+            copies: top.optional("copies"),
             nodes: top.tables("node", "[[node]]", NODE_KEYS).iter().map(NodeDraft::read).collect(),
             links: top.tables("link", "[[link]]", LINK_KEYS).iter().map(LinkDraft::read).collect(),
             hubs: top.tables("hub", "[[hub]]", HUB_KEYS).iter().map(HubDraft::read).collect(),
@@ -153,6 +156,7 @@ impl Draft {
             area: self.area?.into_inner().0,
             label: self.label?.into_inner().0,
             version: self.version?.into_inner().0,
+            copies: self.copies.map_or(1, |copies| copies.into_inner().0),
             nodes: nodes.collect::<Option<_>>()?,
             links: self.links.into_iter().map(LinkDraft::finish).collect::<Option<_>>()?,
             hubs: self.hubs.into_iter().map(HubDraft::finish).collect::<Option<_>>()?,

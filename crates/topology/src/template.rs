@@ -142,6 +142,7 @@ impl CityPlan {
             area: self.area,
             label: self.label,
             version: 1,
+            copies: 1,
             nodes: nodes.collect(),
             links: self.links,
             hubs,

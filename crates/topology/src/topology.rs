@@ -19,6 +19,8 @@ pub struct Topology {
     pub label: String,
     /// The highest version with a good signature wins. Counted from 1.
     pub version: u64,
+    /// How many hubs are to have signed for a record before its origin lets it go; 1 unless the file says otherwise.
+    pub copies: usize,
     /// The nodes by their ids.
     pub nodes: BTreeMap<NodeId, Node>,
     /// The links, by their ends.

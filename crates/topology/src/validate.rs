@@ -108,6 +108,13 @@ impl<'a> Check<'a> {
             }
         }
         let unreadable = self.draft.hubs.len() > hubs.len();
+        if let Some(copies) = &self.draft.copies
+            && copies.get_ref().0 > self.draft.hubs.len().max(1)
+        {
+            let what = format!("`copies` asks for {} main servers, and there are {}", copies.get_ref().0, hubs.len());
+            let remedy = "no record would ever be let go: add a [[hub]], or lower it";
+            self.log.report(copies.span(), Problem::new(what, remedy));
+        }
         for (id, node) in &self.nodes {
             let Some(role) = node.role.as_ref().filter(|role| *role.get_ref() == Role::Hub) else { continue };
             if !unreadable && !hubs.iter().any(|hub| hub.get_ref() == *id) {

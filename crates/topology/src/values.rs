@@ -38,6 +38,9 @@ pub(crate) struct Name(pub(crate) String);
 /// A topology version.
 pub(crate) struct Version(pub(crate) u64);
 
+/// How many hubs are to have a record before its origin lets it go.
+pub(crate) struct Copies(pub(crate) usize);
+
 /// Bits per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Capacity(pub(crate) u64);
@@ -125,6 +128,12 @@ impl FromToml for SocketAddr {
 impl FromToml for LinkCost {
     fn from_toml(value: &DeValue<'_>) -> Result<Self, Problem> {
         whole_number(value, 1, u64::from(COST_MAX)).map(|cost| Self(u32::try_from(cost).unwrap_or(COST_MAX)))
+    }
+}
+
+impl FromToml for Copies {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, Problem> {
+        whole_number(value, 1, u64::from(u16::MAX)).map(|copies| Self(usize::try_from(copies).unwrap_or(usize::MAX)))
     }
 }
 

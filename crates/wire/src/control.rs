@@ -90,6 +90,8 @@ pub struct Offer {
     pub payload_bytes: u32,
     /// The hash of its header.
     pub digest: HeaderDigest,
+    /// The hub that is to have it although another one has; nothing if it goes to whichever is nearest.
+    pub for_hub: Option<NodeId>,
 }
 
 /// The answer to an offer.
@@ -259,6 +261,7 @@ impl Frame {
                         class: offer.class as u32,
                         payload_bytes: offer.payload_bytes,
                         header_digest: Bytes::copy_from_slice(&offer.digest.0),
+                        for_hub: offer.for_hub.as_ref().map(ToString::to_string).unwrap_or_default(),
                     })
                     .collect(),
             }),
@@ -343,6 +346,7 @@ fn offer(raw: &proto::Offer) -> Result<Offer, BadFrame> {
         class: *class.ok_or(BadFrame::Field("class"))?,
         payload_bytes: raw.payload_bytes,
         digest: HeaderDigest(digest),
+        for_hub: (!raw.for_hub.is_empty()).then(|| node_id(&raw.for_hub)).transpose()?,
     })
 }
 
@@ -405,6 +409,11 @@ mod tests {
         "sail.3.7".parse().unwrap()
     }
 
+    fn offer(for_hub: Option<NodeId>) -> Offer {
+        let digest = HeaderDigest([4; 32]);
+        Offer { id: id(), class: Class::Urgent, payload_bytes: 9, digest, for_hub }
+    }
+
     fn frames() -> Vec<Frame> {
         let node: NodeId = "sail".parse().unwrap();
         let key = ReceiptKey { hub: "induk".parse().unwrap(), origin: node.clone(), epoch: Epoch::new(3).unwrap() };
@@ -429,12 +438,7 @@ mod tests {
                 rank: ReceiptRank { losses: 1, last: 100, count: 99, digest: u64::MAX },
             }]),
             Frame::Receipts(vec![]),
-            Frame::Offers(vec![Offer {
-                id: id(),
-                class: Class::Urgent,
-                payload_bytes: 9,
-                digest: HeaderDigest([4; 32]),
-            }]),
+            Frame::Offers(vec![offer(None), offer(Some("cadangan".parse().unwrap()))]),
             Frame::Answers(verdicts.map(|verdict| Answer { id: id(), verdict }).to_vec()),
             Frame::Acceptances(vec![id()]),
             Frame::Seek(vec![id()]),

@@ -17,7 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 impl Outbound {
     /// True if the neighbor may well have the record, and can say so for many at once. A hub has said it by its receipts.
     pub(super) fn is_doubtful(&self, held: &Held, neighbor: Name) -> bool {
-        matches!(held.state, State::Ready(why) if why.is_doubtful()) && !self.hubs.contains(&neighbor)
+        let may_have_it = matches!(held.state, State::Ready(why) if why.is_doubtful());
+        // For whom a record is, an inventory does not say.
+        may_have_it && held.for_hub.is_none() && !self.hubs.contains(&neighbor)
     }
 
     /// The records to ask `neighbor` about together with `key`: those of the same block of numbers, so that what is held

@@ -9,3 +9,4 @@ mod resuming;
 mod taking_back;
 mod taking_in;
 mod timers;
+mod two_hubs;

@@ -70,7 +70,8 @@ pub(super) fn offer(seq: u32, payload_bytes: u32) -> Offer {
 pub(super) fn offer_of(header: &SignedHeader) -> Offer {
     let digest = header.header().digest();
     let header = header.header();
-    Offer { id: header.id.clone(), class: header.class, payload_bytes: header.payload_bytes, digest }
+    let (id, class, payload_bytes) = (header.id.clone(), header.class, header.payload_bytes);
+    Offer { id, class, payload_bytes, digest, for_hub: None }
 }
 
 /// All of a record that fits in one piece.
@@ -121,7 +122,7 @@ pub(super) fn config(me: &str) -> CustodyConfig {
     let names = ["rumbai", "sukajadi", "senapelan", "lima-puluh", HUB];
     let origins: BTreeMap<_, _> = names.iter().map(|name| (node(name), key(name).public())).collect();
     let hubs = BTreeMap::from([(node(HUB), key(HUB).public())]);
-    CustodyConfig { me: node(me), hub_key: None, origins, hubs, first_transfer: 0, promises: true }
+    CustodyConfig { me: node(me), hub_key: None, origins, hubs, copies: 1, first_transfer: 0, promises: true }
 }
 
 /// The neighbors are up and have said what they know receipted: nothing.

@@ -23,7 +23,7 @@ fn relay_with_neighbors() -> Custody {
 /// Offers so many records of a mebibyte, from number `first` on; returns how many are wanted.
 fn wanted(custody: &mut Custody, neighbor: &str, first: u32, count: u32) -> usize {
     let digest = header(1, Class::Normal, 0).header().digest();
-    let offer = |seq| Offer { id: record(seq), class: Class::Normal, payload_bytes: MIB, digest };
+    let offer = |seq| Offer { id: record(seq), class: Class::Normal, payload_bytes: MIB, digest, for_hub: None };
     custody.offers(&node(neighbor), (first..first + count).map(offer).collect(), at(1));
     wants(custody, neighbor)
 }

@@ -68,7 +68,7 @@ fn frames() -> Vec<Frame> {
             rank: ReceiptRank { losses: 1, last: 100, count: 99, digest: 7 },
         }]),
         Frame::Receipts(vec![Bytes::from_static(b"receipt")]),
-        Frame::Offers(vec![Offer { id: id(), class: Class::Urgent, payload_bytes: 9, digest: HeaderDigest([4; 32]) }]),
+        Frame::Offers(vec![Offer { id: id(), class: Class::Urgent, payload_bytes: 9, digest: HeaderDigest([4; 32]), for_hub: None }]),
         Frame::Answers(verdicts.map(|verdict| Answer { id: id(), verdict }).to_vec()),
         Frame::Acceptances(vec![id(), id()]),
         Frame::Seek(vec![id()]),

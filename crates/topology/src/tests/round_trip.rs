@@ -168,6 +168,7 @@ prop_compose! {
         let operators = [("kepala", 100, OperatorRole::Admin), ("tamu", 101, OperatorRole::Viewer)];
         let operators = operators.map(|(id, number, role)| Operator { id: id.to_owned(), key: key(number).public(), role });
         let mut topology = Topology {
+            copies: 1,
             area: "kota".to_owned(),
             label,
             version,

@@ -676,6 +676,7 @@ impl Play {
         self.neighbor_up(&neighbor);
         self.custody.set_room(ByteCount(u64::MAX));
         let offer = |seq: u32| Offer {
+            for_hub: None,
             id: format!("{OFFICE}.9.{seq}").parse().expect("an id"),
             class: Class::Bulk,
             payload_bytes: 16 << 20,
@@ -701,6 +702,7 @@ fn config(me: &NodeId, hub: bool, first_transfer: u64) -> CustodyConfig {
         hub_key: hub.then(|| key(me.as_str())),
         origins: [ME, OFFICE, "senapelan", HUBS[0]].map(public).into(),
         hubs: HUBS.map(public).into(),
+        copies: 1,
         first_transfer,
         promises: true,
     }
@@ -728,7 +730,7 @@ fn offer(bytes: &mut Unstructured<'_>) -> Result<Offer> {
 fn offer_of(sample: &Sample) -> Offer {
     let header = sample.signed.header();
     let (id, digest) = (header.id.clone(), header.digest());
-    Offer { id, class: header.class, payload_bytes: header.payload_bytes, digest }
+    Offer { id, class: header.class, payload_bytes: header.payload_bytes, digest, for_hub: None }
 }
 
 /// The chunk from which on a record is wanted, if this answer says so.
