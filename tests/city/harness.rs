@@ -271,6 +271,11 @@ impl City {
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 
+    /// The number of the process of a node's relay.
+    pub(crate) fn pid(&self, node: &str) -> u32 {
+        self.relays[node].id()
+    }
+
     /// The process of a node's relay.
     pub(crate) fn relay(&mut self, node: &str) -> &mut Child {
         self.relays.get_mut(node).expect("its relay was started")

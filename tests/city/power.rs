@@ -9,6 +9,7 @@ mod disk;
 mod failing_disk;
 mod failover;
 mod full_disk;
+mod idle;
 mod inventory;
 mod lab;
 mod load;

@@ -22,7 +22,7 @@ mod units;
 pub use canonical::{Malformed, Reader, Writer};
 pub use durable::Durable;
 pub use keys::{KeyError, PublicKey, Signature, SigningKey};
-pub use lsa_version::LsaVersion;
+pub use lsa_version::{LsaVersion, LsdbDigest};
 pub use name::{NameError, NodeId, ShortCode};
 pub use payload::{CHUNK_BYTES, ChunkHash, PAYLOAD_BYTES_MAX, PayloadHash, chunk_count, payload_hash_of_chunks};
 pub use ranges::{Range, SeqRanges};

@@ -22,3 +22,19 @@ impl LsaVersion {
         Self { origin, sequence, checksum: u32::from_be_bytes([first, second, third, fourth]) }
     }
 }
+
+/// What a whole database of link-state advertisements comes to, whatever the order they came in: a fold over the hashes
+/// of their signed bytes. Two databases with one digest are the same. It guards against loss and not against forgery: a
+/// neighbor that lies about it is sent a summary too many or too few, and every advertisement is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LsdbDigest(pub u64);
+
+impl LsdbDigest {
+    /// The digest with the advertisement whose signed bytes are `body`, or without it if it was in.
+    #[must_use]
+    pub fn toggled(self, body: &[u8]) -> Self {
+        let hash = blake3::hash(body);
+        let first = hash.as_bytes().first_chunk().expect("a hash has 32 bytes");
+        Self(self.0 ^ u64::from_be_bytes(*first))
+    }
+}

@@ -200,7 +200,7 @@ impl Node {
         match frame {
             // The session layer has read it; a second one changes nothing.
             Frame::Hello(_) => {}
-            Frame::Heartbeat { busy } => self.router.heartbeat(now, from, busy),
+            Frame::Heartbeat { busy, lsdb } => self.router.heartbeat(now, from, busy, lsdb),
             Frame::LsdbSummary(summary) => self.router.lsdb_summary_received(now, from, &summary),
             Frame::Lsas(lsas) => lsas.iter().for_each(|lsa| self.lsa(now, from, lsa)),
             Frame::ReceiptSummary(versions) => self.custody.receipt_summary(from, versions),
@@ -350,8 +350,8 @@ impl Node {
                 let summary = self.router.lsdb().summary();
                 self.send(&to, Frame::LsdbSummary(summary));
             }
-            RouterOutput::SendHeartbeat { to, busy } => {
-                self.send(&to, Frame::Heartbeat { busy });
+            RouterOutput::SendHeartbeat { to, busy, lsdb } => {
+                self.send(&to, Frame::Heartbeat { busy, lsdb });
                 if self.custody.awaits_answer(&to) {
                     self.router.busy(now, &to);
                 }

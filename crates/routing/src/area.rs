@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use estafet_model::{LinkCost, NodeId, Now, SigningKey};
+use estafet_model::{LinkCost, LsdbDigest, NodeId, Now, SigningKey};
 
 use crate::adjacency::DownReason;
 use crate::alternates::routes_to_nearest;
@@ -27,7 +27,7 @@ pub(crate) const STEADY: Duration = Duration::from_secs(22);
 enum Frame {
     Lsas(Vec<SignedLsa>),
     Summary(Summary),
-    Heartbeat { busy: bool },
+    Heartbeat { busy: bool, lsdb: Option<LsdbDigest> },
 }
 
 struct Delivery {
@@ -49,8 +49,11 @@ pub(crate) struct Area {
     timer_of: BTreeMap<NodeId, Now>,
     pub(crate) downs: Vec<(NodeId, NodeId, DownReason)>,
     pub(crate) lsa_frames: usize,
+    pub(crate) summaries: usize,
     /// Out of a hundred heartbeats, how many are lost.
     pub(crate) loss_percent: u64,
+    /// And of LSAs: a driver may drop from a full queue.
+    pub(crate) lsa_loss_percent: u64,
     /// The state of the generator behind [`Area::roll`]; set it to repeat a run.
     pub(crate) dice: u64,
 }
@@ -97,7 +100,9 @@ impl Area {
             timer_of: BTreeMap::new(),
             downs: Vec::new(),
             lsa_frames: 0,
+            summaries: 0,
             loss_percent: 0,
+            lsa_loss_percent: 0,
             dice: 1,
         };
         area.connect(&area.map.nodes().cloned().collect());
@@ -197,7 +202,7 @@ impl Area {
             return;
         }
         self.change(to.as_str(), |router, now| match frame {
-            Frame::Heartbeat { busy } => router.heartbeat(now, &from, busy),
+            Frame::Heartbeat { busy, lsdb } => router.heartbeat(now, &from, busy, lsdb),
             Frame::Summary(summary) => router.lsdb_summary_received(now, &from, &summary),
             Frame::Lsas(lsas) => {
                 for lsa in lsas {
@@ -213,15 +218,18 @@ impl Area {
             match output {
                 RouterOutput::SendLsas { to, lsas } => {
                     self.lsa_frames += 1;
-                    self.send(from, to, Frame::Lsas(lsas));
+                    if self.roll() >= self.lsa_loss_percent {
+                        self.send(from, to, Frame::Lsas(lsas));
+                    }
                 }
                 RouterOutput::SendSummary { to } => {
+                    self.summaries += 1;
                     let summary = self.routers[from].lsdb().summary();
                     self.send(from, to, Frame::Summary(summary));
                 }
-                RouterOutput::SendHeartbeat { to, busy } => {
+                RouterOutput::SendHeartbeat { to, busy, lsdb } => {
                     if self.roll() >= self.loss_percent {
-                        self.send(from, to, Frame::Heartbeat { busy });
+                        self.send(from, to, Frame::Heartbeat { busy, lsdb });
                     }
                 }
                 RouterOutput::AdjacencyDown { neighbor, reason } => self.downs.push((from.clone(), neighbor, reason)),

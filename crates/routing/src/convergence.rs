@@ -7,12 +7,13 @@ use estafet_model::{Epoch, LinkCost, NodeId, Seq, SeqRanges};
 
 use crate::adjacency::{DEAD_AFTER, DEAD_AFTER_QUIET, DownReason};
 use crate::area::{Area, Dice, LATENCY, SETTLE, STEADY, config, signing_key};
+use crate::comparison::REPAIRED_WITHIN;
 use crate::graph::Graph;
 use crate::lsa::{HubLedger, OriginLedger};
 use crate::output::RouterOutput;
 use crate::pekanbaru::{id, ids, redundant, words};
 use crate::quality::LinkSample;
-use crate::router::{Router, SUMMARY_INTERVAL};
+use crate::router::Router;
 use crate::signed_lsa::SignedLsa;
 use crate::standing::{NodeState, PowerState, Standing};
 
@@ -218,6 +219,34 @@ fn five_percent_loss_kills_nobody_in_a_minute() {
 }
 
 #[test]
+fn lost_lsas_are_repaired_in_bounded_time_and_equal_databases_send_no_summaries() {
+    let mut losses = 0;
+    for seed in 0..20 {
+        let mut area = Area::settled(redundant());
+        area.run(REPAIRED_WITHIN);
+        area.dice = seed;
+        area.lsa_loss_percent = 60;
+        for node in ["rumbai", "induk", "sail"] {
+            area.change(node, |router, now| router.set_standing(now, draining()));
+        }
+        area.run(SETTLE);
+        let differ = area.routers.values().any(|router| router.lsdb() != area.router("induk").lsdb());
+        losses += usize::from(differ);
+        area.lsa_loss_percent = 0;
+        area.summaries = 0;
+        area.run(REPAIRED_WITHIN);
+        for router in area.routers.values() {
+            assert_eq!(router.lsdb(), area.router("induk").lsdb(), "seed {seed}");
+        }
+        assert_eq!(area.summaries > 0, differ, "seed {seed}");
+        area.summaries = 0;
+        area.run(Duration::from_secs(600));
+        assert_eq!(area.summaries, 0, "seed {seed}: all have the same, and nobody needs to be told");
+    }
+    assert!(losses > 10, "the test can fail");
+}
+
+#[test]
 fn a_new_topology_takes_nodes_out_and_lets_the_rest_go_on() {
     let mut area = Area::settled(redundant());
     let smaller = area.map.without(&ids(&["sukajadi"]));
@@ -272,7 +301,7 @@ fn after_any_cuts_the_healed_area_agrees_again() {
             area.run(pause);
         }
         links.iter().for_each(|(left, right)| area.set_cut(left.as_str(), right.as_str(), false));
-        area.run(SUMMARY_INTERVAL + STEADY);
+        area.run(REPAIRED_WITHIN + STEADY);
         assert!(!area.downs.is_empty(), "seed {seed} tested nothing");
         area.assert_agree_on(&area.map);
     }
@@ -283,7 +312,7 @@ fn one_change_costs_as_many_messages_as_there_are_links_not_pairs_of_nodes() {
     for nodes in [20, 40, 80] {
         let mut area = Area::settled(Area::large_map(nodes, 7));
         let directed_links = area.map.steps().count();
-        area.run(SUMMARY_INTERVAL);
+        area.run(REPAIRED_WITHIN);
         area.lsa_frames = 0;
         area.change("n0003", |router, now| router.set_standing(now, draining()));
         area.run(SETTLE);
@@ -307,7 +336,7 @@ fn a_large_area_agrees_after_each_of_many_failures() {
         from_environment("ESTAFET_SEED", 7),
     );
     let mut area = Area::settled(Area::large_map(nodes, u64::try_from(seed).unwrap()));
-    area.run(SUMMARY_INTERVAL);
+    area.run(REPAIRED_WITHIN);
     area.assert_agree_on(&area.map);
     let mut dice = Dice(u64::try_from(seed).unwrap());
     let links: Vec<(NodeId, NodeId)> = area.map.steps().map(|(from, to, _)| (from.clone(), to.clone())).collect();
@@ -328,7 +357,7 @@ fn a_large_area_agrees_after_each_of_many_failures() {
             area.routers.insert(node.clone(), Router::new(node.clone(), config(&area.map, &node)));
             area.connect(&BTreeSet::from([node]));
         }
-        area.run(SUMMARY_INTERVAL + SETTLE);
+        area.run(REPAIRED_WITHIN + SETTLE);
         area.assert_agree_on(&area.map);
         println!("failure {failure} of {failures} in {nodes} nodes: {} LSA messages", area.lsa_frames - before);
     }

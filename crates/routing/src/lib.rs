@@ -15,6 +15,7 @@ mod alternates;
 #[cfg(test)]
 mod area;
 mod backoff;
+mod comparison;
 #[cfg(test)]
 mod convergence;
 mod coverage;
@@ -46,6 +47,7 @@ pub use adjacency::{
 };
 pub use alternates::{Alternate, Protects, Route, route, routes_to_nearest};
 pub use backoff::{SPF_HOLD_MAX, SPF_HOLD_MIN, SPF_QUIET};
+pub use comparison::REPAIRED_WITHIN;
 pub use coverage::{Coverage, coverage, coverages};
 pub use failure::{Failure, Part};
 pub use fib::NextHop;
@@ -57,7 +59,7 @@ pub use origination::LEDGER_INTERVAL;
 pub use output::{RouterOutput, TimerReason};
 pub use quality::{GOOD_FOR, Gray, LinkSample, RETURNS_PER_HOUR};
 pub use reinforcement::{CandidateLink, ChosenLink, HubSite, Reinforcement, hub_sites, reinforcement};
-pub use router::{Router, RouterConfig, SHUNNED_COST, SUMMARY_INTERVAL};
+pub use router::{Router, RouterConfig, SHUNNED_COST};
 pub use signed_lsa::{ForgedLsa, SignedLsa};
 pub use single_points::{SinglePoint, single_points};
 pub use spf::ShortestPaths;

@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use estafet_model::{LsaVersion, NodeId, PublicKey};
+use estafet_model::{LsaVersion, LsdbDigest, NodeId, PublicKey};
 
 use crate::graph::{Edge, Graph, Index, LinkRisks};
 use crate::signed_lsa::SignedLsa;
@@ -36,6 +36,7 @@ pub enum Installed {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Lsdb {
     lsas: BTreeMap<NodeId, SignedLsa>,
+    digest: LsdbDigest,
 }
 
 impl Lsdb {
@@ -58,7 +59,7 @@ impl Lsdb {
             Ordering::Greater if signed.verify(key).is_err() => Installed::Forged,
             Ordering::Greater => {
                 let changed_topology = known.is_none_or(|known| known.lsa().differs_in_topology(signed.lsa()));
-                self.lsas.insert(signed.lsa().origin.clone(), signed);
+                self.put(signed);
                 Installed::Newer { changed_topology }
             }
         }
@@ -68,8 +69,15 @@ impl Lsdb {
     pub(crate) fn install_own(&mut self, signed: SignedLsa) -> bool {
         let before = self.lsas.get(&signed.lsa().origin);
         let changed_topology = before.is_none_or(|before| before.lsa().differs_in_topology(signed.lsa()));
-        self.lsas.insert(signed.lsa().origin.clone(), signed);
+        self.put(signed);
         changed_topology
+    }
+
+    fn put(&mut self, signed: SignedLsa) {
+        self.digest = self.digest.toggled(signed.body());
+        if let Some(before) = self.lsas.insert(signed.lsa().origin.clone(), signed) {
+            self.digest = self.digest.toggled(before.body());
+        }
     }
 
     /// If `returned` is a word of its origin from an earlier life, the sequence number that the origin must jump
@@ -105,6 +113,12 @@ impl Lsdb {
         self.lsas.values().map(SignedLsa::version).collect()
     }
 
+    /// What this database comes to, for a neighbor to compare often.
+    #[must_use]
+    pub fn digest(&self) -> LsdbDigest {
+        self.digest
+    }
+
     /// The LSAs that a neighbor with this summary lacks or has an older form of, and those of which it has another with
     /// the same number: it finds out which of the two stays.
     #[must_use]
@@ -123,6 +137,7 @@ impl Lsdb {
     /// Drops the LSAs that a new topology no longer vouches for: origins without a key, or with another one.
     pub fn retain_verified(&mut self, keys: &BTreeMap<NodeId, PublicKey>) {
         self.lsas.retain(|origin, signed| keys.get(origin).is_some_and(|key| signed.verify(key).is_ok()));
+        self.digest = self.lsas.values().fold(LsdbDigest::default(), |digest, signed| digest.toggled(signed.body()));
     }
 
     /// The map: every origin is a node, and an edge counts only if both ends list each other (RFC 2328 section
@@ -249,6 +264,25 @@ mod tests {
         to_left.into_iter().for_each(|signed| drop(left.install(signed, &key().public())));
         assert_eq!(left, right);
         assert!(left.newer_than(&right.summary()).is_empty());
+    }
+
+    #[test]
+    fn databases_have_one_digest_if_they_are_the_same_however_they_came_about() {
+        let after = |lsas: &[SignedLsa]| {
+            let mut lsdb = Lsdb::new();
+            lsas.iter().for_each(|signed| drop(lsdb.install(signed.clone(), &key().public())));
+            lsdb
+        };
+        let [old, new, other, twin] =
+            [lsa("a", 1, &[]), lsa("a", 2, &[("b", 1)]), lsa("b", 1, &[]), lsa("a", 2, &[("b", 2)])];
+        let whole = after(&[new.clone(), other.clone()]);
+        assert_eq!(after(&[other.clone(), old.clone(), new.clone()]).digest(), whole.digest());
+        for different in [vec![], vec![new], vec![other.clone()], vec![old, other.clone()], vec![twin, other]] {
+            assert_ne!(after(&different).digest(), whole.digest(), "{different:?}");
+        }
+        let mut smaller = whole.clone();
+        smaller.retain_verified(&BTreeMap::from([(id("b"), key().public())]));
+        assert_eq!(smaller.digest(), after(&[lsa("b", 1, &[])]).digest());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a router asks of its driver.
 
-use estafet_model::NodeId;
+use estafet_model::{LsdbDigest, NodeId};
 
 use crate::adjacency::{AdjacencyTimer, DownReason};
 use crate::quality::Gray;
@@ -27,6 +27,8 @@ pub enum RouterOutput {
         to: NodeId,
         /// This node is busy with it: it is to answer at the same pace.
         busy: bool,
+        /// What this node's LSDB comes to, if it is time to say so.
+        lsdb: Option<LsdbDigest>,
     },
     /// A neighbor can be sent to.
     AdjacencyUp(NodeId),
@@ -78,6 +80,4 @@ pub enum TimerReason {
     Spf,
     /// A changed ledger may be told.
     Ledger,
-    /// Neighbors compare summaries.
-    Summary,
 }

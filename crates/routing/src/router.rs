@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::OnceLock;
-use std::time::Duration;
 
-use estafet_model::{LinkCost, LsaVersion, NodeId, Now, PublicKey, SigningKey};
+use estafet_model::{LinkCost, LsaVersion, LsdbDigest, NodeId, Now, PublicKey, SigningKey};
 
 use crate::adjacency::{AdjacencyAction, DownReason, Liveness, NeighborState};
 use crate::alternates::{Route, route};
+use crate::comparison::Comparison;
 use crate::damping::Damping;
 use crate::fib::{Fib, NextHop};
 use crate::graph::{Graph, LinkRisks};
@@ -19,10 +19,6 @@ use crate::quality::{Change, Gray, LinkQuality, LinkSample};
 use crate::signed_lsa::SignedLsa;
 use crate::spf::ShortestPaths;
 use crate::standing::Standing;
-
-/// How often up neighbors compare summaries although nothing happened. Flooding over a session loses nothing, but a
-/// driver may drop from a full queue; this bounds how long such a loss can last.
-pub const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What the topology says that concerns routing, from the view of one node.
 #[derive(Debug, Clone)]
@@ -55,6 +51,7 @@ struct NeighborLink {
     liveness: Liveness,
     quality: LinkQuality,
     damping: Damping,
+    comparison: Comparison,
 }
 
 impl NeighborLink {
@@ -83,7 +80,6 @@ pub struct Router {
     /// that.
     map: OnceLock<Map>,
     fib: Fib,
-    summary_due: Now,
     outputs: VecDeque<RouterOutput>,
     routes_changed: bool,
 }
@@ -105,7 +101,6 @@ impl Router {
             lsdb: Lsdb::new(),
             map: OnceLock::new(),
             fib: Fib::new(),
-            summary_due: Now::default() + SUMMARY_INTERVAL,
             outputs: VecDeque::new(),
             routes_changed: false,
             me,
@@ -131,9 +126,13 @@ impl Router {
         self.with_neighbor(now, neighbor, |liveness| liveness.heard(now));
     }
 
-    /// A heartbeat came from a neighbor; `busy` says that it is busy with this node.
-    pub fn heartbeat(&mut self, now: Now, neighbor: &NodeId, busy: bool) {
+    /// A heartbeat came from a neighbor; `busy` says that it is busy with this node, `lsdb` what its LSDB comes to.
+    pub fn heartbeat(&mut self, now: Now, neighbor: &NodeId, busy: bool, lsdb: Option<LsdbDigest>) {
         self.with_neighbor(now, neighbor, |liveness| liveness.heartbeat(now, busy));
+        let Some(link) = self.neighbors.get_mut(neighbor).filter(|link| link.liveness.is_up()) else { return };
+        if lsdb.is_some_and(|theirs| link.comparison.differs_for_long(now, theirs == self.lsdb.digest())) {
+            self.outputs.push_back(RouterOutput::SendSummary { to: neighbor.clone() });
+        }
     }
 
     /// A neighbor was handed something, or still owes an answer: its death is to be noticed soon.
@@ -270,12 +269,6 @@ impl Router {
         if self.fib.schedule.due().is_some_and(|due| due <= now) {
             self.run_spf(now);
         }
-        if self.summary_due <= now {
-            self.summary_due = now + SUMMARY_INTERVAL;
-            let summaries = self.up_neighbors().map(|to| RouterOutput::SendSummary { to: to.clone() });
-            let summaries: Vec<_> = summaries.collect();
-            self.outputs.extend(summaries);
-        }
     }
 
     /// The next thing to do; nothing when all is done.
@@ -294,8 +287,7 @@ impl Router {
         let damped = self.neighbors.values().filter_map(|link| Some((link.damping.out_until()?, TimerReason::Damping)));
         let spf = self.fib.schedule.due().map(|when| (when, TimerReason::Spf));
         let ledger = self.own.ledger_due().map(|when| (when, TimerReason::Ledger));
-        let summary = Some((self.summary_due, TimerReason::Summary));
-        adjacencies.chain(damped).chain(spf).chain(ledger).chain(summary).min_by_key(|(when, _)| *when)
+        adjacencies.chain(damped).chain(spf).chain(ledger).min_by_key(|(when, _)| *when)
     }
 
     /// Where to send toward the nearest hub, best first: the best way, then its alternates, and of these only
@@ -394,10 +386,12 @@ impl Router {
         let neighbor = neighbor.clone();
         match action {
             AdjacencyAction::SendHeartbeat { busy } => {
-                self.outputs.push_back(RouterOutput::SendHeartbeat { to: neighbor, busy });
+                let lsdb = link.comparison.is_to_be_told(now).then(|| self.lsdb.digest());
+                self.outputs.push_back(RouterOutput::SendHeartbeat { to: neighbor, busy, lsdb });
             }
             AdjacencyAction::CameUp => {
                 link.damping.returned(now);
+                link.comparison = Comparison::default();
                 self.fib.neighbor_back(&neighbor);
                 self.outputs.push_back(RouterOutput::AdjacencyUp(neighbor.clone()));
                 self.outputs.push_back(RouterOutput::SendSummary { to: neighbor });

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use estafet_model::{
-    Class, Epoch, HeaderDigest, LsaVersion, NodeId, PAYLOAD_BYTES_MAX, ReceiptKey, ReceiptRank, RecordId, Seq,
-    chunk_count,
+    Class, Epoch, HeaderDigest, LsaVersion, LsdbDigest, NodeId, PAYLOAD_BYTES_MAX, ReceiptKey, ReceiptRank, RecordId,
+    Seq, chunk_count,
 };
 use prost::Message;
 
@@ -36,6 +36,8 @@ pub enum Frame {
     Heartbeat {
         /// And I wait for you: let me hear from you at the quick pace.
         busy: bool,
+        /// And this is what my LSAs come to; not said each time.
+        lsdb: Option<LsdbDigest>,
     },
     /// Which LSAs the sender has.
     LsdbSummary(Vec<LsaVersion>),
@@ -199,7 +201,9 @@ impl Frame {
                 boot: hello.boot,
                 topology_version: hello.topology_version,
             }),
-            Raw::Heartbeat(heartbeat) => Frame::Heartbeat { busy: heartbeat.busy },
+            Raw::Heartbeat(heartbeat) => {
+                Frame::Heartbeat { busy: heartbeat.busy, lsdb: heartbeat.lsdb_digest.map(LsdbDigest) }
+            }
             Raw::LsdbSummary(summary) => {
                 Frame::LsdbSummary(summary.versions.iter().map(lsa_version).collect::<Result<_, _>>()?)
             }
@@ -226,7 +230,9 @@ impl Frame {
                 boot: hello.boot,
                 topology_version: hello.topology_version,
             }),
-            Frame::Heartbeat { busy } => Raw::Heartbeat(proto::Heartbeat { busy: *busy }),
+            Frame::Heartbeat { busy, lsdb } => {
+                Raw::Heartbeat(proto::Heartbeat { busy: *busy, lsdb_digest: lsdb.map(|digest| digest.0) })
+            }
             Frame::LsdbSummary(versions) => Raw::LsdbSummary(proto::LsdbSummary {
                 versions: versions
                     .iter()
@@ -430,7 +436,8 @@ mod tests {
         ];
         vec![
             Frame::Hello(Hello { node: node.clone(), boot: u64::MAX, topology_version: 4 }),
-            Frame::Heartbeat { busy: true },
+            Frame::Heartbeat { busy: true, lsdb: None },
+            Frame::Heartbeat { busy: false, lsdb: Some(LsdbDigest(u64::MAX)) },
             Frame::LsdbSummary(vec![LsaVersion { origin: node, sequence: 12, checksum: u32::MAX }]),
             Frame::Lsas(vec![Bytes::from_static(b"lsa")]),
             Frame::ReceiptSummary(vec![ReceiptVersion {

@@ -120,18 +120,24 @@ impl Lab {
 
     /// How many bytes of IP have passed from a node to another.
     pub(crate) fn bytes(&self, from: &str, to: &str) -> u64 {
-        let output = Command::new("nft").args(["-j", "list", "set", "inet", "lab", "passed"]).output().unwrap();
-        let listing: Value = serde_json::from_slice(&output.stdout).unwrap();
-        let sets = listing["nftables"].as_array().unwrap();
-        let elements = sets.iter().find_map(|part| part["set"]["elem"].as_array()).unwrap();
-        let direction = serde_json::json!([self.ports[from], self.ports[to]]);
-        let element = elements.iter().find(|element| element["elem"]["val"]["concat"] == direction).unwrap();
-        element["elem"]["counter"]["bytes"].as_u64().unwrap()
+        passed()[&(self.ports[from], self.ports[to])]
     }
 
     /// How many have passed in both directions.
     pub(crate) fn bytes_both_ways(&self, one: &str, other: &str) -> u64 {
         self.bytes(one, other) + self.bytes(other, one)
+    }
+
+    /// How many have passed in both directions of every pair of nodes between which some have.
+    pub(crate) fn links(&self) -> BTreeMap<[String; 2], u64> {
+        let passed = passed();
+        let ports = || self.ports.iter();
+        let pairs = ports().flat_map(|one| ports().map(move |other| (one, other))).filter(|(one, other)| one < other);
+        let link = |((one, port), (other, other_port)): ((&String, &u16), (&String, &u16))| {
+            let bytes = passed[&(*port, *other_port)] + passed[&(*other_port, *port)];
+            (bytes > 0).then(|| ([one.clone(), other.clone()], bytes))
+        };
+        pairs.filter_map(link).collect()
     }
 
     fn direction(&self, from: &str, to: &str) -> String {
@@ -141,6 +147,20 @@ impl Lab {
     fn link(&self, one: &str, other: &str) -> String {
         format!("{}, {}", self.direction(one, other), self.direction(other, one))
     }
+}
+
+/// How many bytes have passed from a port to another.
+fn passed() -> BTreeMap<(u16, u16), u64> {
+    let output = Command::new("nft").args(["-j", "list", "set", "inet", "lab", "passed"]).output().unwrap();
+    let listing: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let sets = listing["nftables"].as_array().unwrap();
+    let elements = sets.iter().find_map(|part| part["set"]["elem"].as_array()).unwrap();
+    let port = |value: &Value| u16::try_from(value.as_u64().unwrap()).unwrap();
+    let element = |element: &Value| {
+        let ports = &element["elem"]["val"]["concat"];
+        ((port(&ports[0]), port(&ports[1])), element["elem"]["counter"]["bytes"].as_u64().unwrap())
+    };
+    elements.iter().map(element).collect()
 }
 
 fn nft(rules: &str) {

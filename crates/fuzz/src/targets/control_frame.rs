@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use estafet_model::{Class, Epoch, HeaderDigest, LsaVersion, ReceiptKey, ReceiptRank, Seq, SetDigest};
+use estafet_model::{Class, Epoch, HeaderDigest, LsaVersion, LsdbDigest, ReceiptKey, ReceiptRank, Seq, SetDigest};
 use estafet_wire::{Answer, Frame, Hello, Holding, NeverReason, Offer, ReceiptVersion, RecordSet, Verdict};
 
 use super::Target;
@@ -60,7 +60,7 @@ fn frames() -> Vec<Frame> {
     };
     vec![
         Frame::Hello(Hello { node: node(OFFICE), boot: u64::MAX, topology_version: 4 }),
-        Frame::Heartbeat { busy: true },
+        Frame::Heartbeat { busy: true, lsdb: Some(LsdbDigest(12)) },
         Frame::LsdbSummary(vec![LsaVersion::new(node(OFFICE), 12, b"lsa"), LsaVersion::new(node(HUBS[0]), 1, b"")]),
         Frame::Lsas(vec![Bytes::from_static(b"lsa"), Bytes::new()]),
         Frame::ReceiptSummary(vec![ReceiptVersion {

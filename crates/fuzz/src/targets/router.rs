@@ -5,7 +5,7 @@ use std::iter;
 use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
-use estafet_model::{LinkCost, LsaVersion, NodeId, Now};
+use estafet_model::{LinkCost, LsaVersion, LsdbDigest, NodeId, Now};
 use estafet_routing::{
     Adjacency, HubLedger, LinkRisks, Lsa, NodeState, PowerState, Router, RouterConfig, SignedLsa, Standing,
 };
@@ -51,7 +51,10 @@ fn step(bytes: &mut Unstructured<'_>, router: &mut Router, now: &mut Now) -> Res
     match bytes.int_in_range(0..=9u8)? {
         0 => router.session_up(*now, &neighbor),
         1 => router.session_down(*now, &neighbor),
-        2 => router.heartbeat(*now, &neighbor, bytes.arbitrary()?),
+        2 => {
+            let lsdb = bytes.arbitrary::<Option<u64>>()?.map(LsdbDigest);
+            router.heartbeat(*now, &neighbor, bytes.arbitrary()?, lsdb);
+        }
         3 => router.goodbye(*now, &neighbor),
         4 => router.busy(*now, &neighbor),
         5 => {
