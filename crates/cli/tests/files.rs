@@ -138,6 +138,10 @@ fn sign_demands_a_higher_version_for_a_change() {
     assert!(matches!(outcome, Err(Failure::SignerUnlisted { .. })), "{outcome:?}");
 }
 
+fn names_of_cut_off(told: &Value) -> Vec<&str> {
+    told["cut_off"].as_array().unwrap().iter().filter_map(|entry| entry["node"].as_str()).collect()
+}
+
 #[test]
 fn impact_says_who_is_cut_off() {
     let folder = tempfile::tempdir().unwrap();
@@ -174,6 +178,13 @@ fn impact_says_who_is_cut_off() {
         let (_, out) = topology(&["--city", dir.to_str().unwrap(), "impact", "induk", "--json"]);
         assert_eq!(json(&out)["cut_off"].as_array().unwrap().len(), 13);
     }
+    let two_hubs = city(Template::PekanbaruCadangan);
+    for hub in ["induk", "cadangan"] {
+        let (_, out) = topology(&["--city", two_hubs.to_str().unwrap(), "impact", hub, "--json"]);
+        assert_eq!(names_of_cut_off(&json(&out)), [hub], "nobody else");
+    }
+    let (outcome, _) = topology(&["--city", two_hubs.to_str().unwrap(), "spof"]);
+    assert_eq!(outcome.unwrap(), Outcome::Good, "no node, link or risk isolates anybody");
     let (outcome, _) = topology(&["--city", redundant.to_str().unwrap(), "impact", "nowhere"]);
     assert!(matches!(outcome, Err(Failure::NodeUnknown { .. })), "{outcome:?}");
 }

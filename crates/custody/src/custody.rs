@@ -115,7 +115,7 @@ impl Custody {
             custody.outputs.push_back(CustodyOutput::Release(released));
         }
         for record in recovered.damaged {
-            if !custody.receipts.is_covered(&record.id) && custody.outbound.digest(&record.id).is_none() {
+            if !custody.receipts.is_done(&record.id) && custody.outbound.digest(&record.id).is_none() {
                 custody.outputs.push_back(CustodyOutput::Event(CustodyEvent::Lost(record.id.clone())));
                 custody.damaged.recover(record);
             }
@@ -155,7 +155,7 @@ impl Custody {
     /// A payload that was arriving goes on, unless its record came by another way or is refused by now.
     fn recover_transfer(&mut self, found: RecoveredTransfer) {
         let id = &found.header.header().id;
-        let here = self.outbound.digest(id).is_some() || self.receipts.is_covered(id);
+        let here = self.outbound.digest(id).is_some() || self.receipts.is_done(id);
         if here || !self.origins.contains_key(&id.origin) {
             self.outputs.push_back(CustodyOutput::AbortTransfer(found.transfer));
         } else {
@@ -524,10 +524,15 @@ impl Custody {
         if !conflicts.is_empty() {
             self.keep_conflicts(key.epoch, &conflicts);
         }
-        let covered = |id: &RecordId| id.origin == key.origin && id.epoch == key.epoch && ended.contains(id.seq);
-        released.extend(self.damaged.remove_if(covered));
-        self.inbound.cancel_receipted(&key, &new, &mut self.outputs);
-        self.passing_on.look_soon(now);
+        if self.receipts.is_hub() {
+            // What another hub has is to be here all the same, for ever.
+            released.clear();
+            self.passing_on.look_soon(now);
+        } else {
+            let covered = |id: &RecordId| id.origin == key.origin && id.epoch == key.epoch && ended.contains(id.seq);
+            released.extend(self.damaged.remove_if(covered));
+            self.inbound.cancel_receipted(&key, &new, &mut self.outputs);
+        }
         self.receipts.keep(receipt, released, recalls, &mut self.outputs);
     }
 

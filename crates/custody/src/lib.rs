@@ -31,9 +31,9 @@ mod ready;
 mod receipts;
 mod record;
 mod signatures;
-mod ways;
 #[cfg(test)]
 mod tests;
+mod ways;
 
 pub use custody::{Custody, CustodyConfig, Recovered};
 pub use inbound::{Piece, RecoveredTransfer};

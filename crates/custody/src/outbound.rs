@@ -49,6 +49,10 @@ const SLOWEST_LINE_BYTES_PER_SECOND: u64 = 2 << 10;
 const RECEIPT_PATIENCE: Duration = Duration::from_secs(300);
 const RECEIPT_PATIENCE_MAX: Duration = Duration::from_secs(3600);
 
+/// The same for a record that goes to one hub although another has it: a custodian that starts again forgets for whom it
+/// was, and lets it go.
+const COPY_PATIENCE: Duration = Duration::from_secs(30);
+
 /// The longest that a neighbor may have a record wait which it says is coming to it by another way.
 const ASKED_REST_MAX: Duration = Duration::from_secs(60);
 
@@ -454,13 +458,10 @@ impl Outbound {
         if self.table.find(key).is_some_and(|held| held.offered_meanwhile) {
             return self.rest(now, key, Why::Returned(by), RETURNED_REST);
         }
-        let failures = self.table.find(key).map_or(0, |held| u32::from(held.failures));
-        self.set_state(
-            now,
-            key,
-            State::Accepted(by),
-            Some(backed_off(RECEIPT_PATIENCE, RECEIPT_PATIENCE_MAX, failures)),
-        );
+        let Some(held) = self.table.find(key) else { return };
+        let patience = if held.for_hub.is_some() { COPY_PATIENCE } else { RECEIPT_PATIENCE };
+        let lasts = backed_off(patience, RECEIPT_PATIENCE_MAX, held.failures.into());
+        self.set_state(now, key, State::Accepted(by), Some(lasts));
     }
 
     /// The neighbor wants an offered record, from this chunk on.
@@ -676,8 +677,7 @@ impl Outbound {
     fn next_hop(&self, key: Key) -> Option<Name> {
         let held = self.table.find(key)?;
         let hops = self.ways.hops(held.for_hub);
-        let open =
-            || hops.iter().filter_map(|hop| Some((*hop, self.lanes.get(hop).filter(|lane| lane.open)?)));
+        let open = || hops.iter().filter_map(|hop| Some((*hop, self.lanes.get(hop).filter(|lane| lane.open)?)));
         let onward = || open().filter(|(hop, _)| held.received_from != Some(*hop));
         let refused = |hop: Name| matches!(held.state, State::Ready(Why::Refused(by, _)) if by == hop);
         let best = onward().find(|(hop, lane)| lane.full_until.is_none() && !refused(*hop));

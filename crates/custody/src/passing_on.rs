@@ -109,7 +109,8 @@ mod tests {
     fn the_first_of_many_are_taken_in_order() {
         let ranges = |first: u32, last: u32| -> SeqRanges { (first..=last).filter_map(Seq::new).collect() };
         let of = |name: &str| (name.parse().unwrap(), Epoch::FIRST);
-        let all = [(of("a"), ranges(1, 3)), (of("b"), SeqRanges::new()), (of("c"), ranges(5, 9)), (of("d"), ranges(1, 1))];
+        let all =
+            [(of("a"), ranges(1, 3)), (of("b"), SeqRanges::new()), (of("c"), ranges(5, 9)), (of("d"), ranges(1, 1))];
         let taken = first_of(all.iter().map(|(of, seqs)| (of, seqs.clone())), 5);
         assert_eq!(taken, [(of("a").0, Epoch::FIRST, ranges(1, 3)), (of("c").0, Epoch::FIRST, ranges(5, 6))]);
     }

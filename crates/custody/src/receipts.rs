@@ -149,6 +149,11 @@ impl Receipts {
         self.covered.get(&(id.origin.clone(), id.epoch)).is_some_and(|ranges| ranges.contains(id.seq))
     }
 
+    /// True if nothing is to be done about the record here: at a hub it is committed, elsewhere some hub has it.
+    pub(crate) fn is_done(&self, id: &RecordId) -> bool {
+        if self.is_hub() { self.is_committed(id) } else { self.is_covered(id) }
+    }
+
     pub(crate) fn covered(&self) -> &BTreeMap<(NodeId, Epoch), SeqRanges> {
         &self.covered
     }

@@ -626,7 +626,9 @@ impl Driver {
             match ledger.commits_of(origin, epoch, seqs).await {
                 // Nobody is left to tell when the driver has ended.
                 Ok(commits) => drop(commands.send(Command::Found(commits)).await),
-                Err(error) => warn!(%error, "the ledger does not answer; what other hubs lack is looked for again later"),
+                Err(error) => {
+                    warn!(%error, "the ledger does not answer; what other hubs lack is looked for again later")
+                }
             }
         });
     }

@@ -14,7 +14,9 @@ use estafet_model::{ByteCount, ChunkHash, Durable, Epoch, NodeId, ReceiptKey, Re
 use estafet_node::Recovered;
 use estafet_node::custody::Losses;
 use estafet_quic::{PayloadSource, ReadRecord, Unreadable};
-use estafet_spool::{Damage, Extent, OpenError, Outcome, ReadError, ReadPayload, Spool, SpoolOptions, StoredRecord, Usage};
+use estafet_spool::{
+    Damage, Extent, OpenError, Outcome, ReadError, ReadPayload, Spool, SpoolOptions, StoredRecord, Usage,
+};
 use estafet_store::{
     Identity, Settled, losses, lost_record, owner, owner_append, receipts, recovered_transfer, stored_record,
 };

@@ -134,7 +134,7 @@ pub struct City {
     /// What was written down of it.
     pub sightings: Vec<String>,
     pub(crate) topology: Arc<Topology>,
-    pub(crate) hub: NodeId,
+    pub(crate) hubs: Vec<NodeId>,
     pub(crate) offices: BTreeMap<NodeId, Office>,
     pub(crate) wires: Vec<Wire>,
     pub(crate) sessions: Vec<Session>,
@@ -183,7 +183,8 @@ impl City {
     #[must_use]
     pub fn new(place: Place, seed: u64) -> Self {
         let topology = Arc::new(place.topology(seed));
-        let hub = topology.hub_ids().next().expect("the city has a main server").clone();
+        let hubs: Vec<NodeId> = topology.hub_ids().cloned().collect();
+        assert!(!hubs.is_empty(), "the city has a main server");
         let mut city = Self {
             now: Now::default(),
             seed,
@@ -203,7 +204,7 @@ impl City {
             oracle: Oracle::default(),
             digest: blake3::Hasher::new(),
             topology: Arc::clone(&topology),
-            hub,
+            hubs,
         };
         city.wires = topology.links.iter().map(|link| Wire::new(link, &mut city.seeded)).collect();
         for node in topology.nodes.keys() {
@@ -211,7 +212,7 @@ impl City {
                 key: key_of(node),
                 life: 0,
                 node: None,
-                store: Store::new(*node == city.hub),
+                store: Store::new(city.hubs.contains(node)),
                 booted: Now::default(),
                 wake_at: None,
                 clock: Clock::Right,
@@ -264,14 +265,19 @@ impl City {
         &self.offices[&id(node)].store
     }
 
-    /// True if the main server has the record durably.
+    /// True if a main server has the record durably.
     #[must_use]
     pub fn is_committed(&self, record: &RecordId) -> bool {
-        self.hub_store().holds(record)
+        self.archives().any(|(_, archive)| archive.holds(record))
     }
 
-    pub(crate) fn hub_store(&self) -> &Store {
-        &self.offices[&self.hub].store
+    /// The main servers with their archives.
+    pub(crate) fn archives(&self) -> impl Iterator<Item = (&NodeId, &Store)> {
+        self.hubs.iter().map(|hub| (hub, &self.offices[hub].store))
+    }
+
+    pub(crate) fn is_hub(&self, node: &NodeId) -> bool {
+        self.hubs.contains(node)
     }
 
     /// A counter of `node` hands in a record with bytes of its own.

@@ -108,6 +108,10 @@ impl City {
             Output::KeepLosses { origin, epoch, losses } => {
                 self.command(id, Command::Append(losses_append(&origin, epoch, &losses)));
             }
+            Output::Recall { origin, epoch, seqs } if self.is_hub(id) => {
+                let found = self.offices[id].store.committed(&origin, epoch, &seqs);
+                self.hear(id, Input::Recalled(found));
+            }
             Output::Recall { origin, epoch, seqs } => self.command(id, Command::Recall(origin, epoch, seqs)),
             Output::Release(ids) => {
                 self.released(id, &ids);

@@ -138,7 +138,7 @@ impl City {
         let had = self.committed_at(id);
         let held = self.held_at(id);
         self.office_mut(id).store.lose();
-        self.lost_by_hub(had);
+        self.lost_by_hub(id, had);
         self.excuse_what_is_lost(held);
     }
 
@@ -149,15 +149,14 @@ impl City {
 
     /// What is committed at this node; nothing if it is no main server.
     fn committed_at(&self, id: &NodeId) -> BTreeSet<RecordId> {
-        if *id == self.hub { self.hub_store().ids().cloned().collect() } else { BTreeSet::new() }
+        if self.is_hub(id) { self.offices[id].store.ids().cloned().collect() } else { BTreeSet::new() }
     }
 
-    /// A bit of a committed record flips on the main server's disk. Says which; nothing if it has no complete segment.
-    pub fn rot_a_record(&mut self) -> Option<RecordId> {
-        let hub = self.hub.clone();
-        let office = self.offices.get_mut(&hub).expect("offices stay");
+    /// A bit of a committed record flips on a main server's disk. Says which; nothing if it has no complete segment.
+    pub fn rot_a_record(&mut self, hub: &NodeId) -> Option<RecordId> {
+        let office = self.offices.get_mut(hub).expect("offices stay");
         let id = office.store.rot(&mut self.seeded)?;
-        self.lost_by_hub(BTreeSet::from([id.clone()]));
+        self.lost_by_hub(hub, BTreeSet::from([id.clone()]));
         Some(id)
     }
 
@@ -179,8 +178,8 @@ impl City {
         let mut lost = self.committed_at(id);
         let held = self.held_at(id);
         self.office_mut(id).store = backup;
-        lost.retain(|id| !self.is_committed(id));
-        self.lost_by_hub(lost);
+        lost.retain(|record| !self.offices[id].store.holds(record));
+        self.lost_by_hub(id, lost);
         self.excuse_what_is_lost(held);
     }
 

@@ -32,7 +32,7 @@ struct Options {
     /// A city of so many nodes, drawn from the seed.
     #[arg(long, conflicts_with = "template", value_parser = clap::value_parser!(u32).range(2..=4095))]
     nodes: Option<u32>,
-    /// A known city: pekanbaru or pekanbaru-2013.
+    /// A known city: pekanbaru, pekanbaru-cadangan or pekanbaru-2013.
     #[arg(long)]
     template: Option<Template>,
     /// So many hours of light traffic, with several cuts a day in each office; otherwise a short, dense run.

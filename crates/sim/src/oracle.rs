@@ -33,10 +33,10 @@ pub struct Oracle {
     /// Numbers that may have been given twice, because a spool came back from a backup: per origin and epoch, those
     /// between the newest in the backup and the newest ever given.
     ambiguous: BTreeMap<(NodeId, Epoch), Range<u32>>,
-    /// What the main server had committed, and has lost with its disk or a part of it. Only of these may it take back
+    /// What each main server had committed, and has lost with its disk or a part of it. Only of these may it take back
     /// its word.
-    lost_by_hub: BTreeSet<RecordId>,
-    /// The newest receipt that the main server has sent, by what it speaks of, and all numbers in any.
+    lost_by_hub: BTreeMap<NodeId, BTreeSet<RecordId>>,
+    /// The newest receipt that each main server has sent, by what it speaks of, and all numbers in any.
     receipts: BTreeMap<ReceiptKey, SeqRanges>,
     ever_receipted: BTreeMap<ReceiptKey, SeqRanges>,
     violation: Option<Violation>,
@@ -79,6 +79,15 @@ impl Oracle {
     #[must_use]
     pub fn slip_count(&self) -> usize {
         self.slips.len()
+    }
+
+    /// Some main server had the record, and has lost it.
+    fn is_lost_by_a_hub(&self, id: &RecordId) -> bool {
+        self.lost_by_hub.values().any(|lost| lost.contains(id))
+    }
+
+    fn is_lost_by(&self, hub: &NodeId, id: &RecordId) -> bool {
+        self.lost_by_hub.get(hub).is_some_and(|lost| lost.contains(id))
     }
 
     /// The slips whose records were lost with the only disk that held them.
@@ -128,7 +137,7 @@ impl City {
 
     /// The node has the record durably, or had it and the main server has it, or had it.
     fn has(&self, node: &NodeId, id: &RecordId) -> bool {
-        self.offices[node].store.holds(id) || self.is_committed(id) || self.oracle.lost_by_hub.contains(id)
+        self.offices[node].store.holds(id) || self.is_committed(id) || self.oracle.is_lost_by_a_hub(id)
     }
 
     /// Whoever says that it has a record has it on its disk, or the hub has it; a receipt speaks of what the hub has.
@@ -166,48 +175,55 @@ impl City {
         let before = self.oracle.receipts.get(key).cloned().unwrap_or_default();
         let new = committed.minus(&before);
         let ever = self.oracle.ever_receipted.entry(key.clone()).or_default();
-        if *from != self.hub {
+        if *from != key.hub {
             if !committed.minus(ever).is_empty() {
-                self.violated(format!("{from} spreads a receipt for {key:?} that {} did not send", self.hub));
+                self.violated(format!("{from} spreads a receipt for {key:?} that {} did not send", key.hub));
             }
             return;
         }
         *ever = ever.union(committed);
         let id = |seq| RecordId { origin: key.origin.clone(), epoch: key.epoch, seq };
-        if !before.minus(committed).iter().map(id).all(|id| self.oracle.lost_by_hub.contains(&id)) {
+        if !before.minus(committed).iter().map(id).all(|id| self.oracle.is_lost_by(from, &id)) {
             self.violated(format!("a receipt takes back what an earlier one covered: {key:?}"));
         }
         for seq in new.iter() {
-            self.receipted(&id(seq));
+            self.receipted(from, &id(seq));
         }
         self.oracle.receipts.insert(key.clone(), committed.clone());
     }
 
     /// The hub's archive has what it gives a receipt for, byte for byte.
-    fn receipted(&mut self, id: &RecordId) {
-        if self.hub_store().is_rotten(id) {
+    fn receipted(&mut self, hub: &NodeId, id: &RecordId) {
+        let archive = &self.offices[hub].store;
+        if archive.is_rotten(id) {
             return;
         }
-        if !self.is_committed(id) {
-            return self.violated(format!("a receipt covers {id}, and the main server has it not"));
+        if !archive.holds(id) {
+            return self.violated(format!("a receipt covers {id}, and {hub} has it not"));
         }
-        self.check_bytes(id);
+        self.check_bytes(hub, id);
         self.oracle.open.remove(id);
-        self.oracle.lost_by_hub.remove(id);
+        if let Some(lost) = self.oracle.lost_by_hub.get_mut(hub) {
+            lost.remove(id);
+        }
     }
 
-    fn check_bytes(&mut self, id: &RecordId) {
-        let found = self.hub_store().payload_hash(id);
+    fn check_bytes(&mut self, hub: &NodeId, id: &RecordId) {
+        let found = self.offices[hub].store.payload_hash(id);
         let promised = self.oracle.slips.get(id).filter(|_| !self.oracle.is_ambiguous(id));
         if found.is_none() || promised.is_some_and(|promised| found != Some(*promised)) {
-            self.violated(format!("the main server does not have {id} as it was handed in"));
+            self.violated(format!("{hub} does not have {id} as it was handed in"));
         }
     }
 
+    /// An origin lets a record go when as many main servers as the topology demands had it, anybody else when one had.
     pub(crate) fn released(&mut self, by: &NodeId, ids: &[RecordId]) {
-        let had = |id: &RecordId| self.is_committed(id) || self.oracle.lost_by_hub.contains(id);
+        let had = |id: &RecordId| {
+            let had = self.archives().filter(|(hub, archive)| archive.holds(id) || self.oracle.is_lost_by(hub, id));
+            had.count() >= if id.origin == *by { self.topology.copies } else { 1 }
+        };
         if let Some(id) = ids.iter().find(|id| !had(id)) {
-            self.violated(format!("{by} released {id} before the main server had it"));
+            self.violated(format!("{by} released {id} before enough main servers had it"));
         }
     }
 
@@ -222,11 +238,11 @@ impl City {
     }
 
     /// The main server has lost these: where a slip was given for one, it is to be committed once more.
-    pub(crate) fn lost_by_hub(&mut self, ids: BTreeSet<RecordId>) {
+    pub(crate) fn lost_by_hub(&mut self, hub: &NodeId, ids: BTreeSet<RecordId>) {
         let slips = ids.iter().filter(|id| self.oracle.slips.contains_key(id) && !self.oracle.is_ambiguous(id));
         let slips: Vec<RecordId> = slips.filter(|id| !self.oracle.excused.contains(id)).cloned().collect();
         self.oracle.open.extend(slips);
-        self.oracle.lost_by_hub.extend(ids);
+        self.oracle.lost_by_hub.entry(hub.clone()).or_default().extend(ids);
         self.excuse_what_was_given_back();
     }
 
@@ -240,7 +256,7 @@ impl City {
     }
 
     fn is_given_back(&self, id: &RecordId) -> bool {
-        self.oracle.lost_by_hub.contains(id) && !self.is_held(id)
+        self.oracle.is_lost_by_a_hub(id) && !self.is_held(id)
     }
 
     /// What is not at the main server yet, at most.
@@ -249,12 +265,13 @@ impl City {
         running.flat_map(|node| node.custody().records()).map(|view| u64::from(view.payload_bytes)).sum()
     }
 
-    /// The main server's archive, as a power cut would leave it, opens and holds all that was ever told to be in it.
-    pub(crate) fn check_archive(&mut self) -> Result<(), Violation> {
-        let mut image = self.hub_store().backup();
-        let opened = image.start(|| unreachable!("an archive that was begun has its epoch"));
-        if let Err(NotStarted::Broken(what)) = opened {
-            self.violated(format!("the archive opens: {what}"));
+    /// Each archive, as a power cut would leave it, opens and holds all that was ever told to be in it.
+    pub(crate) fn check_archives(&mut self) -> Result<(), Violation> {
+        for mut image in self.archives().map(|(_, archive)| archive.backup()).collect::<Vec<_>>() {
+            let opened = image.start(|| unreachable!("an archive that was begun has its epoch"));
+            if let Err(NotStarted::Broken(what)) = opened {
+                self.violated(format!("the archive opens: {what}"));
+            }
         }
         self.oracle.violation().map_or(Ok(()), Err)
     }
@@ -270,14 +287,15 @@ impl City {
     }
 
     fn notice_commits(&mut self) {
-        let hub = &self.offices[&self.hub].store;
-        self.oracle.open.retain(|id| !hub.holds(id));
+        let mut open = std::mem::take(&mut self.oracle.open);
+        open.retain(|id| !self.is_committed(id));
+        self.oracle.open = open;
     }
 
     /// Somebody has the record durably, or the main server has lost it and its origin has not given its bytes back.
     fn is_held(&self, id: &RecordId) -> bool {
         let origin = &self.offices[&id.origin].store;
-        let recalls = || self.oracle.lost_by_hub.contains(id) && id.origin != self.hub && origin.may_recall(id);
+        let recalls = || self.oracle.is_lost_by_a_hub(id) && !self.is_hub(&id.origin) && origin.may_recall(id);
         origin.holds(id) || self.offices.values().any(|office| office.store.holds(id)) || recalls()
     }
 
@@ -340,9 +358,11 @@ impl City {
         let done = self.advance_until(span, City::is_delivered)?;
         self.check_nothing_missing();
         if done {
-            let committed: Vec<RecordId> =
-                self.oracle.slips.keys().filter(|id| self.is_committed(id)).cloned().collect();
-            committed.iter().for_each(|id| self.check_bytes(id));
+            for hub in self.hubs.clone() {
+                let archive = &self.offices[&hub].store;
+                let slips = self.oracle.slips.keys().filter(|id| archive.holds(id));
+                slips.cloned().collect::<Vec<_>>().iter().for_each(|id| self.check_bytes(&hub, id));
+            }
         } else {
             self.violated(format!("not delivered within {span:?}:\n{}", self.stuck()));
         }
@@ -352,15 +372,24 @@ impl City {
     fn is_delivered(&self) -> bool {
         let running = || self.offices.values().filter_map(|office| office.node.as_ref());
         self.oracle.waiting.is_empty()
-            && !self.hub_store().has_rotten()
+            && !self.archives().any(|(_, archive)| archive.has_rotten())
             && running().all(|node| self.holds_nothing(node))
             && self.oracle.open.iter().all(|id| self.is_committed(id) || self.is_given_back(id))
             && running().all(|node| self.ledger_is_closed(&node.audit()))
+            && self.archives_agree()
+    }
+
+    /// Every main server has what any of them has.
+    fn archives_agree(&self) -> bool {
+        let mut archives = self.archives().map(|(_, archive)| archive);
+        let first = archives.next();
+        archives.all(|archive| first.is_some_and(|first| first.ids().eq(archive.ids())))
     }
 
     /// But records whose id another has: they stay in quarantine.
     fn holds_nothing(&self, node: &Node) -> bool {
-        node.custody().held_count() == 0 || node.custody().records().all(|view| self.oracle.is_ambiguous(&view.id))
+        let held = node.custody().held_count() + node.custody().copies_count();
+        held == 0 || node.custody().records().all(|view| self.oracle.is_ambiguous(&view.id))
     }
 
     /// P4, as one node sees it, when nothing is under way: only what was lost with a disk may be missing.
@@ -380,8 +409,13 @@ impl City {
     /// For people: why the city is not at rest, and where each copy is of what has not arrived.
     fn stuck(&self) -> String {
         let mut text = String::new();
-        if self.hub_store().has_rotten() {
-            let _ = writeln!(text, "nobody has noticed that the archive has rotted");
+        for (hub, archive) in self.archives() {
+            let _ = writeln!(
+                text,
+                "{hub} has committed {}, rotten and unnoticed: {}",
+                archive.record_count(),
+                archive.has_rotten()
+            );
         }
         for (token, node) in &self.oracle.waiting {
             let _ = writeln!(text, "{node} has not answered {token:?}");

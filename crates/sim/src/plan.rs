@@ -29,11 +29,14 @@ impl Place {
         let admin = estafet_model::SigningKey::from_seed([7; 32]).public();
         let operator = Operator { id: "kepala".to_owned(), key: admin, role: OperatorRole::Admin };
         let address = SocketAddr::from(([127, 0, 0, 1], 4000));
-        plan.into_topology(operator, |node| NodeSetup {
+        let mut topology = plan.into_topology(operator, |node| NodeSetup {
             key: key_of(node).public(),
             addresses: vec![address],
             admin: address,
-        })
+        });
+        // Every other city with two main servers keeps records until both have them.
+        topology.copies = if (seed / 4).is_multiple_of(2) { topology.hubs.len() } else { 1 };
+        topology
     }
 }
 
@@ -46,7 +49,8 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// Each node but the first hangs on an earlier one; a third as many links are added between any two.
+/// Each node but the first hangs on an earlier one; a third as many links are added between any two. One city in three
+/// has a second main server.
 fn drawn(nodes: usize, seeded: &mut Seeded) -> CityPlan {
     let nodes = nodes.max(2);
     let mut ends: Vec<[usize; 2]> = (1..nodes).map(|node| [seeded.below(node), node]).collect();
@@ -57,6 +61,7 @@ fn drawn(nodes: usize, seeded: &mut Seeded) -> CityPlan {
             ends.push([low, high]);
         }
     }
+    let hubs = if nodes > 2 && seeded.one_in(3) { 2 } else { 1 };
     let links = ends.into_iter().map(|ends| Link {
         ends: ends.map(name).map(|name| id(&name)),
         medium: Medium::Radio,
@@ -68,17 +73,19 @@ fn drawn(nodes: usize, seeded: &mut Seeded) -> CityPlan {
         area: "kota".to_owned(),
         label: "Kota".to_owned(),
         links: links.collect(),
-        nodes: (0..nodes).map(planned_node).collect(),
+        nodes: (0..nodes)
+            .map(|number| planned_node(number, if number < hubs { Role::Hub } else { Role::Relay }))
+            .collect(),
     }
 }
 
-fn planned_node(number: usize) -> PlannedNode {
+fn planned_node(number: usize, role: Role) -> PlannedNode {
     PlannedNode {
         id: id(&name(number)),
         code: format!("{number:03X}").parse().expect("three symbols of base 32"),
         label: name(number),
         region: None,
-        role: if number == 0 { Role::Hub } else { Role::Relay },
+        role,
         place: None,
         risks: Vec::new(),
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use estafet_custody::{HeldRecord, Losses, StoreRecord};
 use estafet_model::{
-    ByteCount, Epoch, HeaderDigest, NodeId, PayloadHash, ReceiptKey, RecordId, Seq, SeqRanges, SignedReceipt,
+    ByteCount, Durable, Epoch, HeaderDigest, NodeId, PayloadHash, ReceiptKey, RecordId, Seq, SeqRanges, SignedReceipt,
     UnixMillis,
 };
 use estafet_node::{Input, Recovered};
@@ -398,6 +398,13 @@ impl Store {
     /// One of the next syncs fails.
     pub(crate) fn fail_sync(&self, nth: u64) {
         self.disk.fail_sync(nth, Fault::Broken);
+    }
+
+    /// What an archive has committed of these, as the daemon's ledger finds it.
+    pub(crate) fn committed(&self, origin: &NodeId, epoch: Epoch, seqs: &SeqRanges) -> Vec<estafet_node::StoredRecord> {
+        let ids = seqs.iter().map(|seq| RecordId { origin: origin.clone(), epoch, seq });
+        let kept = ids.filter_map(|id| self.kept.get(&id).map(|kept| &kept.record).or_else(|| self.rotten.get(&id)));
+        kept.map(|record| stored_record(Durable::after_sync(record.clone()), None)).collect()
     }
 
     /// The digest of the record that was committed under this id, as the daemon's ledger has it.

@@ -145,13 +145,14 @@ impl Trouble {
 
     fn inflict(&mut self, fault: Fault, city: &mut City, seeded: &mut Seeded) -> Repair {
         let nodes = city.node_ids();
-        let relays: Vec<NodeId> = nodes.iter().filter(|node| **node != city.hub).cloned().collect();
+        let relays: Vec<NodeId> = nodes.iter().filter(|node| !city.is_hub(node)).cloned().collect();
         let node = seeded.pick(&nodes);
+        let hub = if let [only] = &*city.hubs { only.clone() } else { seeded.pick(&city.hubs) };
         let link = seeded.below(city.link_count());
         let end = seeded.below(2);
         match fault {
             Fault::PowerCut => cut_power(city, vec![node]),
-            Fault::HubPowerCut => cut_power(city, vec![city.hub.clone()]),
+            Fault::HubPowerCut => cut_power(city, vec![hub]),
             Fault::Blackout => cut_power(city, some(&nodes, seeded)),
             Fault::TotalBlackout => cut_power(city, nodes),
             Fault::Kill => {
@@ -203,15 +204,14 @@ impl Trouble {
                 Repair::Start(vec![node])
             }
             Fault::HubRots => {
-                city.rot_a_record();
+                city.rot_a_record(&hub);
                 Repair::Start(Vec::new())
             }
             Fault::HubDiskLost => {
-                city.lose_disk(&city.hub.clone());
-                Repair::Start(vec![city.hub.clone()])
+                city.lose_disk(&hub);
+                Repair::Start(vec![hub])
             }
             Fault::HubRestored => {
-                let hub = city.hub.clone();
                 match self.backups.remove(&hub) {
                     Some(backup) => city.restore(&hub, backup),
                     None => drop(self.backups.insert(hub.clone(), city.backup(&hub))),

@@ -20,6 +20,9 @@ pub enum Template {
     /// Pekanbaru with six links added, so that both Rumbai and seven other offices have more than one way. Pekanbaru
     /// Kota, Sail and Marpoyan Damai still hang on the main server alone.
     Pekanbaru,
+    /// The same with a second main server, `cadangan`, in Tenayan Raya, and the links that `topology advise` proposes:
+    /// no node, link or risk isolates anybody, a main server included.
+    PekanbaruCadangan,
     /// Pekanbaru as it was in 2013: a tree, in which every cut of a link isolates somebody.
     Pekanbaru2013,
 }
@@ -77,13 +80,14 @@ pub struct NodeSetup {
 
 impl Template {
     /// All templates.
-    pub const ALL: [Template; 2] = [Template::Pekanbaru, Template::Pekanbaru2013];
+    pub const ALL: [Template; 3] = [Template::Pekanbaru, Template::PekanbaruCadangan, Template::Pekanbaru2013];
 
     /// The name, as commands take it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Pekanbaru => "pekanbaru",
+            Self::PekanbaruCadangan => "pekanbaru-cadangan",
             Self::Pekanbaru2013 => "pekanbaru-2013",
         }
     }
@@ -96,12 +100,14 @@ impl Template {
     pub fn plan(self) -> CityPlan {
         let links = match self {
             Self::Pekanbaru => [LINKS_OF_2013, LINKS_TO_ADD].concat(),
+            Self::PekanbaruCadangan => [LINKS_OF_2013, LINKS_TO_ADD, LINKS_OF_CADANGAN].concat(),
             Self::Pekanbaru2013 => LINKS_OF_2013.to_vec(),
         };
+        let cadangan = (self == Self::PekanbaruCadangan).then_some(&CADANGAN);
         CityPlan {
             area: "pekanbaru".to_owned(),
             label: "Kota Pekanbaru".to_owned(),
-            nodes: NODES.iter().map(planned_node).collect(),
+            nodes: NODES.iter().chain(cadangan).map(planned_node).collect(),
             links: links.iter().map(planned_link).collect(),
         }
     }
@@ -244,4 +250,21 @@ const LINKS_TO_ADD: &[LinkRow] = &[
     LinkRow { ends: ["sukajadi", "senapelan"], medium: Medium::Fiber, cost: 15, capacity: 20_000_000, risks: &["telkom-sto"] },
     LinkRow { ends: ["payung-sekaki", "tampan"], medium: Medium::Cellular, cost: 15, capacity: 2_000_000, risks: &["cellular-panam"] },
     LinkRow { ends: ["bukit-raya", "tenayan-raya"], medium: Medium::Radio, cost: 15, capacity: 10_000_000, risks: &["mast-bukit-raya"] },
+];
+
+/// At the municipal offices in Tenayan Raya, ten kilometers from the first, on other power.
+#[rustfmt::skip]
+const CADANGAN: NodeRow =
+    NodeRow { id: "cadangan", code: "CDG", label: "Pusat data cadangan Kota Pekanbaru", region: "14.71", role: Role::Hub, latitude: 0.52222, longitude: 101.53333, risks: &["pln-cadangan"] };
+
+/// What joins it to the others, and what `topology advise` proposes then.
+#[rustfmt::skip]
+const LINKS_OF_CADANGAN: &[LinkRow] = &[
+    LinkRow { ends: ["induk", "cadangan"], medium: Medium::Fiber, cost: 20, capacity: 20_000_000, risks: &["telkom-sto"] },
+    LinkRow { ends: ["cadangan", "tenayan-raya"], medium: Medium::Radio, cost: 15, capacity: 10_000_000, risks: &["mast-cadangan"] },
+    LinkRow { ends: ["pekanbaru-kota", "sail"], medium: Medium::Radio, cost: 15, capacity: 10_000_000, risks: &[] },
+    LinkRow { ends: ["bukit-raya", "marpoyan-damai"], medium: Medium::Radio, cost: 23, capacity: 10_000_000, risks: &[] },
+    LinkRow { ends: ["payung-sekaki", "senapelan"], medium: Medium::Radio, cost: 23, capacity: 10_000_000, risks: &[] },
+    LinkRow { ends: ["pekanbaru-kota", "senapelan"], medium: Medium::Radio, cost: 23, capacity: 10_000_000, risks: &[] },
+    LinkRow { ends: ["sail", "tenayan-raya"], medium: Medium::Radio, cost: 23, capacity: 10_000_000, risks: &[] },
 ];

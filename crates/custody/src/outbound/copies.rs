@@ -9,8 +9,8 @@ use estafet_model::{Durable, Epoch, NodeId, Now, RecordId, SeqRanges};
 
 use super::{Outbound, RECEIPT_PATIENCE};
 use crate::held::{Held, Key, Micros, Name, State, Why};
-use crate::signatures::Signatures;
 use crate::record::HeldRecord;
+use crate::signatures::Signatures;
 
 impl Outbound {
     /// True if what is signed by now is enough for this node to let the record go.

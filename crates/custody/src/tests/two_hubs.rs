@@ -88,8 +88,9 @@ fn a_hub_passes_on_what_the_other_has_not_signed_for_and_nothing_else() {
     hub.handle_timeout(at(600));
     assert_eq!(asked_of_the_archive(&outputs(&mut hub)), []);
     let all: Vec<RecordId> = (1..=3).map(record).collect();
-    hears(&mut hub, 700, "sukajadi", &signed(OTHER, &all));
+    let after = hears(&mut hub, 700, "sukajadi", &signed(OTHER, &all));
     assert_eq!(hub.copies_count(), 0);
+    assert!(!after.iter().any(|output| matches!(output, CustodyOutput::Release(_))), "an archive keeps everything");
     hub.handle_timeout(at(1_000));
     assert_eq!(asked_of_the_archive(&outputs(&mut hub)), []);
 }
@@ -130,6 +131,8 @@ fn what_cannot_be_read_is_passed_on_no_more() {
     assert_eq!((hub.committed_count(), hub.quarantine().count()), (0, 1));
     hub.recalled(at(5), vec![after_sync(stored(1, None))]);
     assert_eq!(hub.copies_count(), 0, "found before it was lost");
+    hears(&mut hub, 6, "sukajadi", &signed(OTHER, &[record(1)]));
+    assert_eq!(hub.quarantine().count(), 1, "it is sought, although another hub has it");
 }
 
 #[test]

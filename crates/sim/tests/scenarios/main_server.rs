@@ -20,7 +20,7 @@ fn delivered(seed: u64) -> (City, Vec<RecordId>) {
 #[test]
 fn a_record_that_rots_at_the_main_server_comes_again_without_any_restart() {
     let (mut city, _) = delivered(1);
-    let rotten = city.rot_a_record().expect("it has complete segments");
+    let rotten = city.rot_a_record(&id("induk")).expect("it has complete segments");
     assert!(!city.is_committed(&rotten));
     city.must_deliver_within(30 * SECOND);
     assert!(city.is_committed(&rotten));

@@ -19,11 +19,16 @@ fn every_template_is_a_valid_topology() {
 
 #[test]
 fn counts_are_those_of_the_city() {
-    for (template, links) in [(Template::Pekanbaru2013, 12), (Template::Pekanbaru, 18)] {
+    for (template, links, hubs) in [
+        (Template::Pekanbaru2013, 12, vec!["induk"]),
+        (Template::Pekanbaru, 18, vec!["induk"]),
+        (Template::PekanbaruCadangan, 25, vec!["cadangan", "induk"]),
+    ] {
         let topology = city(template);
-        assert_eq!(topology.nodes.len(), 13, "{template}");
+        assert_eq!(topology.nodes.len(), 12 + hubs.len(), "{template}");
         assert_eq!(topology.links.len(), links, "{template}");
-        assert_eq!(topology.hub_ids().map(NodeId::as_str).collect::<Vec<_>>(), ["induk"]);
+        assert_eq!(topology.hub_ids().map(NodeId::as_str).collect::<Vec<_>>(), hubs);
+        // The two main servers stand for the whole city.
         let regions: BTreeSet<_> = topology.nodes.values().filter_map(|node| node.region.as_deref()).collect();
         assert_eq!(regions.len(), 13);
         // Every place lies in the city's box.
@@ -62,5 +67,5 @@ fn templates_have_names() {
     for template in Template::ALL {
         assert_eq!(template.name().parse(), Ok(template));
     }
-    insta::assert_snapshot!("pekanbaru2013".parse::<Template>().unwrap_err(), @"there is no template `pekanbaru2013`: did you mean `pekanbaru-2013`? Otherwise use one of pekanbaru, pekanbaru-2013");
+    insta::assert_snapshot!("pekanbaru2013".parse::<Template>().unwrap_err(), @"there is no template `pekanbaru2013`: did you mean `pekanbaru-2013`? Otherwise use one of pekanbaru, pekanbaru-cadangan, pekanbaru-2013");
 }
