@@ -106,7 +106,7 @@ impl City {
     }
 
     pub(crate) fn offices(&self) -> Vec<String> {
-        self.nodes.keys().filter(|id| *id != "induk").cloned().collect()
+        self.nodes.keys().filter(|id| !["induk", "cadangan"].contains(&id.as_str())).cloned().collect()
     }
 
     /// The city's folder, for the CLI.
@@ -221,7 +221,12 @@ impl City {
 
     /// Every record committed at the main server, by id.
     pub(crate) fn committed(&self) -> BTreeMap<String, Vec<Value>> {
-        let output = self.run(&["records", "--node", "induk", "--state", "committed"]);
+        self.committed_at("induk")
+    }
+
+    /// Every record committed at this main server, by id.
+    pub(crate) fn committed_at(&self, hub: &str) -> BTreeMap<String, Vec<Value>> {
+        let output = self.run(&["records", "--node", hub, "--state", "committed"]);
         let mut committed: BTreeMap<String, Vec<Value>> = BTreeMap::new();
         for line in String::from_utf8(output.stdout).unwrap().lines() {
             let record: Value = serde_json::from_str(line).unwrap();

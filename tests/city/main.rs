@@ -19,3 +19,4 @@ mod lost_disks;
 mod main_server;
 mod power;
 mod strangers;
+mod two_main_servers;

@@ -111,7 +111,11 @@ impl<'a> Check<'a> {
         if let Some(copies) = &self.draft.copies
             && copies.get_ref().0 > self.draft.hubs.len().max(1)
         {
-            let what = format!("`copies` asks for {} main servers, and there are {}", copies.get_ref().0, hubs.len());
+            let what = format!(
+                "`copies` asks for {} main servers, and the file has {}",
+                copies.get_ref().0,
+                self.draft.hubs.len()
+            );
             let remedy = "no record would ever be let go: add a [[hub]], or lower it";
             self.log.report(copies.span(), Problem::new(what, remedy));
         }

@@ -93,6 +93,11 @@ fn faults_of_keys_and_types() {
 fn faults_of_values() {
     check(&[("area = \"pekanbaru\"", "area = \"Pekanbaru Kota\"")], &["1:8 `area`: `Pekanbaru Kota` is no name"]);
     check(&[("version = 3", "version = 0")], &["3:11 `version`: 0 is out of range"]);
+    check(&[("version = 3", "version = 3\ncopies = 0")], &["4:10 `copies`: 0 is out of range"]);
+    check(
+        &[("version = 3", "version = 3\ncopies = 2")],
+        &["4:10 `copies` asks for 2 main servers, and the file has 1"],
+    );
     check(
         &[("label = \"Disdukcapil\"", "label = \" \"")],
         &["16:9 `label`: it is empty, too long or more than one line"],

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use estafet_model::NodeId;
 
 use super::city;
-use crate::{OperatorRole, Template, parse};
+use crate::{OperatorRole, Template, Topology, parse};
 
 #[test]
 fn every_template_is_a_valid_topology() {
@@ -49,6 +49,15 @@ fn both_rumbai_hang_on_sukajadi_until_links_are_added() {
         let neighbors: BTreeSet<&str> = topology.neighbors(&rumbai).map(|(id, _)| id.as_str()).collect();
         assert_eq!(neighbors.into_iter().collect::<Vec<_>>(), expected);
     }
+}
+
+#[test]
+fn a_city_with_two_main_servers_may_demand_that_both_have_each_record() {
+    let topology = Topology { copies: 2, ..city(Template::PekanbaruCadangan) };
+    let text = topology.to_toml();
+    assert!(text.contains("\ncopies = 2\n"), "{text}");
+    assert_eq!(parse("two", &text).unwrap(), topology);
+    assert!(!city(Template::PekanbaruCadangan).to_toml().contains("copies"), "what is not set is left out");
 }
 
 #[test]
