@@ -16,9 +16,11 @@
 //!
 //! Read first: [`Custody`] and [`RecordState`].
 
+mod asking;
 mod bodies;
 mod custody;
 mod damaged;
+mod fair;
 mod held;
 mod inbound;
 mod lane;
@@ -31,6 +33,7 @@ mod receipts;
 mod record;
 #[cfg(test)]
 mod tests;
+mod window;
 
 pub use custody::{Custody, CustodyConfig, Recovered};
 pub use inbound::{Piece, RecoveredTransfer};

@@ -88,6 +88,8 @@ pub(crate) struct Outbound {
     refused: BTreeSet<Key>,
     lanes: BTreeMap<Name, Lane>,
     next_hops: Vec<Name>,
+    /// Those of them that are nearer to a hub than this node: a large queue spreads over them.
+    downhill: Vec<Name>,
     next_order: u64,
     picks: u64,
     /// How many records may go now that a neighbor may well have.
@@ -249,7 +251,7 @@ impl Outbound {
         }
         match held.state {
             State::Ready(why) => {
-                self.ready.remove(self.is_own(key.origin), held.class, held.order);
+                self.ready.remove(held.class, held.order, key);
                 self.doubtful -= usize::from(why.is_doubtful());
             }
             State::Resting(Why::Refused(..)) => {
@@ -282,7 +284,7 @@ impl Outbound {
         }
         match held.state {
             State::Ready(why) => {
-                self.ready.insert(self.is_own(key.origin), held.class, held.order, key);
+                self.ready.insert(held.class, held.order, key);
                 self.doubtful += usize::from(why.is_doubtful());
             }
             State::Resting(Why::Refused(..)) => {
@@ -292,7 +294,9 @@ impl Outbound {
             State::Asked(neighbor, question) => {
                 self.lanes.entry(neighbor).or_default().questions.insert(question, key);
             }
-            State::Offered(to) => self.lanes.entry(to).or_default().offer(key, held.payload_bytes),
+            State::Offered(to) => {
+                self.lanes.entry(to).or_default().offer(held.since, key, held.payload_bytes);
+            }
             State::Accepted(by) => {
                 self.lanes.entry(by).or_default().handed.insert(key);
             }
@@ -392,6 +396,10 @@ impl Outbound {
         self.table.len().saturating_sub(accepted + self.refused.len())
     }
 
+    pub(crate) fn set_downhill(&mut self, downhill: &[NodeId]) {
+        self.downhill = downhill.iter().map(|hop| self.names.number(hop)).collect();
+    }
+
     pub(crate) fn set_next_hops(&mut self, next_hops: &[NodeId]) {
         self.next_hops = next_hops.iter().map(|hop| self.names.number(hop)).collect();
     }
@@ -415,6 +423,12 @@ impl Outbound {
     }
 
     fn accept(&mut self, now: Now, key: Key, by: Name) {
+        if let Some(held) = self.table.find(key)
+            && held.state == State::Offered(by)
+            && let Some(lane) = self.lanes.get_mut(&by)
+        {
+            lane.taken(now.into(), held.payload_bytes);
+        }
         if self.table.find(key).is_some_and(|held| held.offered_meanwhile) {
             return self.rest(now, key, Why::Returned(by), RETURNED_REST);
         }

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use estafet_model::{Now, chunk_count};
+use estafet_model::{Class, Now, chunk_count};
 use estafet_wire::{Frame, Offer, RecordSet};
 
 use super::{Outbound, carry, offer, patience};
-use crate::held::{Key, Name, State, Why};
+use crate::held::{Held, Key, Name, State, Why};
 use crate::lane::Lane;
 use crate::output::CustodyOutput;
 
@@ -16,9 +16,6 @@ const UNOFFERED_BYTES_MAX: u32 = 8 << 10;
 
 /// One pick in so many goes to the lowest class that waits, so that none starves.
 const LOW_CLASS_EVERY: u64 = 8;
-
-/// How many records at the head of a class are looked at for one that can go somewhere.
-const SCAN_MAX: usize = 32;
 
 /// What becomes of a record whose turn it is.
 #[derive(Debug)]
@@ -51,6 +48,7 @@ impl Outbound {
             };
             held.tried = true;
             let (id, class, bytes) = (self.names.id(key), held.class, held.payload_bytes);
+            self.ready.charge(class, key.origin, bytes);
             if !may_go_at_once {
                 offers.entry(to).or_default().push(offer(id, held));
             } else {
@@ -67,36 +65,52 @@ impl Outbound {
 
     /// The record whose turn is next, to whom it goes, and what is done with it.
     fn pick(&mut self) -> Option<(Key, Name, Turn)> {
-        let takes_some = |lane: &Lane| lane.has_room(0) || (self.doubtful > 0 && lane.may_be_asked());
-        if !self.next_hops.iter().any(|hop| self.lanes.get(hop).is_some_and(takes_some)) {
+        if !Class::ALL.into_iter().any(|class| self.somebody_takes(class)) {
             return None;
         }
         if self.draining {
-            return self.ready.most_at_risk_first().find_map(|queue| self.first_that_can_go(queue));
+            return self.ready.most_at_risk_first().find_map(|mut queue| queue.find_map(|key| self.turn_of(key)));
         }
         self.picks += 1;
-        let low_first = self.picks.is_multiple_of(LOW_CLASS_EVERY);
-        let order = if low_first { [2, 1, 0] } else { [0, 1, 2] };
-        order.into_iter().find_map(|class| self.first_that_can_go(self.ready.oldest(class)))
+        let mut order = Class::ALL;
+        if self.picks.is_multiple_of(LOW_CLASS_EVERY) {
+            order.reverse();
+        }
+        let mut classes = order.into_iter().filter(|class| self.somebody_takes(*class));
+        classes.find_map(|class| self.ready.of(class).find_map(|key| self.turn_of(key)))
     }
 
-    fn first_that_can_go(&self, mut queue: impl Iterator<Item = Key>) -> Option<(Key, Name, Turn)> {
-        queue.by_ref().take(SCAN_MAX).find_map(|key| self.turn_of(key))
+    /// True if a record of this class, however small, may go to some next hop, or be asked about.
+    fn somebody_takes(&self, class: Class) -> bool {
+        let takes = |lane: &Lane| lane.has_room(class, 0) || (self.doubtful > 0 && lane.may_be_asked());
+        self.next_hops.iter().any(|hop| self.lanes.get(hop).is_some_and(takes))
     }
 
     /// What can be done with the record now, if anything.
     fn turn_of(&self, key: Key) -> Option<(Key, Name, Turn)> {
-        let (held, to) = (self.table.find(key)?, self.next_hop(key)?);
-        let lane = self.lanes.get(&to)?;
-        if self.is_doubtful(held, to) {
+        let (held, best) = (self.table.find(key)?, self.next_hop(key)?);
+        let lane = self.lanes.get(&best)?;
+        if self.is_doubtful(held, best) {
             if !lane.may_be_asked() {
                 return None;
             }
-            if let Some(keys) = self.set_around(key, to) {
-                return Some((key, to, Turn::Ask(keys)));
+            if let Some(keys) = self.set_around(key, best) {
+                return Some((key, best, Turn::Ask(keys)));
             }
         }
-        lane.has_room(held.payload_bytes).then_some((key, to, Turn::Hand))
+        let has_room = lane.has_room(held.class, held.payload_bytes);
+        let to = if has_room { best } else { self.hop_beside(held, best)? };
+        Some((key, to, Turn::Hand))
+    }
+
+    /// Another way for a record whose best one has its window full. Only downhill: there is nothing to protect from, so
+    /// it must not even visit a node that is farther from the hub. Who takes more quickly has room more often, so each
+    /// gets in proportion to what it achieves.
+    fn hop_beside(&self, held: &Held, best: Name) -> Option<Name> {
+        let may_take = |hop: Name| hop != best && held.received_from != Some(hop) && !has_refused(held, hop);
+        let has_room =
+            |hop: &Name| self.lanes.get(hop).is_some_and(|lane| lane.has_room(held.class, held.payload_bytes));
+        self.downhill.iter().copied().filter(|hop| may_take(*hop)).find(has_room)
     }
 
     /// The best next hop that this record may take: not one that is full or has refused it, if there is another.
@@ -106,8 +120,11 @@ impl Outbound {
         let open =
             || self.next_hops.iter().filter_map(|hop| Some((*hop, self.lanes.get(hop).filter(|lane| lane.open)?)));
         let onward = || open().filter(|(hop, _)| held.received_from != Some(*hop));
-        let refused = |hop: Name| matches!(held.state, State::Ready(Why::Refused(by, _)) if by == hop);
-        let best = onward().find(|(hop, lane)| lane.full_until.is_none() && !refused(*hop));
+        let best = onward().find(|(hop, lane)| lane.full_until.is_none() && !has_refused(held, *hop));
         best.or_else(|| onward().next()).or_else(|| open().next()).map(|(hop, _)| hop)
     }
+}
+
+fn has_refused(held: &Held, neighbor: Name) -> bool {
+    matches!(held.state, State::Ready(Why::Refused(by, _)) if by == neighbor)
 }
