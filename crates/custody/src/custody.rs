@@ -192,6 +192,12 @@ impl Custody {
         }
     }
 
+    /// Those of the next hops that are nearer to a hub than this node, by the map, best first: a queue that is larger than
+    /// the window of the best one spreads over them. To be told before [`Custody::set_next_hops`].
+    pub fn set_downhill(&mut self, downhill: &[NodeId]) {
+        self.outbound.set_downhill(downhill);
+    }
+
     /// The neighbors that records may go to, best first.
     pub fn set_next_hops(&mut self, now: Now, next_hops: &[NodeId]) {
         self.outbound.set_next_hops(next_hops);
@@ -378,7 +384,7 @@ impl Custody {
     /// another neighbor, or been receipted, and its sender would not send it any more.
     fn grant(&mut self, now: Now) {
         let mut answers: BTreeMap<NodeId, Vec<Answer>> = BTreeMap::new();
-        while let Some((from, offer)) = self.inbound.next_asking() {
+        while let Some((from, offer)) = self.inbound.next_asking(now) {
             let id = offer.id.clone();
             let verdict = match self.consider_offer(now, &from, &offer) {
                 Known::New => Verdict::Want { first_chunk: self.inbound.grant(now, from.clone(), offer) },
@@ -701,6 +707,7 @@ impl Custody {
         self.seek(now);
         self.receipts.spread(now, &mut self.outputs);
         self.pass_on(now);
+        self.grant(now);
         self.dispatch(now);
     }
 
@@ -711,7 +718,8 @@ impl Custody {
         let seek = self.damaged.poll_timeout().map(|at| (at, "lost records to ask for"));
         let pass_on = self.passing_on.poll_timeout().filter(|_| self.receipts.is_hub());
         let pass_on = pass_on.map(|at| (at, "what other hubs lack"));
-        spread.into_iter().chain(seek).chain(pass_on).chain(self.outbound.poll_timeout()).min()
+        let own = spread.into_iter().chain(seek).chain(pass_on);
+        own.chain(self.inbound.poll_timeout()).chain(self.outbound.poll_timeout()).min()
     }
 
     /// The next thing to do.

@@ -6,23 +6,32 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use estafet_model::{
-    CHUNK_BYTES, ChunkHash, HeaderDigest, NodeId, Now, PublicKey, ReceiptKey, RecordId, SeqRanges, SignedHeader,
+    CHUNK_BYTES, ChunkHash, Class, HeaderDigest, NodeId, Now, PublicKey, ReceiptKey, RecordId, SeqRanges, SignedHeader,
     VerifiedRoot, chunk_count, payload_hash_of_chunks,
 };
 use estafet_wire::{NeverReason, Offer, PieceHead};
 
+use crate::asking::Asking;
 use crate::bodies::{Bodies, Body};
 use crate::output::{CustodyOutput, StorePayload, StoreRecord, TransferId};
 
-/// Payload that neighbors may be sending at once. What is offered beyond waits for its turn, first come first served.
-const GRANTED_BYTES_MAX: u64 = 32 << 20;
+/// As long as neighbors are sending less than this, another record may begin: what a line of 100 Mbit/s carries in a
+/// quarter of a second. That keeps it busy over any round trip, and is so little that the turns of the origins decide who
+/// gets on, not whose transport takes most of the line, and that what is urgent finds no long queue.
+const FRESH_BYTES: u64 = 3 << 20;
+
+/// What was granted so long ago counts no more: who is slow keeps nobody else from sending.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// The same for one neighbor, however old. It fills a line of 100 Mbit/s over a round trip of 160 ms.
+const SENDING_BYTES: u64 = 2 << 20;
+
+/// What is urgent may begin beside so many times as much.
+const URGENT_FACTOR: u64 = 2;
 
 /// A neighbor that was told to send a record, and of which nothing has come for so long, leaves it to another that offers
 /// it: its own death may take seconds to be noticed here, where nothing waits for it.
 const STALLED_AFTER: Duration = Duration::from_millis(100);
-
-/// Offers that may wait for their turn; beyond, the neighbor is asked to come back.
-const ASKING_MAX: usize = 65_536;
 
 /// A piece of a record's payload as it came from a neighbor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +71,9 @@ struct Storing {
 struct Arriving {
     from: NodeId,
     granted_bytes: u64,
+    granted_at: Now,
+    /// It counts against [`FRESH_BYTES`].
+    is_fresh: bool,
     /// When the last of it came, or it was granted.
     last_piece: Now,
     /// The hub that it was offered for.
@@ -85,9 +97,13 @@ pub struct RecoveredTransfer {
 pub(crate) struct Inbound {
     storing: BTreeMap<RecordId, Storing>,
     arriving: BTreeMap<RecordId, Arriving>,
-    asking: VecDeque<(NodeId, Offer)>,
+    asking: Asking,
     bodies: Bodies,
-    granted_bytes: u64,
+    /// What each neighbor was told to send.
+    sending: BTreeMap<NodeId, u64>,
+    /// What was granted lately, in that order, whether it has come meanwhile or not.
+    fresh: VecDeque<(Now, RecordId)>,
+    fresh_bytes: u64,
     verified_roots: BTreeMap<NodeId, Option<VerifiedRoot>>,
 }
 
@@ -138,18 +154,37 @@ impl Inbound {
 
     /// Queues an offer for its turn; false if too many wait.
     pub(crate) fn ask(&mut self, from: &NodeId, offer: Offer) -> bool {
-        if self.asking.len() >= ASKING_MAX {
-            return false;
-        }
-        self.asking.push_back((from.clone(), offer));
-        true
+        self.asking.push(from, offer)
     }
 
-    /// Takes the oldest offer out of the queue, if its bytes may be granted now.
-    pub(crate) fn next_asking(&mut self) -> Option<(NodeId, Offer)> {
-        let bytes = u64::from(self.asking.front()?.1.payload_bytes);
-        let fits = self.granted_bytes == 0 || self.granted_bytes + bytes <= GRANTED_BYTES_MAX;
-        if fits { self.asking.pop_front() } else { None }
+    /// Takes the offer whose turn it is, if another may be granted now.
+    pub(crate) fn next_asking(&mut self, now: Now) -> Option<(NodeId, Offer)> {
+        self.forget_old_grants(now);
+        let Self { asking, sending, fresh_bytes, .. } = self;
+        if *fresh_bytes >= FRESH_BYTES * URGENT_FACTOR {
+            return None;
+        }
+        asking.take(|from, offer| {
+            let factor = if offer.class == Class::Urgent { URGENT_FACTOR } else { 1 };
+            let is_sending = sending.get(from).copied().unwrap_or_default();
+            (*fresh_bytes < FRESH_BYTES * factor && is_sending < SENDING_BYTES * factor).then_some(is_sending)
+        })
+    }
+
+    fn forget_old_grants(&mut self, now: Now) {
+        while let Some((granted_at, id)) = self.fresh.pop_front_if(|(granted_at, _)| *granted_at + FRESH <= now) {
+            let arriving = self.arriving.get_mut(&id).filter(|arriving| arriving.granted_at == granted_at);
+            if let Some(arriving) = arriving.filter(|arriving| arriving.is_fresh) {
+                arriving.is_fresh = false;
+                self.fresh_bytes -= arriving.granted_bytes;
+            }
+        }
+    }
+
+    /// When another offer may be granted although nothing has come.
+    pub(crate) fn poll_timeout(&self) -> Option<(Now, &'static str)> {
+        let (granted_at, _) = self.fresh.front().filter(|_| !self.asking.is_empty())?;
+        Some((*granted_at + FRESH, "an offer waits for its turn"))
     }
 
     /// The neighbor is told to send the record, which comes from nobody else. Returns the first chunk it is to send:
@@ -160,8 +195,11 @@ impl Inbound {
         let first_chunk = body.map_or(0, |body| body.arrived.min(chunk_count(body.header.header().payload_bytes) - 1));
         self.bodies.set_busy(&offer.id);
         let granted_bytes = u64::from(offer.payload_bytes).saturating_sub(u64::from(first_chunk) * CHUNK_BYTES as u64);
-        self.granted_bytes += granted_bytes;
-        let arriving = Arriving { from, granted_bytes, last_piece: now, for_hub: offer.for_hub };
+        self.fresh_bytes += granted_bytes;
+        self.fresh.push_back((now, offer.id.clone()));
+        *self.sending.entry(from.clone()).or_default() += granted_bytes;
+        let for_hub = offer.for_hub;
+        let arriving = Arriving { from, granted_bytes, granted_at: now, is_fresh: true, last_piece: now, for_hub };
         let before = self.arriving.insert(offer.id, arriving);
         assert!(before.is_none(), "a record is granted to one neighbor at a time, or the budget would leak");
         first_chunk
@@ -280,7 +318,15 @@ impl Inbound {
     fn end_arrival(&mut self, id: &RecordId, from: &NodeId) -> bool {
         let is_from = self.arriving.get(id).is_some_and(|arriving| arriving.from == *from);
         let ended = if is_from { self.arriving.remove(id) } else { None };
-        self.granted_bytes -= ended.as_ref().map_or(0, |arriving| arriving.granted_bytes);
+        if let Some(Arriving { from, granted_bytes, is_fresh, .. }) = &ended {
+            self.fresh_bytes -= if *is_fresh { *granted_bytes } else { 0 };
+            let left = self.sending.get(from).map_or(0, |sending| sending - granted_bytes);
+            if left > 0 {
+                self.sending.insert(from.clone(), left);
+            } else {
+                self.sending.remove(from);
+            }
+        }
         ended.is_some()
     }
 
@@ -336,7 +382,7 @@ impl Inbound {
 
     /// Forgets what was coming from a neighbor that is gone.
     pub(crate) fn neighbor_down(&mut self, neighbor: &NodeId, outputs: &mut VecDeque<CustodyOutput>) {
-        self.asking.retain(|(from, _)| from != neighbor);
+        self.asking.forget(neighbor);
         let from_it = |(id, arriving): (&RecordId, &Arriving)| (arriving.from == *neighbor).then(|| id.clone());
         let lost: Vec<RecordId> = self.arriving.iter().filter_map(from_it).collect();
         for id in lost {

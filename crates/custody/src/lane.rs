@@ -2,13 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use estafet_model::Class;
+
 use crate::held::{Key, Micros};
 use crate::questions::Questions;
-
-/// What a neighbor may have been handed without having answered. The bytes cover 100 Mbit/s over 1.3 s of sync and
-/// round trip; the count bounds the bookkeeping of small records.
-const WINDOW_RECORDS: usize = 4096;
-const WINDOW_BYTES: u64 = 16 << 20;
+use crate::window::Window;
 
 /// The records that one neighbor has, or may have.
 #[derive(Debug, Default)]
@@ -23,23 +21,25 @@ pub(crate) struct Lane {
     pub(crate) full_until: Option<Micros>,
     /// What it is being asked whether it holds.
     pub(crate) questions: Questions,
-    unanswered_records: usize,
-    unanswered_bytes: u64,
+    window: Window,
 }
 
 impl Lane {
-    pub(crate) fn offer(&mut self, key: Key, bytes: u32) {
+    pub(crate) fn offer(&mut self, now: Micros, key: Key, bytes: u32) {
         self.handed.insert(key);
         self.diverted.remove(&key);
-        self.unanswered_records += 1;
-        self.unanswered_bytes += u64::from(bytes);
+        self.window.handed(now, bytes);
+    }
+
+    /// The neighbor has accepted what it was offered. To be told before [`Lane::answered`].
+    pub(crate) fn taken(&mut self, now: Micros, bytes: u32) {
+        self.window.taken(now, bytes);
     }
 
     /// The neighbor has answered, or will not be listened to any more.
     pub(crate) fn answered(&mut self, key: Key, bytes: u32) {
         assert!(self.handed.contains(&key), "an answer ends what was offered, once");
-        self.unanswered_records -= 1;
-        self.unanswered_bytes -= u64::from(bytes);
+        self.window.answered(bytes);
     }
 
     /// True if the neighbor was handed the record and may still answer for it.
@@ -48,11 +48,11 @@ impl Lane {
     }
 
     pub(crate) fn accepted_count(&self) -> usize {
-        self.handed.len() - self.unanswered_records
+        self.handed.len() - self.window.unanswered_records()
     }
 
     pub(crate) fn awaits_answer(&self) -> bool {
-        self.unanswered_records > 0 || !self.questions.is_empty()
+        self.window.unanswered_records() > 0 || !self.questions.is_empty()
     }
 
     /// True if it may be asked now about some more records.
@@ -60,10 +60,8 @@ impl Lane {
         self.open && self.full_until.is_none() && self.questions.have_room()
     }
 
-    /// True if a record of so many bytes may be handed to it now. One that is larger than the window goes alone.
-    pub(crate) fn has_room(&self, bytes: u32) -> bool {
-        let fits = self.unanswered_bytes + u64::from(bytes) <= WINDOW_BYTES;
-        let room = self.unanswered_records == 0 || (fits && self.unanswered_records < WINDOW_RECORDS);
-        self.open && self.full_until.is_none() && room
+    /// True if a record may be handed to it now.
+    pub(crate) fn has_room(&self, class: Class, bytes: u32) -> bool {
+        self.open && self.full_until.is_none() && self.window.has_room(class, bytes)
     }
 }

@@ -16,9 +16,11 @@
 //!
 //! Read first: [`Custody`] and [`RecordState`].
 
+mod asking;
 mod bodies;
 mod custody;
 mod damaged;
+mod fair;
 mod held;
 mod inbound;
 mod lane;
@@ -34,6 +36,7 @@ mod signatures;
 #[cfg(test)]
 mod tests;
 mod ways;
+mod window;
 
 pub use custody::{Custody, CustodyConfig, Recovered};
 pub use inbound::{Piece, RecoveredTransfer};

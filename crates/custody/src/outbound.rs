@@ -6,30 +6,21 @@
 
 mod copies;
 mod inventory;
+mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU64;
 use std::time::Duration;
 
 use estafet_model::{Class, Durable, Epoch, HeaderDigest, NodeId, Now, RecordId, SeqRanges, chunk_count};
-use estafet_wire::{Frame, NeverReason, Offer, RecordSet};
+use estafet_wire::{NeverReason, Offer};
 
 use crate::held::{Held, Key, Micros, Name, Names, State, Table, Why};
 use crate::lane::Lane;
 use crate::output::{CustodyEvent, CustodyOutput};
 use crate::record::{HeldRecord, RecordState, RecordView, WaitReason};
 use crate::signatures::Signatures;
-use crate::ways::{Way, Ways};
-
-/// Payloads up to this size travel without being offered first: the offer's round trip would cost more than a
-/// duplicate does.
-const UNOFFERED_BYTES_MAX: u32 = 8 << 10;
-
-/// One pick in so many goes to the lowest class that waits, so that none starves.
-const LOW_CLASS_EVERY: u64 = 8;
-
-/// How many records at the head of a class are looked at for one that can go somewhere.
-const SCAN_MAX: usize = 32;
+use crate::ways::Ways;
 
 /// How long a record rests that a neighbor refuses for good, at first and at most: a person has to act, or another
 /// neighbor appears.
@@ -106,20 +97,13 @@ pub(crate) struct Outbound {
     for_hubs: BTreeMap<Name, BTreeSet<Key>>,
     /// How many of these others captured.
     transit_copies: usize,
+    /// The next hops that are nearer to a hub than this node: a large queue spreads over them.
+    downhill: Vec<Name>,
     next_order: u64,
     picks: u64,
     /// How many records may go now that a neighbor may well have.
     doubtful: usize,
     next_question: u32,
-}
-
-/// What becomes of a record whose turn it is.
-#[derive(Debug)]
-enum Turn {
-    /// Its neighbor is asked whether it has these, of which it is one.
-    Ask(Vec<Key>),
-    /// It is offered or sent.
-    Hand,
 }
 
 impl Outbound {
@@ -288,7 +272,7 @@ impl Outbound {
         }
         match held.state {
             State::Ready(why) => {
-                self.ways.remove(self.is_own(key.origin), held);
+                self.ways.remove(key, held);
                 self.doubtful -= usize::from(why.is_doubtful());
             }
             State::Resting(Why::Refused(..)) => {
@@ -321,7 +305,7 @@ impl Outbound {
         }
         match held.state {
             State::Ready(why) => {
-                self.ways.insert(self.is_own(key.origin), key, held);
+                self.ways.insert(key, held);
                 self.doubtful += usize::from(why.is_doubtful());
             }
             State::Resting(Why::Refused(..)) => {
@@ -331,7 +315,9 @@ impl Outbound {
             State::Asked(neighbor, question) => {
                 self.lanes.entry(neighbor).or_default().questions.insert(question, key);
             }
-            State::Offered(to) => self.lanes.entry(to).or_default().offer(key, held.payload_bytes),
+            State::Offered(to) => {
+                self.lanes.entry(to).or_default().offer(held.since, key, held.payload_bytes);
+            }
             State::Accepted(by) => {
                 self.lanes.entry(by).or_default().handed.insert(key);
             }
@@ -431,6 +417,10 @@ impl Outbound {
         self.table.len().saturating_sub(accepted + self.refused.len() + self.own_with_a_hub_count())
     }
 
+    pub(crate) fn set_downhill(&mut self, downhill: &[NodeId]) {
+        self.downhill = downhill.iter().map(|hop| self.names.number(hop)).collect();
+    }
+
     pub(crate) fn set_next_hops(&mut self, next_hops: &[NodeId]) {
         let hops = next_hops.iter().map(|hop| self.names.number(hop)).collect();
         self.ways.set_hops(None, hops);
@@ -455,6 +445,12 @@ impl Outbound {
     }
 
     fn accept(&mut self, now: Now, key: Key, by: Name) {
+        if let Some(held) = self.table.find(key)
+            && held.state == State::Offered(by)
+            && let Some(lane) = self.lanes.get_mut(&by)
+        {
+            lane.taken(now.into(), held.payload_bytes);
+        }
         if self.table.find(key).is_some_and(|held| held.offered_meanwhile) {
             return self.rest(now, key, Why::Returned(by), RETURNED_REST);
         }
@@ -593,95 +589,6 @@ impl Outbound {
         let waits = !self.ways.nothing_is_ready();
         let full = self.lanes.values().filter_map(|lane| lane.full_until).min().filter(|_| waits);
         timer.into_iter().chain(full.map(|until| (Now::from(until), "a full neighbor is asked again"))).min()
-    }
-
-    /// Hands on as many waiting records as the windows of the next hops allow.
-    pub(crate) fn dispatch(&mut self, now: Now, outputs: &mut VecDeque<CustodyOutput>) {
-        for lane in self.lanes.values_mut() {
-            lane.full_until = lane.full_until.filter(|until| *until > now.into());
-        }
-        let mut offers: BTreeMap<Name, Vec<Offer>> = BTreeMap::new();
-        let mut inventories: BTreeMap<Name, Vec<RecordSet>> = BTreeMap::new();
-        while let Some((key, to, turn)) = self.pick() {
-            if let Turn::Ask(keys) = turn {
-                inventories.entry(to).or_default().extend(self.ask(now, &keys, to));
-                continue;
-            }
-            let Some(held) = self.table.find_mut(key) else { continue };
-            // A suspect that is heard again, and has it on the way already.
-            let has_been_sent = self.lanes.get(&to).is_some_and(|lane| lane.has(key));
-            let may_go_at_once = match held.state {
-                State::Ready(Why::Suspected(_)) => chunk_count(held.payload_bytes) == 1 && !has_been_sent,
-                _ => !held.tried && held.payload_bytes <= UNOFFERED_BYTES_MAX,
-            };
-            held.tried = true;
-            let (id, class, bytes) = (self.names.id(key), held.class, held.payload_bytes);
-            // A neighbor is to know for whom it takes what a hub has.
-            if !may_go_at_once || held.for_hub.is_some() {
-                let for_hub = held.for_hub;
-                offers.entry(to).or_default().push(offer(id, held, for_hub.map(|hub| self.names.name(hub))));
-            } else {
-                outputs.push_back(carry(id, class, bytes, self.names.name(to).clone(), 0));
-            }
-            self.set_state(now, key, State::Offered(to), Some(patience(bytes)));
-        }
-        let inventories = inventories.into_iter().map(|(to, sets)| (to, Frame::Inventory(sets)));
-        let offers = offers.into_iter().map(|(to, offers)| (to, Frame::Offers(offers)));
-        for (to, frame) in inventories.chain(offers) {
-            outputs.push_back(CustodyOutput::Send { to: self.names.name(to).clone(), frame });
-        }
-    }
-
-    /// The record whose turn is next, to whom it goes, and what is done with it.
-    fn pick(&mut self) -> Option<(Key, Name, Turn)> {
-        let turn = self.picks + 1;
-        let picked = self.ways.in_turn(turn).find_map(|way| self.pick_of(way, turn));
-        self.picks += u64::from(picked.is_some());
-        picked
-    }
-
-    fn pick_of(&self, way: &Way, turn: u64) -> Option<(Key, Name, Turn)> {
-        let takes_some = |lane: &Lane| lane.has_room(0) || (self.doubtful > 0 && lane.may_be_asked());
-        if !way.hops.iter().any(|hop| self.lanes.get(hop).is_some_and(takes_some)) {
-            return None;
-        }
-        if self.draining {
-            return way.ready.most_at_risk_first().find_map(|queue| self.first_that_can_go(queue));
-        }
-        let low_first = turn.is_multiple_of(LOW_CLASS_EVERY);
-        let order = if low_first { [2, 1, 0] } else { [0, 1, 2] };
-        order.into_iter().find_map(|class| self.first_that_can_go(way.ready.oldest(class)))
-    }
-
-    fn first_that_can_go(&self, mut queue: impl Iterator<Item = Key>) -> Option<(Key, Name, Turn)> {
-        queue.by_ref().take(SCAN_MAX).find_map(|key| self.turn_of(key))
-    }
-
-    /// What can be done with the record now, if anything.
-    fn turn_of(&self, key: Key) -> Option<(Key, Name, Turn)> {
-        let (held, to) = (self.table.find(key)?, self.next_hop(key)?);
-        let lane = self.lanes.get(&to)?;
-        if self.is_doubtful(held, to) {
-            if !lane.may_be_asked() {
-                return None;
-            }
-            if let Some(keys) = self.set_around(key, to) {
-                return Some((key, to, Turn::Ask(keys)));
-            }
-        }
-        lane.has_room(held.payload_bytes).then_some((key, to, Turn::Hand))
-    }
-
-    /// The best next hop that this record may take: not one that is full or has refused it, if there is another.
-    /// Where it came from is the last resort.
-    fn next_hop(&self, key: Key) -> Option<Name> {
-        let held = self.table.find(key)?;
-        let hops = self.ways.hops(held.for_hub);
-        let open = || hops.iter().filter_map(|hop| Some((*hop, self.lanes.get(hop).filter(|lane| lane.open)?)));
-        let onward = || open().filter(|(hop, _)| held.received_from != Some(*hop));
-        let refused = |hop: Name| matches!(held.state, State::Ready(Why::Refused(by, _)) if by == hop);
-        let best = onward().find(|(hop, lane)| lane.full_until.is_none() && !refused(*hop));
-        best.or_else(|| onward().next()).or_else(|| open().next()).map(|(hop, _)| hop)
     }
 
     pub(crate) fn digest(&self, id: &RecordId) -> Option<HeaderDigest> {

@@ -75,6 +75,8 @@ pub struct Node {
     committed_twice: u64,
     next_hops: Vec<NodeId>,
     hops_to_hubs: BTreeMap<NodeId, Vec<NodeId>>,
+    /// Those of them that a large queue spreads over.
+    downhill: Vec<NodeId>,
     ledger_changed: bool,
     outputs: VecDeque<Output>,
 }
@@ -128,6 +130,7 @@ impl Node {
             committed_twice: recovered.committed_twice,
             next_hops: Vec::new(),
             hops_to_hubs: BTreeMap::new(),
+            downhill: Vec::new(),
             ledger_changed: true,
             outputs: VecDeque::new(),
         };
@@ -396,10 +399,16 @@ impl Node {
     }
 
     fn routes_changed(&mut self, now: Now) {
-        let next_hops: Vec<NodeId> = self.router.next_hops().into_iter().map(|hop| hop.neighbor).collect();
+        let hops = self.router.next_hops();
+        let downhill: Vec<NodeId> = hops.iter().filter(|hop| hop.downhill).map(|hop| hop.neighbor.clone()).collect();
+        let next_hops: Vec<NodeId> = hops.into_iter().map(|hop| hop.neighbor).collect();
+        if (&next_hops, &downhill) != (&self.next_hops, &self.downhill) {
+            self.custody.set_downhill(&downhill);
+            self.custody.set_next_hops(now, &next_hops);
+            self.downhill = downhill;
+        }
         if next_hops != self.next_hops {
             self.next_hops.clone_from(&next_hops);
-            self.custody.set_next_hops(now, &next_hops);
             self.event(NodeEvent::NextHops(next_hops));
         }
         let to_hubs = self.router.hops_to_hubs();

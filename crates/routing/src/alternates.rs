@@ -44,6 +44,9 @@ pub struct Alternate {
     pub protects: Protects,
     /// True if its first link shares no risk with the primary first link.
     pub risk_disjoint: bool,
+    /// True if it is nearer to the destination than the source, and does not drain: who only ever goes downhill cannot
+    /// go in a circle, so such a neighbor may also take what the primary next hop has no room for.
+    pub downhill: bool,
 }
 
 /// A way from a source to a destination, and what to do when its first step fails.
@@ -79,9 +82,11 @@ pub fn routes_to_nearest(graph: &Graph, source: &NodeId, hubs: &BTreeSet<NodeId>
 fn route_along(graph: &Graph, source: &NodeId, to_destination: &ShortestPaths) -> Option<Route> {
     let path = to_destination.path(source)?;
     let next_hop = path.get(1)?.clone();
+    let cost = graph.edge(source, &next_hop)?.cost + to_destination.cost(&next_hop)?;
     let judge = Judge {
         graph,
         source,
+        cost,
         primary: &next_hop,
         to_source: ShortestPaths::toward_one(graph, source),
         to_primary: ShortestPaths::toward_one(graph, &next_hop),
@@ -92,7 +97,7 @@ fn route_along(graph: &Graph, source: &NodeId, to_destination: &ShortestPaths) -
     alternates.sort_by_cached_key(|alternate| judge.rank(alternate));
     Some(Route {
         destination: to_destination.root(source)?.clone(),
-        cost: graph.edge(source, &next_hop)?.cost + to_destination.cost(&next_hop)?,
+        cost,
         path,
         next_hop: next_hop.clone(),
         alternates,
@@ -103,6 +108,8 @@ fn route_along(graph: &Graph, source: &NodeId, to_destination: &ShortestPaths) -
 struct Judge<'a> {
     graph: &'a Graph,
     source: &'a NodeId,
+    /// From the source by the primary next hop.
+    cost: LinkCost,
     primary: &'a NodeId,
     to_source: ShortestPaths,
     to_primary: ShortestPaths,
@@ -126,6 +133,7 @@ impl Judge<'_> {
             path,
             protects: if node_protecting { Protects::Node } else { Protects::Link },
             risk_disjoint: edge.risks.is_disjoint(primary_risks),
+            downhill: self.to_destination.cost(neighbor)? < self.cost && !self.graph.is_draining(neighbor),
         })
     }
 
@@ -155,7 +163,8 @@ mod tests {
     fn summary(route: &Route) -> String {
         let alternates = route.alternates.iter().map(|alternate| {
             let cost = alternate.cost;
-            format!(" | {:?} {cost}: {}", alternate.protects, words(&alternate.path[1..]))
+            let downhill = if alternate.downhill { " downhill" } else { "" };
+            format!(" | {:?}{downhill} {cost}: {}", alternate.protects, words(&alternate.path[1..]))
         });
         format!("{}: {}{}", route.cost, words(&route.path[1..]), alternates.collect::<String>())
     }
@@ -168,7 +177,7 @@ mod tests {
             (
                 redundant(),
                 "rumbai",
-                "20: sukajadi induk | Node 25: senapelan induk | Link 35: rumbai-pesisir sukajadi induk",
+                "20: sukajadi induk | Node downhill 25: senapelan induk | Link 35: rumbai-pesisir sukajadi induk",
             ),
             (redundant(), "sukajadi", "10: induk | Link 25: senapelan induk"),
             (redundant(), "tampan", "10: induk | Link 25: payung-sekaki induk"),
@@ -183,7 +192,7 @@ mod tests {
     fn the_nearest_hub_is_chosen_and_its_death_is_survived_by_another_hub() {
         let hubs = ids(&["induk", "senapelan"]);
         let route = routes_to_nearest(&redundant(), &id("sukajadi"), &hubs).unwrap();
-        assert_eq!(summary(&route), "10: induk | Node 15: senapelan | Node 25: rumbai senapelan");
+        assert_eq!(summary(&route), "10: induk | Node downhill 15: senapelan | Node 25: rumbai senapelan");
         assert_eq!(routes_to_nearest(&redundant(), &id("induk"), &hubs), None);
         let tie = routes_to_nearest(&redundant(), &id("sukajadi"), &ids(&["induk", "rumbai"])).unwrap();
         assert_eq!(tie.destination, id("induk"));
@@ -202,7 +211,7 @@ mod tests {
         ];
         let graph = Graph::from_links(links.map(|(a, b, cost, risks)| (id(a), id(b), LinkCost(cost), risks)));
         let found = route(&graph, &id("s"), &id("d")).unwrap();
-        assert_eq!(summary(&found), "2: e d | Node 10: far d | Node 3: near d");
+        assert_eq!(summary(&found), "2: e d | Node downhill 10: far d | Node downhill 3: near d");
     }
 
     #[test]
@@ -236,6 +245,27 @@ mod tests {
                     let own = routes_to_nearest(&graph, &alternate.next_hop, &hubs);
                     prop_assert!(own.is_none_or(|own| own.path == onward), "the neighbor goes another way");
                 }
+            }
+        }
+
+        #[test]
+        fn whoever_goes_downhill_comes_to_a_hub(graph in any_graph(), hub_count in 1usize..3) {
+            let hubs: BTreeSet<NodeId> = graph.nodes().take(hub_count).cloned().collect();
+            for source in graph.nodes() {
+                let mut reached = BTreeSet::from([source.clone()]);
+                let mut walks = vec![vec![source.clone()]];
+                while let Some(walk) = walks.pop() {
+                    let Some(route) = routes_to_nearest(&graph, &walk[walk.len() - 1], &hubs) else { continue };
+                    let beside = route.alternates.into_iter().filter(|alternate| alternate.downhill);
+                    for next in beside.map(|alternate| alternate.next_hop).chain([route.next_hop]) {
+                        prop_assert!(!walk.contains(&next), "{next} twice: {walk:?}");
+                        if reached.insert(next.clone()) || !hubs.contains(&next) {
+                            walks.push([&walk[..], &[next]].concat());
+                        }
+                    }
+                }
+                let is_on_its_way = routes_to_nearest(&graph, source, &hubs).is_some();
+                prop_assert!(!is_on_its_way || !reached.is_disjoint(&hubs), "{source} comes to no hub");
             }
         }
 

@@ -23,6 +23,9 @@ pub struct NextHop {
     pub cost: LinkCost,
     /// Nothing for the best way; for an alternate, what it protects against.
     pub protects: Option<Protects>,
+    /// It is nearer to a hub than this node, and nothing is held against it or the link to it: it may take what the best
+    /// way has no room for.
+    pub downhill: bool,
 }
 
 /// The installed route and the rules that change it.
@@ -41,11 +44,12 @@ impl Fib {
     /// The installed next hops that are up, best first.
     pub(crate) fn next_hops(&self, is_up: impl Fn(&NodeId) -> bool) -> Vec<NextHop> {
         let Some(route) = &self.route else { return Vec::new() };
-        let best = NextHop { neighbor: route.next_hop.clone(), cost: route.cost, protects: None };
+        let best = NextHop { neighbor: route.next_hop.clone(), cost: route.cost, protects: None, downhill: true };
         let alternates = route.alternates.iter().map(|alternate| NextHop {
             neighbor: alternate.next_hop.clone(),
             cost: alternate.cost,
             protects: Some(alternate.protects),
+            downhill: alternate.downhill,
         });
         std::iter::once(best).chain(alternates).filter(|hop| is_up(&hop.neighbor)).collect()
     }

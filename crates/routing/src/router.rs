@@ -296,6 +296,10 @@ impl Router {
     pub fn next_hops(&self) -> Vec<NextHop> {
         let mut hops = self.fib.next_hops(|neighbor| self.is_up(neighbor));
         hops.sort_by_key(|hop| self.is_last_choice(&hop.neighbor));
+        for hop in &mut hops {
+            let is_shunned = self.neighbors.get(&hop.neighbor).is_none_or(NeighborLink::is_shunned);
+            hop.downhill &= !is_shunned && !self.is_suspect(&hop.neighbor);
+        }
         hops
     }
 

@@ -11,17 +11,28 @@ use serde_json::Value;
 
 use crate::harness::{City, program, wait_for};
 
-/// The commits of a main server since this began.
+/// The commits of a main server.
 pub(crate) struct Commits {
     tail: Child,
     at: Arc<Mutex<BTreeMap<String, Instant>>>,
 }
 
 impl Commits {
-    /// Begins to listen.
+    /// Begins to listen to new ones.
     pub(crate) fn of(city: &City, hub: &str) -> Self {
+        Self::listen(city, hub, &["tail"])
+    }
+
+    /// Begins to listen to all that it ever commits; those of before count as of now.
+    pub(crate) fn from_the_first(city: &City, hub: &str) -> Self {
+        // Its relay may just have been started.
+        wait_for("the main server answers", || city.ask(&["--node", hub, "audit"]));
+        Self::listen(city, hub, &["tail", "--from", "1"])
+    }
+
+    fn listen(city: &City, hub: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new(program("topology"));
-        command.arg("--city").arg(city.dir()).args(["--json", "--node", hub, "tail"]);
+        command.arg("--city").arg(city.dir()).args(["--json", "--node", hub]).args(arguments);
         let mut tail = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(tail.stdout.take().unwrap()).lines();
         let at: Arc<Mutex<BTreeMap<String, Instant>>> = Arc::default();
@@ -33,6 +44,15 @@ impl Commits {
             }
         });
         Self { tail, at }
+    }
+
+    /// Waits until so many have come, as long as there are more and more of them.
+    pub(crate) fn wait_while_they_come(&self, count: usize) {
+        let have_come = || self.at.lock().unwrap().len();
+        while have_come() < count {
+            let before = have_come();
+            wait_for("another commit", || (have_come() > before).then_some(()));
+        }
     }
 
     /// When these records were committed; waits until they are.

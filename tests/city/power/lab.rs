@@ -101,16 +101,35 @@ impl Lab {
 
     /// From now on a link carries so much in each direction.
     pub(crate) fn slow_down(&mut self, one: &str, other: &str, kilobits_per_second: u32) {
+        for (from, to) in [(one, other), (other, one)] {
+            let class = self.add_class(kilobits_per_second);
+            self.shape(from, to, &class);
+        }
+    }
+
+    /// From now on all links of a node together carry so much in each direction: it has one line to the outside.
+    pub(crate) fn limit_access(&mut self, node: &str, kilobits_per_second: u32) {
+        let [inward, outward] = [(); 2].map(|()| self.add_class(kilobits_per_second));
+        for other in self.ports.keys().filter(|other| *other != node) {
+            self.shape(other, node, &inward);
+            self.shape(node, other, &outward);
+        }
+    }
+
+    /// A bucket of tokens, and what waits for them.
+    fn add_class(&mut self, kilobits_per_second: u32) -> String {
         let rate = format!("{kilobits_per_second}kbit");
         let queue = queue_bytes(kilobits_per_second).to_string();
-        for (from, to) in [(one, other), (other, one)] {
-            self.classes += 1;
-            let class = format!("1:{:x}", self.classes);
-            let shape = ["class", "add", "dev", "lo", "parent", "1:", "classid", &class, "htb", "rate", &rate];
-            run("tc", &[&shape[..], &["burst", "16k"]].concat());
-            run("tc", &["qdisc", "add", "dev", "lo", "parent", &class, "bfifo", "limit", &queue]);
-            nft(&format!("add element inet lab shaped {{ {} : {class} }}", self.direction(from, to)));
-        }
+        self.classes += 1;
+        let class = format!("1:{:x}", self.classes);
+        let shape = ["class", "add", "dev", "lo", "parent", "1:", "classid", &class, "htb", "rate", &rate];
+        run("tc", &[&shape[..], &["burst", "16k"]].concat());
+        run("tc", &["qdisc", "add", "dev", "lo", "parent", &class, "bfifo", "limit", &queue]);
+        class
+    }
+
+    fn shape(&self, from: &str, to: &str, class: &str) {
+        nft(&format!("add element inet lab shaped {{ {} : {class} }}", self.direction(from, to)));
     }
 
     /// A link is as quick as the machine again.

@@ -6,6 +6,7 @@ mod handing_on;
 mod losing;
 mod relay;
 mod resuming;
+mod spreading;
 mod taking_back;
 mod taking_in;
 mod timers;

@@ -10,8 +10,8 @@ use crate::{Custody, CustodyOutput, HeldRecord, Recovered};
 const KIB: u32 = 1 << 10;
 const MIB: u32 = 1 << 20;
 
-/// What may be granted at once, in offers of a mebibyte.
-const BUDGET: usize = 32;
+/// What one neighbor may be granted at once, in offers of a mebibyte. Two together are granted one more.
+const BUDGET: usize = 2;
 
 fn relay_with_neighbors() -> Custody {
     let mut custody = relay(Recovered::default());
@@ -47,9 +47,25 @@ fn the_budget_bounds_what_is_wanted_and_returns_with_a_lost_neighbor() {
 fn what_a_lost_neighbor_leaves_is_granted_to_who_waits() {
     let mut custody = relay_with_neighbors();
     assert_eq!(wanted(&mut custody, "rumbai", 1, 40), BUDGET);
-    assert_eq!(wanted(&mut custody, "senapelan", 101, 40), 0);
+    assert_eq!(wanted(&mut custody, "senapelan", 101, 40), 1, "nobody keeps another from sending anything");
     custody.neighbor_down(at(2), &node("rumbai"));
-    assert_eq!(wants(&mut custody, "senapelan"), BUDGET);
+    assert_eq!(wants(&mut custody, "senapelan"), BUDGET - 1);
+}
+
+#[test]
+fn what_is_urgent_begins_at_once_and_who_is_slow_keeps_nobody_else_from_sending() {
+    let mut custody = relay_with_neighbors();
+    assert_eq!((wanted(&mut custody, "rumbai", 1, 40), wanted(&mut custody, "senapelan", 101, 1)), (BUDGET, 1));
+    let offers = [(200, Class::Bulk), (201, Class::Normal), (202, Class::Urgent)];
+    let offers = offers.map(|(seq, class)| offer_of(&header(seq, class, 600 * KIB)));
+    custody.offers(&node("senapelan"), offers.into(), at(1));
+    let wanted_now = |custody: &mut Custody| answered(&outputs(custody), "senapelan").into_keys().collect::<Vec<_>>();
+    assert_eq!(wanted_now(&mut custody), [202]);
+    assert_eq!(custody.poll_timeout().map(|(when, _)| when), Some(at(1_001)));
+    custody.handle_timeout(at(1_000));
+    assert_eq!(wanted_now(&mut custody), []);
+    custody.handle_timeout(at(1_001));
+    assert_eq!(wanted_now(&mut custody), [201], "then its own share is used up");
 }
 
 #[test]
@@ -72,7 +88,8 @@ fn budget_is_not_lost_on_a_record_that_comes_from_elsewhere() {
 fn every_offer_is_answered_also_if_the_record_came_while_it_waited() {
     let small = header(1, Class::Normal, 12 * KIB);
     let mut custody = relay_with_neighbors();
-    assert_eq!(wanted(&mut custody, "lima-puluh", 100, 40), BUDGET);
+    assert_eq!((wanted(&mut custody, "rumbai", 2, 1), wanted(&mut custody, "senapelan", 3, 1)), (1, 1));
+    assert_eq!(wanted(&mut custody, "lima-puluh", 100, 40), 1);
     for neighbor in ["rumbai", "senapelan"] {
         custody.offers(&node(neighbor), vec![offer_of(&small)], at(1));
     }
@@ -86,6 +103,7 @@ fn every_offer_is_answered_also_if_the_record_came_while_it_waited() {
 #[test]
 fn an_offer_whose_record_was_receipted_while_it_waited_is_not_wanted() {
     let mut custody = relay_with_neighbors();
+    assert_eq!(wanted(&mut custody, "rumbai", 2, 1), 1);
     assert_eq!(wanted(&mut custody, "lima-puluh", 100, 40), BUDGET);
     custody.offers(&node("rumbai"), vec![offer(1, 12 * KIB)], at(1));
     custody.receipts(at(2), &node("senapelan"), &[receipt(&[1]).encode()]);

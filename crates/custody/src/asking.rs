@@ -1,0 +1,177 @@
+//! Offers of neighbors that wait for their turn to be answered.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use estafet_model::NodeId;
+use estafet_wire::Offer;
+
+use crate::fair::FairTurns;
+
+/// Offers that may wait; beyond, the neighbor is asked to come back.
+const ASKING_MAX: usize = 65_536;
+
+/// One in so many is of the lowest class that waits, so that none starves.
+const LOW_CLASS_EVERY: u64 = 8;
+
+/// What waits, by class.
+#[derive(Debug, Default)]
+pub(crate) struct Asking {
+    classes: [Queue; 3],
+    count: usize,
+    taken: u64,
+}
+
+/// What waits of one class: the origins in fair turns, wherever their records come from.
+#[derive(Debug, Default)]
+struct Queue {
+    origins: BTreeMap<NodeId, Origin>,
+    turns: FairTurns<NodeId>,
+}
+
+/// What waits of one origin: of each neighbor the oldest first.
+type Origin = BTreeMap<NodeId, VecDeque<Offer>>;
+
+impl Asking {
+    /// Queues an offer for its turn; false if too many wait.
+    pub(crate) fn push(&mut self, from: &NodeId, offer: Offer) -> bool {
+        if self.count >= ASKING_MAX {
+            return false;
+        }
+        self.count += 1;
+        let queue = &mut self.classes[offer.class as usize];
+        queue.turns.enter(&offer.id.origin);
+        let origin = queue.origins.entry(offer.id.origin.clone()).or_default();
+        origin.entry(from.clone()).or_default().push_back(offer);
+        true
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Takes the offer whose turn it is: of the most urgent class, of the origin that has had least, of the neighbor that
+    /// has least to send. `has_to_send` says how much that is, or nothing if it may not send this as well.
+    pub(crate) fn take(&mut self, has_to_send: impl Fn(&NodeId, &Offer) -> Option<u64>) -> Option<(NodeId, Offer)> {
+        let low_first = (self.taken + 1).is_multiple_of(LOW_CLASS_EVERY);
+        let order = if low_first { [2, 1, 0] } else { [0, 1, 2] };
+        let taken = order.into_iter().find_map(|class| self.classes[class].take(&has_to_send))?;
+        self.count -= 1;
+        self.taken += 1;
+        Some(taken)
+    }
+
+    /// The neighbor is gone, and what it has offered with it.
+    pub(crate) fn forget(&mut self, neighbor: &NodeId) {
+        for Queue { origins, turns } in &mut self.classes {
+            origins.retain(|name, origin| {
+                self.count -= origin.remove(neighbor).map_or(0, |offers| offers.len());
+                if origin.is_empty() {
+                    turns.leave(name);
+                }
+                !origin.is_empty()
+            });
+        }
+    }
+}
+
+impl Queue {
+    fn take(&mut self, has_to_send: impl Fn(&NodeId, &Offer) -> Option<u64>) -> Option<(NodeId, Offer)> {
+        let sender = |origin: &NodeId| {
+            let offers = self.origins.get(origin)?.iter();
+            let may_send = offers.filter_map(|(from, offers)| Some((has_to_send(from, offers.front()?)?, from)));
+            may_send.min().map(|(_, from)| from.clone())
+        };
+        let (name, from) = self.turns.iter().find_map(|origin| Some((origin.clone(), sender(origin)?)))?;
+        let origin = self.origins.get_mut(&name)?;
+        let offers = origin.get_mut(&from)?;
+        let offer = offers.pop_front()?;
+        if offers.is_empty() {
+            origin.remove(&from);
+        }
+        self.turns.charge(&name, offer.payload_bytes);
+        if origin.is_empty() {
+            self.origins.remove(&name);
+            self.turns.leave(&name);
+        }
+        Some((from, offer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::RangeInclusive;
+
+    use estafet_model::{Class, HeaderDigest};
+
+    use super::*;
+
+    fn offer(origin: &str, seq: u32, class: Class, payload_bytes: u32) -> Offer {
+        let id = format!("{origin}.1.{seq}").parse().unwrap();
+        Offer { id, class, payload_bytes, digest: HeaderDigest([0; 32]), for_hub: None }
+    }
+
+    fn turns(offers: &[(&str, Offer)], has_to_send: impl Fn(&NodeId, &Offer) -> Option<u64>) -> String {
+        let mut asking = Asking::default();
+        for (from, offer) in offers {
+            assert!(asking.push(&from.parse().unwrap(), offer.clone()));
+        }
+        let mut turns = Vec::new();
+        while let Some((from, offer)) = asking.take(&has_to_send) {
+            turns.push(format!("{from}:{}{}", offer.id.origin, offer.id.seq.get()));
+        }
+        turns.join(" ")
+    }
+
+    #[test]
+    fn origins_take_turns_and_what_is_urgent_goes_first() {
+        use Class::{Bulk, Normal, Urgent};
+        let of = |from: &'static str, origin: &'static str, seqs: RangeInclusive<u32>, class: Class, bytes: u32| {
+            seqs.map(move |seq| (from, offer(origin, seq, class, bytes)))
+        };
+        let rows: [(&str, Vec<(&str, Offer)>, &str); 4] = [
+            ("in order", of("n", "a", 1..=3, Normal, 1).collect(), "n:a1 n:a2 n:a3"),
+            (
+                "in turns of the origins, not of the neighbors",
+                of("n", "a", 1..=2, Normal, 1)
+                    .chain(of("n", "b", 1..=2, Normal, 1))
+                    .chain(of("m", "c", 1..=3, Normal, 1))
+                    .collect(),
+                "n:a1 n:b1 m:c1 n:a2 n:b2 m:c2 m:c3",
+            ),
+            (
+                "by bytes",
+                of("n", "a", 1..=2, Normal, 90_000).chain(of("m", "b", 1..=4, Normal, 30_000)).collect(),
+                "n:a1 m:b1 m:b2 m:b3 n:a2 m:b4",
+            ),
+            (
+                "by class, and none starves",
+                of("n", "a", 1..=2, Bulk, 1)
+                    .chain(of("m", "b", 1..=1, Normal, 1))
+                    .chain(of("m", "c", 1..=8, Urgent, 1))
+                    .collect(),
+                "m:c1 m:c2 m:c3 m:c4 m:c5 m:c6 m:c7 n:a1 m:c8 m:b1 n:a2",
+            ),
+        ];
+        for (case, offers, expected) in rows {
+            assert_eq!(turns(&offers, |_, _| Some(0)), expected, "{case}");
+        }
+        let offers = [("m", offer("a", 1, Normal, 1)), ("n", offer("a", 2, Normal, 1)), ("n", offer("b", 1, Bulk, 1))];
+        assert_eq!(
+            turns(&offers, |from, _| (from.as_str() == "n").then_some(0)),
+            "n:a2 n:b1",
+            "who may not send keeps nobody back"
+        );
+    }
+
+    #[test]
+    fn what_a_lost_neighbor_offered_is_forgotten_and_too_many_are_refused() {
+        let [a, b] = ["a", "b"].map(|name| name.parse::<NodeId>().unwrap());
+        let mut asking = Asking::default();
+        let filled = (1..).take_while(|seq| asking.push(&a, offer("a", *seq, Class::Normal, 1))).count();
+        assert_eq!(filled, ASKING_MAX);
+        assert!(!asking.push(&b, offer("a", 1, Class::Urgent, 1)));
+        asking.forget(&a);
+        assert!(asking.is_empty() && asking.push(&b, offer("a", 1, Class::Urgent, 1)));
+        assert_eq!(asking.take(|_, _| Some(0)).map(|(from, _)| from), Some(b));
+    }
+}
