@@ -40,9 +40,10 @@ mod words;
 mod tests;
 
 pub use calendar::{Darkness, imminent_outage, next_outage, unix_seconds};
+pub use estafet_model::Medium;
 pub use faults::{Fault, Faults};
 pub use parse::parse;
 pub use signed::{SignError, SignedTopology, Signer, UntrustedTopology};
 pub use suggestion::did_you_mean;
 pub use template::{CityPlan, NodeSetup, PlannedNode, Template, UnknownTemplate};
-pub use topology::{Hub, Link, Medium, Node, Operator, OperatorRole, Outage, Place, Power, Role, Topology};
+pub use topology::{Hub, Link, Node, Operator, OperatorRole, Outage, Place, Power, Role, Topology};
