@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use estafet_model::Class;
+
 use crate::held::{Key, Micros};
 use crate::questions::Questions;
 
@@ -15,6 +17,8 @@ const WINDOW_BYTES: u64 = 16 << 20;
 pub(crate) struct Lane {
     /// The neighbor has said what it knows receipted, and may be handed records.
     pub(crate) open: bool,
+    /// What leads to it now is metered: only urgent records are handed to it.
+    pub(crate) urgent_only: bool,
     /// Offered to it or accepted by it.
     pub(crate) handed: BTreeSet<Key>,
     /// What was offered to it, and has gone another way since because it was suspect. Its answers still count.
@@ -53,6 +57,11 @@ impl Lane {
 
     pub(crate) fn awaits_answer(&self) -> bool {
         self.unanswered_records > 0 || !self.questions.is_empty()
+    }
+
+    /// True if a record of this class may go to it.
+    pub(crate) fn takes(&self, class: Class) -> bool {
+        class == Class::Urgent || !self.urgent_only
     }
 
     /// True if it may be asked now about some more records.

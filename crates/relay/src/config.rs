@@ -1,6 +1,7 @@
 //! `relay.toml`: the file as people write it, and what it means once every file it names has been read and checked.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -218,7 +219,7 @@ impl Config {
             rules,
             nut,
             data: folder.join(file.data),
-            listen: file.listen.unwrap_or(node.addresses[0]),
+            listen: file.listen.unwrap_or_else(|| listen_address(&topology, &node)),
             admin: file.admin.unwrap_or(node.admin),
             admin_socket: file.admin_socket.map(|socket| folder.join(socket)),
             intake: file.intake.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
@@ -294,6 +295,20 @@ fn load_nut(power: PowerFile, folder: &Path) -> Result<Option<Nut>, Result<Strin
         return Err(Ok("power: ups, username and password are words without spaces and quotes".to_owned()));
     }
     Ok(nut.map(|address| Nut { address, ups, login }))
+}
+
+/// Where a node listens if its file does not say: at its address, or at the port of its first address on every interface
+/// if it has several, such as one for each bearer. From there the kernel chooses by which interface a datagram leaves, and
+/// sessions go on when an address changes.
+fn listen_address(topology: &Topology, node: &Node) -> SocketAddr {
+    let over_links = topology.neighbors(&node.id).flat_map(|(_, link)| topology.addresses_over(link, &node.id));
+    let addresses: BTreeSet<&SocketAddr> = node.addresses.iter().chain(over_links).collect();
+    let port = node.addresses[0].port();
+    match addresses.len() {
+        1 => node.addresses[0],
+        _ if addresses.iter().all(|address| address.is_ipv4()) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+        _ => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+    }
 }
 
 fn load_topology(path: &Path, trusted: &[PublicKey]) -> Result<Topology, ConfigError> {

@@ -25,6 +25,7 @@ mod graph;
 mod impact;
 mod lsa;
 mod lsdb;
+mod neighbor;
 mod origination;
 mod output;
 #[cfg(test)]
@@ -53,6 +54,7 @@ pub use graph::{BATTERY_COST, DRAINING_COST, Edge, Graph, LinkRisks, Risks};
 pub use impact::{Detour, Impact, impact};
 pub use lsa::{ADJACENCIES_MAX, Adjacency, Captured, Holding, HubLedger, LEDGER_PIECES_MAX, Lsa, OriginLedger};
 pub use lsdb::{Installed, Lsdb, Summary};
+pub use neighbor::{BearerState, BearerTerms, Choice};
 pub use origination::LEDGER_INTERVAL;
 pub use output::{RouterOutput, TimerReason};
 pub use quality::{GOOD_FOR, Gray, LinkSample, RETURNS_PER_HOUR};

@@ -129,6 +129,8 @@ impl Admin for Story {
             cost: 10,
             rtt_ms: Some(1.5),
             medium: "fiber".to_owned(),
+            in_use: true,
+            ..v1::Link::default()
         };
         Ok(Response::new(v1::Network {
             area: "pekanbaru".to_owned(),
