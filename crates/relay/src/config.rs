@@ -1,6 +1,5 @@
 //! `relay.toml`: the file as people write it, and what it means once every file it names has been read and checked.
 
-use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -297,17 +296,18 @@ fn load_nut(power: PowerFile, folder: &Path) -> Result<Option<Nut>, Result<Strin
     Ok(nut.map(|address| Nut { address, ups, login }))
 }
 
-/// Where a node listens if its file does not say: at its address, or at the port of its first address on every interface
-/// if it has several, such as one for each bearer. From there the kernel chooses by which interface a datagram leaves, and
-/// sessions go on when an address changes.
+/// Where a node listens if its file does not say: at the port of its first address, on every interface. Then the kernel
+/// chooses by which of them a datagram leaves, each bearer is served, and sessions go on when an address changes under
+/// them. A city on loopback stays there.
 fn listen_address(topology: &Topology, node: &Node) -> SocketAddr {
     let over_links = topology.neighbors(&node.id).flat_map(|(_, link)| topology.addresses_over(link, &node.id));
-    let addresses: BTreeSet<&SocketAddr> = node.addresses.iter().chain(over_links).collect();
-    let port = node.addresses[0].port();
-    match addresses.len() {
-        1 => node.addresses[0],
-        _ if addresses.iter().all(|address| address.is_ipv4()) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
-        _ => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+    let addresses: Vec<&SocketAddr> = node.addresses.iter().chain(over_links).collect();
+    let (first, port) = (node.addresses[0], node.addresses[0].port());
+    let stays_here = addresses.iter().all(|address| address.ip().is_loopback() && address.ip() == first.ip());
+    match () {
+        () if stays_here => first,
+        () if addresses.iter().all(|address| address.is_ipv4()) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+        () => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
     }
 }
 

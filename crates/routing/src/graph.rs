@@ -384,6 +384,7 @@ pub(crate) fn in_order<'a>(left: &'a NodeId, right: &'a NodeId) -> (&'a NodeId, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::{Failure, Part};
     use crate::pekanbaru::{id, ids, network_2013};
 
     fn edge(cost: u32) -> Edge {
@@ -441,6 +442,31 @@ mod tests {
     }
 
     #[test]
+    fn when_an_edge_fails_its_spare_takes_its_place() {
+        let bearer = |cost, medium, risk: &str| Edge { medium: Some(medium), ..Edge::new(LinkCost(cost), risks(risk)) };
+        let edges = [(40, Medium::Cellular, "tower"), (10, Medium::Fiber, "duct"), (20, Medium::Radio, "mast")];
+        let edges = edges.map(|(cost, medium, risk)| (id("a"), id("b"), bearer(cost, medium, risk)));
+        let graph = Graph::from_edges(edges);
+        let fails = Failure::new;
+        for (failure, left) in [
+            (fails(), Some(10)),
+            (fails().and_risk("duct".to_owned()), Some(20)),
+            (fails().and_risk("mast".to_owned()), Some(10)),
+            (fails().and_bearer(&id("b"), &id("a"), Medium::Fiber), Some(20)),
+            (fails().and_risk("duct".to_owned()).and_risk("mast".to_owned()), Some(40)),
+            (fails().and_link(&id("b"), &id("a")), None),
+        ] {
+            let graph = failure.leaves_of(&graph);
+            assert_eq!(graph.edge(&id("b"), &id("a")).map(|edge| edge.cost.0), left, "{failure:?}");
+        }
+        assert!(!Part::all_of(&graph).iter().any(|part| matches!(part, Part::Link(..))), "no one link parts them");
+    }
+
+    fn risks(name: &str) -> Arc<Risks> {
+        Arc::new(Risks::from([name.to_owned()]))
+    }
+
+    #[test]
     fn leaving_costs_more_on_battery_and_most_when_draining_and_no_hub_that_drains_is_served() {
         let mut graph = network_2013();
         let plain = graph.edge(&id("sukajadi"), &id("induk")).unwrap().clone();
@@ -465,5 +491,7 @@ mod tests {
         assert_eq!(risks.of(&id("a"), &id("b")), risks.of(&id("b"), &id("a")));
         assert_eq!(risks.of(&id("a"), &id("b")).len(), 1);
         assert!(risks.of(&id("a"), &id("c")).is_empty());
+        risks.insert(&id("a"), &id("b"), ["mast".to_owned()]);
+        assert!(risks.of(&id("a"), &id("b")).is_empty(), "the second bearer outlives the first one's risk");
     }
 }

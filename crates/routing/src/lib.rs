@@ -6,7 +6,7 @@
 //!
 //! Read first: [`Router`] (the contract, one node's routing as a whole) and [`Route`] (what it is all for: a next
 //! hop, and the loop-free alternates to fall back on). Below them, from the graph upward: [`Graph`],
-//! [`ShortestPaths`], [`route`] and [`routes_to_nearest`]; and from the network upward: [`Liveness`], [`SignedLsa`],
+//! [`ShortestPaths`], [`route`] and [`routes_to_nearest`]; and from the network upward: [`Liveness`], [`Choice`], [`SignedLsa`],
 //! [`Lsdb`]. What is known beforehand: [`impact()`] of a [`Failure`], [`single_points`], [`reinforcement()`] and
 //! [`hub_sites`], [`coverage()`].
 
@@ -15,6 +15,8 @@ mod alternates;
 #[cfg(test)]
 mod area;
 mod backoff;
+#[cfg(test)]
+mod choosing;
 #[cfg(test)]
 mod convergence;
 mod coverage;

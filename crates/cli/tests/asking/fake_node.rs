@@ -153,7 +153,7 @@ impl Admin for Story {
             to: "induk".to_owned(),
             found: true,
             cost: 20,
-            hops: hops.map(|(node, cost)| v1::Hop { node: node.to_owned(), cost }).to_vec(),
+            hops: hops.map(|(node, cost)| v1::Hop { node: node.to_owned(), cost, ..v1::Hop::default() }).to_vec(),
             alternates: vec![alternate],
             coverage: Some(0.75),
         }))
