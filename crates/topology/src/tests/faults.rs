@@ -297,7 +297,8 @@ fn a_terminal_shows_the_lines() {
         ·   ╰── here
      38 │ capacity = "10Mbit"
         ╰────
-      help: did you mean `cost`? Otherwise remove it; [[link]] has ends, medium, cost, capacity, risks
+      help: did you mean `cost`? Otherwise remove it; [[link]] has ends, medium, cost, capacity,
+            risks, addresses, metered, bulk
     "#);
 }
 
