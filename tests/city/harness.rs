@@ -166,6 +166,31 @@ impl City {
         wait_for(&format!("{node} ends"), || relay.try_wait().unwrap())
     }
 
+    /// Changes the topology as a person does, and signs it.
+    pub(crate) fn edit_topology(&self, edit: impl FnOnce(String) -> String) {
+        let (file, key) = (self.dir.join("topology.toml"), self.dir.join("operator.key"));
+        let text = edit(std::fs::read_to_string(&file).unwrap());
+        let (before, rest) = text.split_once("\nversion = ").unwrap();
+        let (version, after) = rest.split_once('\n').unwrap();
+        let next = version.parse::<u64>().unwrap() + 1;
+        std::fs::write(&file, format!("{before}\nversion = {next}\n{after}")).unwrap();
+        let signed = topology(&["sign", file.to_str().unwrap(), "--key", key.to_str().unwrap()]);
+        assert!(signed.status.success(), "{}", said(&signed));
+    }
+
+    /// A node's machine has another address for its counters and operators.
+    pub(crate) fn move_to(&mut self, node: &str, address: &str) {
+        for face in ["intake", "admin"] {
+            let there = self.nodes[node][face].as_str().unwrap().replace("127.0.0.1", address);
+            self.nodes.get_mut(node).unwrap()[face] = there.into();
+        }
+        let config = std::fs::read_to_string(self.config(node)).unwrap();
+        std::fs::write(self.config(node), config.replace("127.0.0.1", address)).unwrap();
+        let admin = self.nodes[node]["admin"].as_str().unwrap();
+        let here = format!("\"127.0.0.1:{}\"", admin.rsplit_once(':').unwrap().1);
+        self.edit_topology(|text| text.replace(&here, &format!("\"{admin}\"")));
+    }
+
     /// Adds lines to a node's relay.toml.
     pub(crate) fn configure(&self, node: &str, lines: &str) {
         let config = self.config(node);

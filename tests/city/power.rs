@@ -3,6 +3,7 @@
 //! Each test runs in namespaces of its own ([`namespace::alone`]); where it cannot, it says so loudly and proves nothing.
 
 mod backlog;
+mod bearers;
 mod commits;
 mod cuts;
 mod dead_branch;

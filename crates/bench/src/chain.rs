@@ -109,13 +109,7 @@ pub(crate) fn plan() -> CityPlan {
         place: None,
         risks: Vec::new(),
     };
-    let link = |ends: [&'static str; 2]| Link {
-        ends: ends.map(node_id),
-        medium: Medium::Fiber,
-        cost: LinkCost(10),
-        capacity_bits_per_second: None,
-        risks: Vec::new(),
-    };
+    let link = |ends: [&'static str; 2]| Link::new(ends.map(node_id), Medium::Fiber, LinkCost(10));
     CityPlan {
         area: "chain".to_owned(),
         label: "Chain".to_owned(),

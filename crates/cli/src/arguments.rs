@@ -160,8 +160,9 @@ pub enum Command {
         /// The nodes that fail. All that is named fails at once.
         #[arg(group = "failing", value_name = "NODE")]
         nodes: Vec<NodeId>,
-        /// A link that fails, by its ends: rumbai-sukajadi, or rumbai,sukajadi. Can be repeated.
-        #[arg(long = "link", group = "failing", value_name = "A-B")]
+        /// A link that fails, by its ends: rumbai-sukajadi, or rumbai,sukajadi; one of several bearers by what carries it
+        /// as well: rumbai-sukajadi:radio. Can be repeated.
+        #[arg(long = "link", group = "failing", value_name = "A-B[:MEDIUM]")]
         links: Vec<String>,
         /// A shared risk that strikes: every node and every link that names it fails. Can be repeated.
         #[arg(long = "risk", group = "failing", value_name = "RISK")]

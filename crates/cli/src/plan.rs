@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use estafet_model::NodeId;
-use estafet_routing::{Graph, Part, SinglePoint};
+use estafet_routing::{Edge, Graph, Part, SinglePoint};
 use estafet_topology::Topology;
 use serde::Serialize;
 
@@ -27,10 +28,10 @@ pub fn topology(options: &Options, file: Option<&Path>) -> Result<Topology, Fail
 #[must_use]
 pub fn graph(topology: &Topology) -> Graph {
     let links = topology.links.iter().map(|link| {
-        let [left, right] = link.ends.clone();
-        (left, right, link.cost, link.risks.as_slice())
+        let ([left, right], risks) = (link.ends.clone(), link.risks.iter().cloned().collect());
+        (left, right, Edge { medium: Some(link.medium), ..Edge::new(link.cost, Arc::new(risks)) })
     });
-    let mut graph = Graph::from_links(links);
+    let mut graph = Graph::from_edges(links);
     graph.add_nodes(topology.nodes.keys().cloned());
     for (id, node) in &topology.nodes {
         graph.add_node_risks(id.clone(), node.risks.iter().cloned());

@@ -20,7 +20,8 @@ key = "node.key"
 operator_keys = ["{operator}"]
 # Records wait here until the main server has them; never delete it.
 data = "data"
-# Optional, with their defaults: listen (the node's first address in the topology), admin (its admin address).
+# Optional, with their defaults: listen (every interface, at the port of the node's first address in the topology; on
+# loopback that address alone), admin (its admin address).
 # For local use by whoever may open the file.
 admin_socket = "admin.sock"
 

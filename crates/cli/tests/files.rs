@@ -229,6 +229,53 @@ fn impact_takes_links_and_risks() {
     assert!(Cli::try_parse_from(["topology", "impact"]).is_err(), "something must fail");
 }
 
+/// Sail has a mobile network beside its radio, and fails with neither of them alone.
+const SECOND_BEARER: &str = "
+[[link]]
+ends = [\"induk\", \"sail\"]
+medium = \"cellular\"
+cost = 40
+risks = [\"tower\"]
+";
+
+#[test]
+fn a_second_bearer_outlives_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    init(Template::Pekanbaru, folder.path()).unwrap();
+    let file = folder.path().join("topology.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let file_name = file.to_str().unwrap();
+    // The hub itself isolates everybody.
+    let isolate_sail = || {
+        let points = json(&topology(&["--json", "spof", "--file", file_name]).1)["single_points"].clone();
+        let points = points.as_array().unwrap().iter().filter(|point| point["kind"] != "node");
+        points.filter(|point| point["isolates"].to_string().contains("\"sail\"")).count()
+    };
+    assert_eq!(isolate_sail(), 2, "its link, and the mast");
+    let isolates_sail = |arguments: &[&str]| {
+        let (outcome, out) = topology(&[&["--json", "impact", "--file", file_name], arguments].concat());
+        outcome.unwrap();
+        json(&out)["cut_off"].to_string().contains("sail")
+    };
+    assert!(isolates_sail(&["--link", "sail-induk"]));
+    fs::write(&file, text + SECOND_BEARER).unwrap();
+    assert_eq!(isolate_sail(), 0);
+    for (arguments, isolated) in [
+        (&["--link", "sail-induk"][..], true),
+        (&["--link", "sail-induk:radio"], false),
+        (&["--link", "sail-induk:cellular"], false),
+        (&["--link", "sail-induk:radio", "--risk", "tower"], true),
+        (&["--risk", "mast-induk"], false),
+    ] {
+        assert_eq!(isolates_sail(arguments), isolated, "{arguments:?}");
+    }
+    let failure = topology(&["impact", "--file", file_name, "--link", "sail-induk:fiber"]).0.unwrap_err();
+    let help = miette::Diagnostic::help(&failure).unwrap().to_string();
+    assert!(help.contains("radio"), "{help}");
+    let warnings = json(&topology(&["--json", "check", file_name]).1)["warnings"].to_string();
+    assert!(warnings.contains("over all bearers"), "they have no addresses of their own: {warnings}");
+}
+
 #[test]
 fn impact_adds_what_the_calendar_darkens_at_a_moment() {
     let folder = tempfile::tempdir().unwrap();

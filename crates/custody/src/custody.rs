@@ -198,6 +198,30 @@ impl Custody {
         self.outbound.set_downhill(downhill);
     }
 
+    /// Over a bearer that is left, what this node said to a neighbor, or the answers, may be lost. What is unanswered goes to
+    /// it again, or another way if there is a better one now; so do receipts.
+    pub fn say_again(&mut self, now: Now, neighbor: &NodeId) {
+        let frame = self.receipts.neighbor_up(neighbor);
+        self.outputs.push_back(CustodyOutput::Send { to: neighbor.clone(), frame });
+        let lost = self.damaged.ids();
+        if !lost.is_empty() {
+            self.outputs.push_back(CustodyOutput::Send { to: neighbor.clone(), frame: Frame::Seek(lost) });
+        }
+        let records = self.outbound.say_again(now, neighbor);
+        if records > 0 {
+            let event = CustodyEvent::SaidAgain { to: neighbor.clone(), records };
+            self.outputs.push_back(CustodyOutput::Event(event));
+        }
+        self.dispatch(now);
+    }
+
+    /// The links that lead to a neighbor now are metered and carry urgent records only, or all may go again. To be said
+    /// before [`Custody::neighbor_up`] as well.
+    pub fn set_urgent_only(&mut self, now: Now, neighbor: &NodeId, urgent_only: bool) {
+        self.outbound.set_urgent_only(neighbor, urgent_only);
+        self.dispatch(now);
+    }
+
     /// The neighbors that records may go to, best first.
     pub fn set_next_hops(&mut self, now: Now, next_hops: &[NodeId]) {
         self.outbound.set_next_hops(next_hops);

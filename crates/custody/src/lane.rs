@@ -13,6 +13,8 @@ use crate::window::Window;
 pub(crate) struct Lane {
     /// The neighbor has said what it knows receipted, and may be handed records.
     pub(crate) open: bool,
+    /// What leads to it now is metered: only urgent records are handed to it.
+    pub(crate) urgent_only: bool,
     /// Offered to it or accepted by it.
     pub(crate) handed: BTreeSet<Key>,
     /// What was offered to it, and has gone another way since because it was suspect. Its answers still count.
@@ -53,6 +55,11 @@ impl Lane {
 
     pub(crate) fn awaits_answer(&self) -> bool {
         self.window.unanswered_records() > 0 || !self.questions.is_empty()
+    }
+
+    /// True if a record of this class may go to it.
+    pub(crate) fn takes(&self, class: Class) -> bool {
+        class == Class::Urgent || !self.urgent_only
     }
 
     /// True if it may be asked now about some more records.

@@ -364,6 +364,12 @@ impl Outbound {
         !std::mem::replace(&mut self.lanes.entry(name).or_default().open, true)
     }
 
+    /// What leads to the neighbor carries urgent records only, or all.
+    pub(crate) fn set_urgent_only(&mut self, neighbor: &NodeId, urgent_only: bool) {
+        let name = self.names.number(neighbor);
+        self.lanes.entry(name).or_default().urgent_only = urgent_only;
+    }
+
     /// The neighbors that can be handed records.
     pub(crate) fn open_lanes(&self) -> Vec<NodeId> {
         let open = self.lanes.iter().filter(|(_, lane)| lane.open);
@@ -383,14 +389,25 @@ impl Outbound {
     /// The neighbor owes answers suspiciously long, or its link is bad: what has another way takes that as well. Says how many records do. If
     /// the suspicion is wrong they travel twice, as far as the window of the other way lets them.
     pub(crate) fn divert(&mut self, now: Now, neighbor: &NodeId) -> usize {
+        self.take_up(now, neighbor, |hop, neighbor| hop.is_some_and(|hop| hop != neighbor))
+    }
+
+    /// A bearer to the neighbor is lost, and perhaps what was handed over by it, or its answers: what is unanswered waits
+    /// again, for this neighbor by another bearer or for another. Says how many records do. What did arrive is found by
+    /// the offer.
+    pub(crate) fn say_again(&mut self, now: Now, neighbor: &NodeId) -> usize {
+        self.take_up(now, neighbor, |_, _| true)
+    }
+
+    /// Lets what a neighbor has not answered wait again, if its next hop now is such that it shall.
+    fn take_up(&mut self, now: Now, neighbor: &NodeId, shall: impl Fn(Option<Name>, Name) -> bool) -> usize {
         let Some(name) = self.names.find(neighbor) else { return 0 };
         let Some(lane) = self.lanes.get(&name) else { return 0 };
         let unanswered = |key: &Key| self.table.find(*key).is_some_and(|held| held.state == State::Offered(name));
         let offered: Vec<Key> = lane.handed.iter().copied().filter(unanswered).collect();
         let asked: Vec<Key> = lane.questions.all().collect();
-        let has_another_way = |key: &Key| self.next_hop(*key).is_some_and(|hop| hop != name);
-        let [offered, asked] =
-            [offered, asked].map(|keys| keys.into_iter().filter(has_another_way).collect::<Vec<_>>());
+        let is_taken_up = |key: &Key| shall(self.next_hop(*key), name);
+        let [offered, asked] = [offered, asked].map(|keys| keys.into_iter().filter(is_taken_up).collect::<Vec<_>>());
         for key in offered.iter().chain(&asked) {
             self.ready(now, *key, Why::Suspected(name));
         }
@@ -473,6 +490,13 @@ impl Outbound {
         let Some((key, name)) = self.offered_to(id, by).or(diverted) else { return };
         let Some(held) = self.table.find(key) else { return };
         let (class, bytes, state) = (held.class, held.payload_bytes, held.state);
+        if self.lanes.get(&name).is_some_and(|lane| !lane.takes(class)) {
+            // It was offered when another link led there.
+            if state == State::Offered(name) {
+                self.ready(now, key, Why::Turn);
+            }
+            return;
+        }
         if matches!(state, State::Offered(to) if to == name) || matches!(state, State::Ready(Why::Suspected(_))) {
             self.set_state(now, key, State::Offered(name), Some(patience(bytes)));
         }
@@ -537,7 +561,9 @@ impl Outbound {
         let (key, name) = (self.names.find_key(id)?, self.names.find(by)?);
         let held = self.table.find(key)?;
         // What conflicts with another record is not the one that is sought.
-        if self.is_own_conflict(held) || matches!(held.state, State::Offered(_)) || !self.lanes.get(&name)?.open {
+        let lane = self.lanes.get(&name)?;
+        let may_go = lane.open && lane.takes(held.class);
+        if self.is_own_conflict(held) || matches!(held.state, State::Offered(_)) || !may_go {
             return None;
         }
         let held = self.table.find_mut(key)?;

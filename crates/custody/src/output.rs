@@ -140,6 +140,13 @@ pub enum CustodyEvent {
         /// How many.
         records: usize,
     },
+    /// Records that a neighbor has not answered for go to it again, because they went by a bearer that is lost, or wait.
+    SaidAgain {
+        /// The neighbor.
+        to: NodeId,
+        /// How many.
+        records: usize,
+    },
     /// A record that a lost neighbor had been handed waits for another way.
     TakenBack {
         /// The neighbor.

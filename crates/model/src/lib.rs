@@ -6,6 +6,7 @@
 //!
 //! Read first: [`RecordHeader`] (what travels) and [`SignedReceipt`] (what ends the journey).
 
+mod bearer;
 mod canonical;
 mod durable;
 mod keys;
@@ -19,6 +20,7 @@ mod signed_header;
 mod slip;
 mod units;
 
+pub use bearer::{Bearer, Medium, MediumError};
 pub use canonical::{Malformed, Reader, Writer};
 pub use durable::Durable;
 pub use keys::{KeyError, PublicKey, Signature, SigningKey};

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use estafet_custody::{CustodyEvent, HeldRecord, Losses, Piece, StoreRecord, TransferId};
 use estafet_model::{
-    ByteCount, ChunkHash, Class, Durable, Epoch, HeaderDigest, NodeId, ReceiptKey, RecordId, SeqRanges, SignedHeader,
-    SignedReceipt,
+    Bearer, ByteCount, ChunkHash, Class, Durable, Epoch, HeaderDigest, NodeId, ReceiptKey, RecordId, SeqRanges,
+    SignedHeader, SignedReceipt,
 };
-use estafet_routing::{Captured, DownReason, Gray, LinkSample, Standing, TimerReason};
+use estafet_routing::{Captured, Choice, DownReason, Gray, LinkSample, Standing, TimerReason};
 use estafet_wire::Frame;
 
 use crate::captures::{Capture, CaptureRefused, CaptureToken, Captured as CapturedRecord};
@@ -19,35 +19,36 @@ use crate::recovered::StoredRecord;
 pub enum Input {
     /// The time that [`Node::poll_timeout`](crate::Node::poll_timeout) named has come.
     Timeout,
-    /// A session with a neighbor was established. An earlier one was reported down before.
-    SessionUp(NodeId),
-    /// The session with a neighbor ended.
+    /// A session was established over a bearer. Earlier ones were reported down before: over this bearer, and over all with an
+    /// earlier life of the neighbor.
+    SessionUp(Bearer),
+    /// The session over a bearer ended.
     SessionDown {
-        /// Which neighbor.
-        neighbor: NodeId,
+        /// Which bearer.
+        bearer: Bearer,
         /// It said goodbye.
         goodbye: bool,
     },
-    /// Something of a neighbor has reached this node's transport since the last time that was said: it lives.
-    Heard(NodeId),
+    /// Something of a neighbor has reached this node's transport over a bearer since the last time that was said: it lives.
+    Heard(Bearer),
     /// A control frame came.
     Frame {
-        /// From whom.
-        from: NodeId,
+        /// From whom, and over which bearer.
+        from: Bearer,
         /// What it says.
         frame: Frame,
     },
     /// A piece of a record came.
     Piece {
-        /// From whom.
-        from: NodeId,
+        /// From whom, and over which bearer.
+        from: Bearer,
         /// The piece.
         piece: Piece,
     },
-    /// The link to a neighbor was measured; to be given twice a second.
+    /// A bearer was measured; to be given twice a second.
     Measured {
-        /// Which neighbor.
-        neighbor: NodeId,
+        /// Which bearer.
+        bearer: Bearer,
         /// What was found.
         sample: LinkSample,
     },
@@ -91,15 +92,15 @@ pub enum Input {
 pub enum Output {
     /// Send a control frame.
     Send {
-        /// To whom.
-        to: NodeId,
+        /// To whom, and over which bearer.
+        to: Bearer,
         /// What.
         frame: Frame,
     },
     /// Stream a record from the store.
     Carry {
-        /// To whom.
-        to: NodeId,
+        /// To whom, and over which bearer.
+        to: Bearer,
         /// Which.
         id: RecordId,
         /// On which stream.
@@ -109,8 +110,8 @@ pub enum Output {
         /// The neighbor has those before this one.
         first_chunk: u32,
     },
-    /// Close the session: the neighbor is silent.
-    Disconnect(NodeId),
+    /// Close the session over this bearer: nothing is heard over it.
+    Disconnect(Bearer),
     /// Append a record to the store; answer with `Stored` or `StoreFailed`.
     Store(Box<StoreRecord>),
     /// Note that a payload begins to arrive, so that its chunks are found again after a restart.
@@ -219,19 +220,26 @@ pub enum NodeEvent {
         /// Why.
         reason: DownReason,
     },
-    /// A neighbor owes an answer suspiciously long: what has another way takes that too.
-    Suspected(NodeId),
-    /// A suspect was heard again.
-    Cleared(NodeId),
-    /// The link to a neighbor works and is bad: it is used only where there is no other way.
-    LinkGray {
+    /// An answer is owed suspiciously long over a bearer: what has another way takes that too.
+    Suspected(Bearer),
+    /// Something was heard again over a suspicious bearer.
+    Cleared(Bearer),
+    /// A neighbor is spoken to over another bearer.
+    BearerChanged {
         /// The neighbor.
         neighbor: NodeId,
+        /// Over which.
+        choice: Choice,
+    },
+    /// A bearer works and is bad: it is used only where there is no other way.
+    LinkGray {
+        /// The bearer.
+        bearer: Bearer,
         /// What is wrong.
         why: Gray,
     },
-    /// The link to a neighbor is good again.
-    LinkGood(NodeId),
+    /// A bearer is good again.
+    LinkGood(Bearer),
     /// The way to the hub changed: the next hops now, best first.
     NextHops(Vec<NodeId>),
     /// A neighbor sent an LSA that its origin did not sign.

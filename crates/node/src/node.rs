@@ -7,9 +7,9 @@ use bytes::Bytes;
 use estafet_custody::{
     Custody, CustodyConfig, CustodyEvent, CustodyOutput, RecordView, Recovered as CustodyRecovered, StorePayload,
 };
-use estafet_model::{Epoch, NodeId, Now, PublicKey, RecordId, Seq, SeqRanges, SigningKey, Slip};
+use estafet_model::{Bearer, Class, Epoch, Medium, NodeId, Now, PublicKey, RecordId, Seq, SeqRanges, SigningKey, Slip};
 use estafet_routing::{
-    Captured as Count, DownReason, Holding, HubLedger, LEDGER_PIECES_MAX, LinkRisks, OriginLedger, Router,
+    BearerTerms, Captured as Count, Holding, HubLedger, LEDGER_PIECES_MAX, LinkRisks, OriginLedger, Router,
     RouterConfig, RouterOutput, SignedLsa,
 };
 use estafet_topology::{Role, Topology};
@@ -146,16 +146,22 @@ impl Node {
                 self.router.handle_timeout(now, |neighbor| custody.awaits_answer(neighbor));
                 self.custody.handle_timeout(now);
             }
-            Input::SessionUp(neighbor) => self.router.session_up(now, &neighbor),
-            Input::SessionDown { neighbor, goodbye: true } => self.router.goodbye(now, &neighbor),
-            Input::SessionDown { neighbor, goodbye: false } => self.router.session_down(now, &neighbor),
-            Input::Heard(neighbor) => self.router.heard(now, &neighbor),
-            Input::Frame { from, frame } => self.frame(now, &from, frame),
-            Input::Piece { from, piece } => {
-                self.router.heard(now, &from);
-                self.custody.piece(now, &from, piece);
+            Input::SessionUp(bearer) => self.router.session_up(now, &bearer),
+            Input::SessionDown { bearer, goodbye: true } => self.router.goodbye(now, &bearer),
+            Input::SessionDown { bearer, goodbye: false } => self.router.session_down(now, &bearer),
+            Input::Heard(bearer) => self.router.heard(now, &bearer),
+            Input::Frame { from, frame: Frame::Heartbeat { busy, lsdb } } => {
+                self.router.heartbeat(now, &from, busy, lsdb)
             }
-            Input::Measured { neighbor, sample } => self.router.measured(now, &neighbor, sample),
+            Input::Frame { from, frame } => {
+                self.router.spoken_to(now, &from);
+                self.frame(now, from.neighbor, frame);
+            }
+            Input::Piece { from, piece } => {
+                self.router.spoken_to(now, &from);
+                self.custody.piece(now, &from.neighbor, piece);
+            }
+            Input::Measured { bearer, sample } => self.router.measured(now, &bearer, sample),
             Input::Captures(captures) => self.capture(captures),
             Input::Stored(records) => self.stored(now, records),
             Input::StoreFailed(ids) => {
@@ -198,13 +204,13 @@ impl Node {
         self.settle(now);
     }
 
-    fn frame(&mut self, now: Now, from: &NodeId, frame: Frame) {
-        self.router.heard(now, from);
+    fn frame(&mut self, now: Now, neighbor: NodeId, frame: Frame) {
+        let from = &neighbor;
         match frame {
-            // The session layer has read it; a second one changes nothing.
-            Frame::Hello(_) => {}
-            Frame::Heartbeat { busy, lsdb } => self.router.heartbeat(now, from, busy, lsdb),
-            Frame::LsdbSummary(summary) => self.router.lsdb_summary_received(now, from, &summary),
+            // The session layer has read the first, and its bearer the second; another one changes nothing.
+            Frame::Hello(_) | Frame::Heartbeat { .. } => {}
+            Frame::Doubt(medium) => self.router.doubted(now, &Bearer::new(neighbor, medium)),
+            Frame::LsdbSummary(summary) => self.router.lsdb_summary_received(from, &summary),
             Frame::Lsas(lsas) => lsas.iter().for_each(|lsa| self.lsa(now, from, lsa)),
             Frame::ReceiptSummary(versions) => self.custody.receipt_summary(from, versions),
             Frame::Receipts(receipts) => {
@@ -353,49 +359,76 @@ impl Node {
                 let summary = self.router.lsdb().summary();
                 self.send(&to, Frame::LsdbSummary(summary));
             }
-            RouterOutput::SendHeartbeat { to, busy, lsdb } => {
-                self.send(&to, Frame::Heartbeat { busy, lsdb });
-                if self.custody.awaits_answer(&to) {
-                    self.router.busy(now, &to);
+            RouterOutput::SendHeartbeat { over, busy, lsdb } => {
+                let is_used = self.router.choice(&over.neighbor).is_some_and(|choice| choice.uses(over.medium));
+                if is_used && self.custody.awaits_answer(&over.neighbor) {
+                    self.router.busy(now, &over);
                 }
+                self.outputs.push_back(Output::Send { to: over, frame: Frame::Heartbeat { busy, lsdb } });
             }
             RouterOutput::AdjacencyUp(neighbor) => {
                 // Before anything of its records is spoken of.
-                let past: Vec<Bytes> = self.pasts.of(&neighbor).map(SignedLsa::encode).collect();
-                if !past.is_empty() {
-                    self.send(&neighbor, Frame::Lsas(past));
-                }
+                self.return_past(&neighbor);
+                self.admit_classes(now, &neighbor);
                 self.custody.neighbor_up(&neighbor);
                 self.event(NodeEvent::AdjacencyUp(neighbor));
                 self.routes_changed(now);
             }
             RouterOutput::AdjacencyDown { neighbor, reason } => {
-                if reason == DownReason::Silence {
-                    self.outputs.push_back(Output::Disconnect(neighbor.clone()));
-                }
                 self.event(NodeEvent::AdjacencyDown { neighbor: neighbor.clone(), reason });
                 // Next hops first, so that what the neighbor had been handed leaves by the alternate at once.
                 self.routes_changed(now);
                 self.custody.neighbor_down(now, &neighbor);
             }
-            RouterOutput::Suspected(neighbor) => {
-                self.event(NodeEvent::Suspected(neighbor.clone()));
-                self.routes_changed(now);
-                self.custody.divert(now, &neighbor);
-            }
-            RouterOutput::Cleared(neighbor) => {
-                self.event(NodeEvent::Cleared(neighbor));
+            RouterOutput::GiveUp(bearer) => self.outputs.push_back(Output::Disconnect(bearer)),
+            RouterOutput::BearerChanged { neighbor, choice } => {
+                self.admit_classes(now, &neighbor);
+                self.event(NodeEvent::BearerChanged { neighbor, choice });
                 self.routes_changed(now);
             }
-            RouterOutput::LinkGray { neighbor, why } => {
-                self.event(NodeEvent::LinkGray { neighbor: neighbor.clone(), why });
-                self.routes_changed(now);
-                self.custody.divert(now, &neighbor);
+            RouterOutput::SayAgain { to, doubt } => {
+                if let Some(medium) = doubt {
+                    self.send(&to, Frame::Doubt(medium));
+                }
+                self.return_past(&to);
+                self.custody.say_again(now, &to);
             }
-            RouterOutput::LinkGood(neighbor) => self.event(NodeEvent::LinkGood(neighbor)),
+            RouterOutput::Suspected(bearer) => {
+                self.event(NodeEvent::Suspected(bearer.clone()));
+                self.routes_changed(now);
+                if self.router.is_suspect(&bearer.neighbor) {
+                    self.custody.divert(now, &bearer.neighbor);
+                }
+            }
+            RouterOutput::Cleared(bearer) => {
+                self.event(NodeEvent::Cleared(bearer));
+                self.routes_changed(now);
+            }
+            RouterOutput::LinkGray { bearer, why } => {
+                self.event(NodeEvent::LinkGray { bearer: bearer.clone(), why });
+                self.routes_changed(now);
+                if self.router.gray(&bearer.neighbor).is_some() {
+                    self.custody.divert(now, &bearer.neighbor);
+                }
+            }
+            RouterOutput::LinkGood(bearer) => self.event(NodeEvent::LinkGood(bearer)),
             RouterOutput::ForgedLsa { from, origin } => self.event(NodeEvent::ForgedLsa { from, origin }),
             RouterOutput::RoutesChanged => self.routes_changed(now),
         }
+    }
+
+    /// Tells a neighbor what it once said of itself, should it have forgotten.
+    fn return_past(&mut self, neighbor: &NodeId) {
+        let past: Vec<Bytes> = self.pasts.of(neighbor).map(SignedLsa::encode).collect();
+        if !past.is_empty() {
+            self.send(neighbor, Frame::Lsas(past));
+        }
+    }
+
+    /// Which records may go to a neighbor depends on the bearers that lead to it now.
+    fn admit_classes(&mut self, now: Now, neighbor: &NodeId) {
+        let urgent_only = self.router.choice(neighbor).is_some_and(|choice| choice.rest.is_none());
+        self.custody.set_urgent_only(now, neighbor, urgent_only);
     }
 
     fn routes_changed(&mut self, now: Now) {
@@ -421,8 +454,9 @@ impl Node {
     fn kept(&mut self, now: Now, output: CustodyOutput) {
         let output = match output {
             CustodyOutput::Send { to, frame } => {
-                if let Frame::Offers(_) | Frame::Inventory(_) = frame {
-                    self.router.busy(now, &to);
+                let owes_answer = matches!(frame, Frame::Offers(_) | Frame::Inventory(_));
+                if let Some(bearer) = self.bearer(&to, Class::Urgent).filter(|_| owes_answer) {
+                    self.router.busy(now, &bearer);
                 }
                 return self.send(&to, frame);
             }
@@ -433,6 +467,8 @@ impl Node {
                 Output::Event(NodeEvent::Custody(event))
             }
             CustodyOutput::Carry { to, id, class, chunks, first_chunk } => {
+                // Where no bearer is left for it, custody has heard so since, and has taken it back.
+                let Some(to) = self.bearer(&to, class) else { return };
                 self.router.busy(now, &to);
                 Output::Carry { to, id, class, chunks, first_chunk }
             }
@@ -509,7 +545,15 @@ impl Node {
         captured
     }
 
+    /// The bearer by which records of a class go to a neighbor.
+    fn bearer(&self, neighbor: &NodeId, class: Class) -> Option<Bearer> {
+        let medium = self.router.choice(neighbor)?.of_class(class)?;
+        Some(Bearer::new(neighbor.clone(), medium))
+    }
+
+    /// Control goes where urgent records go.
     fn send(&mut self, to: &NodeId, frame: Frame) {
+        let Some(to) = self.bearer(to, Class::Urgent) else { return };
         self.outputs.extend(frame.split().into_iter().map(|frame| Output::Send { to: to.clone(), frame }));
     }
 
@@ -614,8 +658,13 @@ fn router_config(config: &NodeConfig, keys: BTreeMap<NodeId, PublicKey>) -> Rout
         let [one, other] = &link.ends;
         link_risks.insert(one, other, link.risks.iter().cloned());
     }
+    let mut neighbors: BTreeMap<NodeId, BTreeMap<Medium, BearerTerms>> = BTreeMap::new();
+    for (neighbor, link) in config.topology.neighbors(&config.me) {
+        let terms = BearerTerms { cost: link.cost, urgent_only: link.is_urgent_only() };
+        neighbors.entry(neighbor.clone()).or_default().insert(link.medium, terms);
+    }
     RouterConfig {
-        neighbors: config.topology.neighbors(&config.me).map(|(id, link)| (id.clone(), link.cost)).collect(),
+        neighbors,
         link_risks,
         keys,
         hubs: config.topology.hub_ids().cloned().collect(),

@@ -1,9 +1,9 @@
-//! Dialing a neighbor, again and again, without hammering it.
+//! Dialing a neighbor over a bearer, again and again, without hammering it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use estafet_model::NodeId;
+use estafet_model::Bearer;
 use rand::RngExt;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
@@ -28,22 +28,22 @@ const HOLD_BACK: Duration = Duration::from_millis(100);
 
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Dials `neighbor` whenever there is no session with it, until the endpoint is closed.
-pub(crate) async fn keep_dialing(shared: Arc<Shared>, neighbor: NodeId) {
+/// Dials over `bearer` whenever there is no session, until the endpoint is closed.
+pub(crate) async fn keep_dialing(shared: Arc<Shared>, bearer: Bearer) {
     let mut pause = PAUSE_FIRST;
     let mut last_alive = Instant::now();
-    if shared.me > neighbor {
+    if shared.me > bearer.neighbor {
         sleep(HOLD_BACK).await;
     }
     loop {
-        shared.registry.wait_until_apart(&neighbor).await;
-        match attempt(&shared, &neighbor).await {
+        shared.registry.wait_until_apart(&bearer).await;
+        match attempt(&shared, &bearer).await {
             Ok(()) => {
                 pause = PAUSE_FIRST;
-                shared.registry.wait_until_apart(&neighbor).await;
+                shared.registry.wait_until_apart(&bearer).await;
                 last_alive = Instant::now();
             }
-            Err(error) => debug!(%neighbor, %error, "dialing failed"),
+            Err(error) => debug!(%bearer, %error, "dialing failed"),
         }
         if shared.control.is_closed() {
             return;
@@ -59,11 +59,11 @@ fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(rand::rng().random_range(0.5..1.0))
 }
 
-async fn attempt(shared: &Arc<Shared>, neighbor: &NodeId) -> Result<(), String> {
-    let peer = &shared.neighbors[neighbor];
+async fn attempt(shared: &Arc<Shared>, bearer: &Bearer) -> Result<(), String> {
+    let peer = &shared.neighbors[&bearer.neighbor];
     let config = client_config(shared, peer).map_err(|error| error.to_string())?;
     let mut failure = "it has no address".to_owned();
-    for address in &peer.addresses {
+    for address in &peer.bearers[&bearer.medium] {
         let connecting = shared.endpoint.connect_with(config.clone(), *address, "estafet");
         let connecting = connecting.map_err(|error| error.to_string())?;
         let connection = match timeout(ATTEMPT_TIMEOUT, connecting).await {
@@ -77,12 +77,12 @@ async fn attempt(shared: &Arc<Shared>, neighbor: &NodeId) -> Result<(), String> 
                 continue;
             }
         };
-        if shared.registry.is_together(neighbor) {
+        if shared.registry.is_together(bearer) {
             // The neighbor was quicker; a second session would only take the first one's place.
             connection.close(close_code::DUPLICATE, b"another session stays");
             return Ok(());
         }
-        let established = session::establish(shared, neighbor, connection.clone(), true);
+        let established = session::establish(shared, &bearer.neighbor, connection.clone(), Some(bearer.medium));
         match timeout(ATTEMPT_TIMEOUT, established).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => failure = format!("{address}: {error}"),

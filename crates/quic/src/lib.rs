@@ -1,6 +1,6 @@
-//! Sessions between neighbors: one QUIC connection each, mutually authenticated by pinned keys.
+//! Sessions between neighbors: one QUIC connection for each bearer, mutually authenticated by pinned keys.
 //!
-//! [`Transport::start`] listens, dials every neighbor and keeps dialing. What happens comes out as [`SessionEvent`]s;
+//! [`Transport::start`] listens, dials every neighbor over every bearer and keeps dialing. What happens comes out as [`SessionEvent`]s;
 //! a [`Session`] takes control frames and records to carry. A session has one control stream in both directions and,
 //! for each class of record, one stream of payload in each direction, so that control never waits behind payload and
 //! an urgent record never behind a bulk one.

@@ -4,7 +4,7 @@
 //! costs no lock, no allocation and no wake-up of its own.
 
 use bytes::{Bytes, BytesMut};
-use estafet_model::{CHUNK_BYTES, ChunkHash, NodeId};
+use estafet_model::{Bearer, CHUNK_BYTES, ChunkHash};
 use estafet_wire::{BadFrame, PIECE_META_BYTES_MAX, PieceHead, PieceLengths};
 use quinn::RecvStream;
 use tokio::io::AsyncReadExt;
@@ -22,8 +22,8 @@ const _: () = assert!(ROOM_MIN <= RUN_BYTES, "a run without room for one piece w
 /// Pieces of payload from a neighbor that came together, in order.
 #[derive(Debug)]
 pub struct ReceivedPieces {
-    /// From whom.
-    pub neighbor: NodeId,
+    /// From whom, and over which bearer.
+    pub bearer: Bearer,
     /// By which session.
     pub session: SessionId,
     /// The pieces.
@@ -44,7 +44,7 @@ pub struct ReceivedPiece {
 /// Hands the pieces of one stream to the driver until the stream ends.
 pub(crate) async fn read_pieces(
     shared: &Shared,
-    neighbor: &NodeId,
+    bearer: &Bearer,
     session: SessionId,
     mut stream: RecvStream,
 ) -> Result<(), String> {
@@ -63,7 +63,7 @@ pub(crate) async fn read_pieces(
         if pieces.is_empty() {
             continue;
         }
-        let pieces = ReceivedPieces { neighbor: neighbor.clone(), session, pieces };
+        let pieces = ReceivedPieces { bearer: bearer.clone(), session, pieces };
         if shared.pieces.send(pieces).await.is_err() {
             return Ok(());
         }

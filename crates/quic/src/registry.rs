@@ -1,16 +1,16 @@
-//! Which session counts, when two neighbors dial each other at once or one of them has restarted.
+//! Which session over a bearer counts, when two neighbors dial each other at once or one of them has restarted.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use estafet_model::NodeId;
+use estafet_model::{Bearer, NodeId};
 use quinn::Connection;
 use tokio::sync::watch;
 
 use crate::session::SessionId;
 use crate::transport::close_code;
 
-/// What decides between two sessions with the same neighbor.
+/// What decides between two sessions over the same bearer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Claim {
     /// The neighbor's boot number.
@@ -26,10 +26,10 @@ struct Active {
     connection: Connection,
 }
 
-/// The one session with each neighbor.
+/// The one session over each bearer.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    active: Mutex<BTreeMap<NodeId, Active>>,
+    active: Mutex<BTreeMap<Bearer, Active>>,
     changes: watch::Sender<u64>,
 }
 
@@ -40,49 +40,56 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// Makes this the session with `neighbor`, unless the present one is to stay.
+    /// Makes this the session over `bearer`, unless the present one is to stay.
     pub(crate) fn claim(
         &self,
         me: &NodeId,
-        neighbor: &NodeId,
+        bearer: &Bearer,
         session: SessionId,
         claim: Claim,
         connection: &Connection,
     ) -> bool {
         let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(present) = active.get(neighbor) {
+        if let Some(present) = active.get(bearer) {
             let alive = present.connection.close_reason().is_none();
-            if alive && !replaces(&claim, &present.claim, me.min(neighbor)) {
+            if alive && !replaces(&claim, &present.claim, me.min(&bearer.neighbor)) {
                 return false;
             }
             present.connection.close(close_code::DUPLICATE, b"replaced by a newer session");
         }
-        active.insert(neighbor.clone(), Active { session, claim, connection: connection.clone() });
+        // Over its other bearers, a neighbor that has restarted does not know its old sessions either.
+        let of_earlier_life = |other: &Bearer, session: &Active| {
+            other.neighbor == bearer.neighbor && other != bearer && session.claim.boot != claim.boot
+        };
+        for (_, earlier) in active.extract_if(.., |other, session| of_earlier_life(other, session)) {
+            earlier.connection.close(close_code::DUPLICATE, b"of an earlier life");
+        }
+        active.insert(bearer.clone(), Active { session, claim, connection: connection.clone() });
         drop(active);
         self.changes.send_modify(|count| *count += 1);
         true
     }
 
-    /// True if there is a live session with `neighbor`.
-    pub(crate) fn is_together(&self, neighbor: &NodeId) -> bool {
+    /// True if there is a live session over `bearer`.
+    pub(crate) fn is_together(&self, bearer: &Bearer) -> bool {
         let active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
-        active.get(neighbor).is_some_and(|present| present.connection.close_reason().is_none())
+        active.get(bearer).is_some_and(|present| present.connection.close_reason().is_none())
     }
 
     /// The session is gone.
-    pub(crate) fn end(&self, neighbor: &NodeId, session: SessionId) {
+    pub(crate) fn end(&self, bearer: &Bearer, session: SessionId) {
         let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
-        if active.get(neighbor).is_some_and(|present| present.session == session) {
-            active.remove(neighbor);
+        if active.get(bearer).is_some_and(|present| present.session == session) {
+            active.remove(bearer);
         }
         drop(active);
         self.changes.send_modify(|count| *count += 1);
     }
 
-    /// Waits until there is no session with `neighbor`.
-    pub(crate) async fn wait_until_apart(&self, neighbor: &NodeId) {
+    /// Waits until there is no session over `bearer`.
+    pub(crate) async fn wait_until_apart(&self, bearer: &Bearer) {
         let mut changes = self.changes.subscribe();
-        let together = || self.active.lock().unwrap_or_else(PoisonError::into_inner).contains_key(neighbor);
+        let together = || self.active.lock().unwrap_or_else(PoisonError::into_inner).contains_key(bearer);
         let _sender_lives_as_long_as_self = changes.wait_for(|_| !together()).await;
     }
 }

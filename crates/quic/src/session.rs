@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use estafet_model::{ChunkHash, Class, NodeId, RecordId};
-use estafet_wire::{BadFrame, Frame};
+use estafet_model::{Bearer, ChunkHash, Class, Medium, NodeId, RecordId};
+use estafet_wire::{BadFrame, Frame, Hello};
 use quinn::{ApplicationClose, Connection, ConnectionError, ConnectionStats};
 use tokio::sync::mpsc;
-use tracing::{debug, info};
+use tracing::info;
 
 use crate::registry::Claim;
 use crate::streams;
@@ -20,7 +20,7 @@ use crate::transport::{DownReason, SessionEvent, Shared, close_code};
 /// Control frames that may wait to be sent. A neighbor that lets more pile up does not read, and is given up.
 const CONTROL_OUT_QUEUE: usize = 4096;
 
-/// Tells a session from earlier ones with the same neighbor.
+/// Tells a session from all others of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(u64);
 
@@ -90,6 +90,7 @@ pub trait PayloadSource: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Session {
     id: SessionId,
+    boot: u64,
     connection: Connection,
     control: mpsc::Sender<Bytes>,
     payload: [mpsc::UnboundedSender<Carry>; 3],
@@ -100,6 +101,12 @@ impl Session {
     #[must_use]
     pub fn id(&self) -> SessionId {
         self.id
+    }
+
+    /// The boot number of the neighbor that it is with: another one is another life of it.
+    #[must_use]
+    pub fn boot(&self) -> u64 {
+        self.boot
     }
 
     /// Queues a control frame. A neighbor that does not read is given up: the session ends.
@@ -153,21 +160,25 @@ pub(crate) enum NoSession {
     NoHello,
     #[error("the neighbor says it is {0}, but its key is another node's")]
     WrongName(NodeId),
+    #[error("the topology has no such bearer to it: {}", .0.map_or("none named", Medium::as_str))]
+    NoBearer(Option<Medium>),
     #[error("another session with it stays")]
     Duplicate,
 }
 
-/// Greets the neighbor and, if this session is to be the one, starts its tasks.
+/// Greets the neighbor and, if this session is to be the one over its bearer, starts its tasks. `dialed` is the medium if
+/// it was dialed here; otherwise the neighbor says it.
 pub(crate) async fn establish(
     shared: &Arc<Shared>,
     neighbor: &NodeId,
     connection: Connection,
-    we_dialed: bool,
+    dialed: Option<Medium>,
 ) -> Result<(), NoSession> {
+    let we_dialed = dialed.is_some();
     let (mut send, mut receive) = if we_dialed { connection.open_bi().await? } else { connection.accept_bi().await? };
-    let hello = Frame::Hello(shared.hello.clone()).encode();
+    let hello = |medium| Frame::Hello(Hello { medium, ..shared.hello.clone() }).encode();
     if we_dialed {
-        send.write_chunk(hello.clone()).await.map_err(|error| NoSession::Stream(error.to_string()))?;
+        send.write_chunk(hello(dialed)).await.map_err(|error| NoSession::Stream(error.to_string()))?;
     }
     let frame = streams::read_frame(&mut receive).await.map_err(NoSession::Stream)?.ok_or(NoSession::NoHello)?;
     let Frame::Hello(their_hello) = frame else { return Err(NoSession::NoHello) };
@@ -175,37 +186,50 @@ pub(crate) async fn establish(
         connection.close(close_code::PROTOCOL, b"wrong name");
         return Err(NoSession::WrongName(their_hello.node));
     }
+    let Some(medium) = agreed_medium(shared, neighbor, dialed, their_hello.medium) else {
+        connection.close(close_code::PROTOCOL, b"no such bearer");
+        return Err(NoSession::NoBearer(their_hello.medium));
+    };
+    let bearer = Bearer::new(neighbor.clone(), medium);
     let id = SessionId::next();
     let dialer = if we_dialed { shared.me.clone() } else { neighbor.clone() };
     let claim = Claim { boot: their_hello.boot, dialer };
-    if !shared.registry.claim(&shared.me, neighbor, id, claim, &connection) {
+    if !shared.registry.claim(&shared.me, &bearer, id, claim, &connection) {
         connection.close(close_code::DUPLICATE, b"another session stays");
         return Err(NoSession::Duplicate);
     }
     if !we_dialed {
         // Refusal by a lost stream shows in the supervisor, which ends the registered session.
-        let _lost = send.write_chunk(hello).await;
+        let _lost = send.write_chunk(hello(their_hello.medium)).await;
     }
     let (control, control_out) = mpsc::channel(CONTROL_OUT_QUEUE);
     let payload = Class::ALL.map(|class| streams::spawn_payload_writer(shared, neighbor, &connection, class));
-    let session = Session { id, connection: connection.clone(), control, payload };
-    info!(%neighbor, remote = %connection.remote_address(), "session up");
-    let up = SessionEvent::Up { neighbor: neighbor.clone(), hello: their_hello, session };
+    let session = Session { id, boot: their_hello.boot, connection: connection.clone(), control, payload };
+    info!(%neighbor, %medium, remote = %connection.remote_address(), "session up");
+    let up = SessionEvent::Up { bearer: bearer.clone(), hello: their_hello, session };
     if shared.control.send(up).await.is_err() {
         connection.close(close_code::GOODBYE, b"shutting down");
         return Ok(());
     }
     tokio::spawn(streams::write_control(send, control_out, connection.clone()));
-    tokio::spawn(streams::read_control(Arc::clone(shared), neighbor.clone(), id, receive, connection.clone()));
-    tokio::spawn(streams::accept_payload(Arc::clone(shared), neighbor.clone(), id, connection.clone()));
-    tokio::spawn(supervise(Arc::clone(shared), neighbor.clone(), id, connection));
+    tokio::spawn(streams::read_control(Arc::clone(shared), bearer.clone(), id, receive, connection.clone()));
+    tokio::spawn(streams::accept_payload(Arc::clone(shared), bearer.clone(), id, connection.clone()));
+    tokio::spawn(supervise(Arc::clone(shared), bearer, id, connection));
     Ok(())
 }
 
+/// Which bearer both ends mean, if this node's topology has it.
+fn agreed_medium(shared: &Shared, neighbor: &NodeId, dialed: Option<Medium>, theirs: Option<Medium>) -> Option<Medium> {
+    let bearers = &shared.neighbors.get(neighbor)?.bearers;
+    let only = bearers.keys().next().copied().filter(|_| bearers.len() == 1);
+    let medium = dialed.or(theirs).or(only)?;
+    (bearers.contains_key(&medium) && theirs.is_none_or(|theirs| theirs == medium)).then_some(medium)
+}
+
 /// Reports the end of a session, once.
-async fn supervise(shared: Arc<Shared>, neighbor: NodeId, session: SessionId, connection: Connection) {
+async fn supervise(shared: Arc<Shared>, bearer: Bearer, session: SessionId, connection: Connection) {
     let error = connection.closed().await;
-    shared.registry.end(&neighbor, session);
+    shared.registry.end(&bearer, session);
     let reason = match &error {
         ConnectionError::ApplicationClosed(ApplicationClose { error_code, reason })
             if *error_code == close_code::GOODBYE =>
@@ -214,6 +238,6 @@ async fn supervise(shared: Arc<Shared>, neighbor: NodeId, session: SessionId, co
         }
         other => DownReason::Lost(other.to_string()),
     };
-    debug!(%neighbor, ?reason, "session down");
-    let _driver_is_gone = shared.control.send(SessionEvent::Down { neighbor, session, reason }).await;
+    info!(neighbor = %bearer.neighbor, medium = %bearer.medium, ?reason, "session down");
+    let _driver_is_gone = shared.control.send(SessionEvent::Down { bearer, session, reason }).await;
 }

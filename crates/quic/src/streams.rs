@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use estafet_model::{ChunkHash, Class, NodeId, RecordId};
+use estafet_model::{Bearer, ChunkHash, Class, NodeId, RecordId};
 use estafet_wire::{CONTROL_FRAME_BYTES_MAX, Frame, PieceHead};
 use quinn::{Connection, ReadExactError, RecvStream, SendStream};
 use tokio::sync::mpsc;
@@ -55,7 +55,7 @@ pub(crate) async fn write_control(mut stream: SendStream, mut frames: mpsc::Rece
 /// Hands control frames to the driver until the session ends.
 pub(crate) async fn read_control(
     shared: Arc<Shared>,
-    neighbor: NodeId,
+    bearer: Bearer,
     session: SessionId,
     mut stream: RecvStream,
     connection: Connection,
@@ -63,7 +63,7 @@ pub(crate) async fn read_control(
     loop {
         match read_frame(&mut stream).await {
             Ok(Some(frame)) => {
-                let event = SessionEvent::Control { neighbor: neighbor.clone(), session, frame };
+                let event = SessionEvent::Control { bearer: bearer.clone(), session, frame };
                 if shared.control.send(event).await.is_err() {
                     return;
                 }
@@ -71,7 +71,7 @@ pub(crate) async fn read_control(
             Ok(None) => return connection.close(close_code::PROTOCOL, b"control stream ended"),
             Err(error) => {
                 if connection.close_reason().is_none() {
-                    warn!(%neighbor, %error, "gave up a session: bad control frame");
+                    warn!(%bearer, %error, "gave up a session: bad control frame");
                     connection.close(close_code::PROTOCOL, b"bad control frame");
                 }
                 return;
@@ -81,14 +81,14 @@ pub(crate) async fn read_control(
 }
 
 /// Reads every payload stream that the neighbor opens.
-pub(crate) async fn accept_payload(shared: Arc<Shared>, neighbor: NodeId, session: SessionId, connection: Connection) {
+pub(crate) async fn accept_payload(shared: Arc<Shared>, bearer: Bearer, session: SessionId, connection: Connection) {
     while let Ok(stream) = connection.accept_uni().await {
-        let (shared, neighbor, connection) = (Arc::clone(&shared), neighbor.clone(), connection.clone());
+        let (shared, bearer, connection) = (Arc::clone(&shared), bearer.clone(), connection.clone());
         tokio::spawn(async move {
-            if let Err(error) = read_pieces(&shared, &neighbor, session, stream).await
+            if let Err(error) = read_pieces(&shared, &bearer, session, stream).await
                 && connection.close_reason().is_none()
             {
-                warn!(%neighbor, %error, "gave up a session: bad payload");
+                warn!(%bearer, %error, "gave up a session: bad payload");
                 connection.close(close_code::PROTOCOL, b"bad payload");
             }
         });

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use estafet_model::{NodeId, PublicKey};
+use estafet_model::{Bearer, Medium, NodeId, PublicKey};
 use estafet_tls::{Identity, TlsError, key_of_certificate};
 use estafet_wire::{ALPN, Frame, Hello};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
@@ -70,13 +70,13 @@ pub(crate) mod close_code {
     pub(crate) const SILENT: VarInt = VarInt::from_u32(4);
 }
 
-/// A node at the other end of a link.
+/// A node at the other end of one or more links.
 #[derive(Debug, Clone)]
 pub struct Neighbor {
     /// Its key by the topology.
     pub key: PublicKey,
-    /// Where it listens, in order of preference.
-    pub addresses: Vec<SocketAddr>,
+    /// Every bearer to it: where it listens over that, in order of preference. Without an address it dials, if anybody.
+    pub bearers: BTreeMap<Medium, Vec<SocketAddr>>,
 }
 
 /// What an endpoint needs to know.
@@ -127,10 +127,10 @@ pub enum DownReason {
 /// What happens to sessions.
 #[derive(Debug)]
 pub enum SessionEvent {
-    /// A neighbor is there. It replaces an earlier session with the same neighbor.
+    /// A neighbor is there. It replaces an earlier session over the same bearer.
     Up {
-        /// Who.
-        neighbor: NodeId,
+        /// Who, and over which bearer.
+        bearer: Bearer,
         /// What it said of itself.
         hello: Hello,
         /// How to talk to it.
@@ -138,8 +138,8 @@ pub enum SessionEvent {
     },
     /// A session is gone.
     Down {
-        /// Who.
-        neighbor: NodeId,
+        /// Who, and over which bearer.
+        bearer: Bearer,
         /// Which of its sessions.
         session: SessionId,
         /// Why.
@@ -147,8 +147,8 @@ pub enum SessionEvent {
     },
     /// A control frame.
     Control {
-        /// From whom.
-        neighbor: NodeId,
+        /// From whom, and over which bearer.
+        bearer: Bearer,
         /// By which session.
         session: SessionId,
         /// What it says.
@@ -175,6 +175,7 @@ pub struct SessionEvents {
 /// What all tasks of a transport share.
 pub(crate) struct Shared {
     pub(crate) me: NodeId,
+    /// What is said of this node over any bearer.
     pub(crate) hello: Hello,
     pub(crate) identity: Identity,
     pub(crate) endpoint: Endpoint,
@@ -209,7 +210,12 @@ impl Transport {
         let (control, control_out) = mpsc::channel(CONTROL_QUEUE);
         let (pieces, pieces_out) = mpsc::channel(PIECE_QUEUE);
         let shared = Arc::new(Shared {
-            hello: Hello { node: config.me.clone(), boot: config.boot, topology_version: config.topology_version },
+            hello: Hello {
+                node: config.me.clone(),
+                boot: config.boot,
+                topology_version: config.topology_version,
+                medium: None,
+            },
             me: config.me,
             identity: config.identity,
             endpoint,
@@ -220,8 +226,11 @@ impl Transport {
             source,
         });
         tokio::spawn(accept(Arc::clone(&shared)));
-        for neighbor in shared.neighbors.keys().cloned() {
-            tokio::spawn(dial::keep_dialing(Arc::clone(&shared), neighbor));
+        for (neighbor, Neighbor { bearers, .. }) in &shared.neighbors {
+            for (medium, _) in bearers.iter().filter(|(_, addresses)| !addresses.is_empty()) {
+                let bearer = Bearer::new(neighbor.clone(), *medium);
+                tokio::spawn(dial::keep_dialing(Arc::clone(&shared), bearer));
+            }
         }
         Ok((Self { shared }, SessionEvents { control: control_out, pieces: pieces_out }))
     }
@@ -311,7 +320,7 @@ async fn greet(shared: &Arc<Shared>, connection: Connection) {
         connection.close(close_code::PROTOCOL, b"not a neighbor");
         return;
     };
-    let established = session::establish(shared, &neighbor, connection.clone(), false);
+    let established = session::establish(shared, &neighbor, connection.clone(), None);
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, established).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => debug!(%neighbor, %error, "no session"),

@@ -1,6 +1,6 @@
 //! `relay.toml`: the file as people write it, and what it means once every file it names has been read and checked.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -218,7 +218,7 @@ impl Config {
             rules,
             nut,
             data: folder.join(file.data),
-            listen: file.listen.unwrap_or(node.addresses[0]),
+            listen: file.listen.unwrap_or_else(|| listen_address(&topology, &node)),
             admin: file.admin.unwrap_or(node.admin),
             admin_socket: file.admin_socket.map(|socket| folder.join(socket)),
             intake: file.intake.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
@@ -294,6 +294,21 @@ fn load_nut(power: PowerFile, folder: &Path) -> Result<Option<Nut>, Result<Strin
         return Err(Ok("power: ups, username and password are words without spaces and quotes".to_owned()));
     }
     Ok(nut.map(|address| Nut { address, ups, login }))
+}
+
+/// Where a node listens if its file does not say: at the port of its first address, on every interface. Then the kernel
+/// chooses by which of them a datagram leaves, each bearer is served, and sessions go on when an address changes under
+/// them. A city on loopback stays there.
+fn listen_address(topology: &Topology, node: &Node) -> SocketAddr {
+    let over_links = topology.neighbors(&node.id).flat_map(|(_, link)| topology.addresses_over(link, &node.id));
+    let addresses: Vec<&SocketAddr> = node.addresses.iter().chain(over_links).collect();
+    let (first, port) = (node.addresses[0], node.addresses[0].port());
+    let stays_here = addresses.iter().all(|address| address.ip().is_loopback() && address.ip() == first.ip());
+    match () {
+        () if stays_here => first,
+        () if addresses.iter().all(|address| address.is_ipv4()) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+        () => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+    }
 }
 
 fn load_topology(path: &Path, trusted: &[PublicKey]) -> Result<Topology, ConfigError> {

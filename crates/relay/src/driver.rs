@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use estafet_model::{Durable, Epoch, NodeId, Now, RecordId, SeqRanges, UnixMillis};
+use estafet_model::{Bearer, Durable, Epoch, NodeId, Now, RecordId, SeqRanges, UnixMillis};
 use estafet_node::custody::{CustodyEvent, HeldRecord, Piece};
-use estafet_node::routing::{LinkSample, Standing};
+use estafet_node::routing::{Choice, LinkSample, Standing};
 use estafet_node::{Capture, CaptureRefused, CaptureToken, Captured, Input, Node, NodeEvent, Output};
 use estafet_quic::{Carry, DownReason, Figures, ReceivedPiece, ReceivedPieces, Session, SessionEvent, SessionEvents};
 use estafet_spool::{Append, NewRecord, Payload};
@@ -180,9 +180,9 @@ pub(crate) struct Driver {
     node: Node,
     store: Store,
     started: Instant,
-    sessions: BTreeMap<NodeId, Session>,
+    sessions: BTreeMap<Bearer, Session>,
     /// How many datagrams of each session's neighbor had come when that was last looked at.
-    datagrams: BTreeMap<NodeId, u64>,
+    datagrams: BTreeMap<Bearer, u64>,
     commands: mpsc::Receiver<Command>,
     commands_sender: mpsc::Sender<Command>,
     health: watch::Sender<Health>,
@@ -326,14 +326,14 @@ impl Driver {
         }
     }
 
-    /// Notes which neighbors' transports were heard, before silences are judged.
+    /// Notes over which bearers the neighbors' transports were heard, before silences are judged.
     fn listen(&mut self) {
-        let counts = self.sessions.iter().map(|(neighbor, session)| (neighbor, session.figures().datagrams_received));
-        let heard = counts.filter(|(neighbor, count)| self.datagrams.get(*neighbor) != Some(count));
-        let heard: Vec<(NodeId, u64)> = heard.map(|(neighbor, count)| (neighbor.clone(), count)).collect();
-        for (neighbor, count) in heard {
-            self.datagrams.insert(neighbor.clone(), count);
-            self.feed(Input::Heard(neighbor));
+        let counts = self.sessions.iter().map(|(bearer, session)| (bearer, session.figures().datagrams_received));
+        let heard = counts.filter(|(bearer, count)| self.datagrams.get(*bearer) != Some(count));
+        let heard: Vec<(Bearer, u64)> = heard.map(|(bearer, count)| (bearer.clone(), count)).collect();
+        for (bearer, count) in heard {
+            self.datagrams.insert(bearer.clone(), count);
+            self.feed(Input::Heard(bearer));
         }
     }
 
@@ -344,27 +344,35 @@ impl Driver {
 
     fn session_event(&mut self, event: SessionEvent) {
         match event {
-            SessionEvent::Up { neighbor, hello, session } => {
-                if self.sessions.remove(&neighbor).is_some() {
-                    self.feed(Input::SessionDown { neighbor: neighbor.clone(), goodbye: false });
+            SessionEvent::Up { bearer, hello, session } => {
+                // With its one session over this bearer ends what is left of an earlier life of the neighbor over others.
+                let is_over = |other: &Bearer, earlier: &Session| {
+                    *other == bearer || other.neighbor == bearer.neighbor && earlier.boot() != session.boot()
+                };
+                let over: Vec<Bearer> =
+                    self.sessions.extract_if(.., |o, s| is_over(o, s)).map(|(over, _)| over).collect();
+                for bearer in over {
+                    self.feed(Input::SessionDown { bearer, goodbye: false });
                 }
                 let ours = self.node.topology().version;
                 if hello.topology_version != ours {
+                    let neighbor = &bearer.neighbor;
                     warn!(%neighbor, theirs = hello.topology_version, ours, "the neighbor has another topology version");
                 }
-                self.sessions.insert(neighbor.clone(), session);
-                self.feed(Input::SessionUp(neighbor));
+                self.sessions.insert(bearer.clone(), session);
+                self.feed(Input::SessionUp(bearer));
             }
-            SessionEvent::Down { neighbor, session, reason } => {
-                if self.is_current(&neighbor, session) {
-                    self.sessions.remove(&neighbor);
+            SessionEvent::Down { bearer, session, reason } => {
+                if self.is_current(&bearer, session) {
+                    self.sessions.remove(&bearer);
                     let goodbye = matches!(reason, DownReason::Goodbye(_));
-                    self.feed(Input::SessionDown { neighbor, goodbye });
+                    self.failovers.sessions_lost += u64::from(!goodbye);
+                    self.feed(Input::SessionDown { bearer, goodbye });
                 }
             }
-            SessionEvent::Control { neighbor, session, frame } => {
-                if self.is_current(&neighbor, session) {
-                    self.feed(Input::Frame { from: neighbor, frame });
+            SessionEvent::Control { bearer, session, frame } => {
+                if self.is_current(&bearer, session) {
+                    self.feed(Input::Frame { from: bearer, frame });
                 }
             }
             SessionEvent::Unreadable { id, .. } => {
@@ -374,15 +382,15 @@ impl Driver {
         }
     }
 
-    fn is_current(&self, neighbor: &NodeId, session: estafet_quic::SessionId) -> bool {
-        self.sessions.get(neighbor).is_some_and(|current| current.id() == session)
+    fn is_current(&self, bearer: &Bearer, session: estafet_quic::SessionId) -> bool {
+        self.sessions.get(bearer).is_some_and(|current| current.id() == session)
     }
 
     fn pieces(&mut self, received: ReceivedPieces) {
-        let ReceivedPieces { neighbor, session, pieces } = received;
-        if self.is_current(&neighbor, session) {
+        let ReceivedPieces { bearer, session, pieces } = received;
+        if self.is_current(&bearer, session) {
             for ReceivedPiece { head, data, hash } in pieces {
-                self.feed(Input::Piece { from: neighbor.clone(), piece: Piece { head, data, hash } });
+                self.feed(Input::Piece { from: bearer.clone(), piece: Piece { head, data, hash } });
             }
         }
     }
@@ -486,9 +494,9 @@ impl Driver {
         self.look_at_store();
         // If the store refused what they waited for, nothing else brings them here.
         self.admit_captures();
-        let figures = self.sessions.iter().map(|(neighbor, session)| (neighbor.clone(), session.figures()));
-        for (neighbor, figures) in figures.collect::<Vec<_>>() {
-            self.feed(Input::Measured { neighbor, sample: sample(&figures) });
+        let figures = self.sessions.iter().map(|(bearer, session)| (bearer.clone(), session.figures()));
+        for (bearer, figures) in figures.collect::<Vec<_>>() {
+            self.feed(Input::Measured { bearer, sample: sample(&figures) });
         }
         self.notice_news();
         let now = self.now();
@@ -543,10 +551,11 @@ impl Driver {
                 Output::BeginTransfer { transfer, header, chunks } => {
                     self.appends.push(begin_append(transfer, *header, chunks));
                 }
-                Output::Disconnect(neighbor) => {
-                    if let Some(session) = self.sessions.remove(&neighbor) {
+                Output::Disconnect(bearer) => {
+                    if let Some(session) = self.sessions.remove(&bearer) {
                         session.give_up();
-                        self.feed(Input::SessionDown { neighbor, goodbye: false });
+                        self.failovers.sessions_lost += 1;
+                        self.feed(Input::SessionDown { bearer, goodbye: false });
                     }
                 }
                 Output::Store(record) => {
@@ -604,11 +613,11 @@ impl Driver {
 
     fn with_session(
         &mut self,
-        neighbor: &NodeId,
+        bearer: &Bearer,
         action: impl FnOnce(&Session) -> Result<(), estafet_quic::SessionGone>,
     ) {
         // A session that is gone has its `Down` event on the way, and the node acts on that.
-        let _gone = self.sessions.get(neighbor).map(action);
+        let _gone = self.sessions.get(bearer).map(action);
     }
 
     fn answer(&mut self, token: CaptureToken, answer: CaptureAnswer) {
@@ -712,12 +721,23 @@ fn tell(event: &NodeEvent) {
     match event {
         NodeEvent::AdjacencyUp(neighbor) => info!(%neighbor, "adjacency up"),
         NodeEvent::AdjacencyDown { neighbor, reason } => warn!(%neighbor, ?reason, "adjacency down"),
-        NodeEvent::Suspected(neighbor) => debug!(%neighbor, "the neighbor owes an answer suspiciously long"),
-        NodeEvent::Cleared(neighbor) => debug!(%neighbor, "the neighbor is heard again"),
-        NodeEvent::LinkGray { neighbor, why } => {
-            warn!(%neighbor, %why, "the link is bad, and used only where there is no other");
+        NodeEvent::Suspected(Bearer { neighbor, medium }) => {
+            debug!(%neighbor, %medium, "the neighbor owes an answer suspiciously long");
         }
-        NodeEvent::LinkGood(neighbor) => info!(%neighbor, "the link is good again"),
+        NodeEvent::Cleared(Bearer { neighbor, medium }) => debug!(%neighbor, %medium, "the neighbor is heard again"),
+        NodeEvent::BearerChanged { neighbor, choice: Choice { urgent, rest: Some(rest) } } if urgent == rest => {
+            info!(%neighbor, medium = %urgent, "the neighbor is spoken to over another link");
+        }
+        NodeEvent::BearerChanged { neighbor, choice: Choice { urgent, rest: Some(rest) } } => {
+            info!(%neighbor, medium = %rest, %urgent, "urgent records go over a link of their own");
+        }
+        NodeEvent::BearerChanged { neighbor, choice: Choice { urgent, rest: None } } => {
+            warn!(%neighbor, medium = %urgent, "only a metered link is left to the neighbor: only urgent records go over it");
+        }
+        NodeEvent::LinkGray { bearer: Bearer { neighbor, medium }, why } => {
+            warn!(%neighbor, %medium, %why, "the link is bad, and used only where there is no other");
+        }
+        NodeEvent::LinkGood(Bearer { neighbor, medium }) => info!(%neighbor, %medium, "the link is good again"),
         NodeEvent::NextHops(next_hops) => info!(?next_hops, "the way to the hub changed"),
         NodeEvent::ForgedLsa { from, origin } => error!(%from, %origin, "an LSA is not signed by its origin"),
         NodeEvent::MalformedLsa { from } => error!(%from, "the neighbor sends malformed LSAs"),
@@ -738,6 +758,9 @@ fn tell(event: &NodeEvent) {
         NodeEvent::Custody(CustodyEvent::CommittedTwice) => error!("a record was committed twice"),
         NodeEvent::Custody(CustodyEvent::Diverted { around, records }) => {
             debug!(neighbor = %around, records, "records go another way as well");
+        }
+        NodeEvent::Custody(CustodyEvent::SaidAgain { to, records }) => {
+            debug!(neighbor = %to, records, "records are offered again, over another link or another way");
         }
         NodeEvent::Custody(CustodyEvent::TakenBack { from, records }) => {
             warn!(neighbor = %from, records, "records that the neighbor had go another way");

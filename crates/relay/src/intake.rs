@@ -281,12 +281,12 @@ async fn metrics(State(intake): State<Intake>) -> Result<String, Problem> {
 /// A metric's name, its type and what it is now.
 type Metric = (&'static str, &'static str, u64);
 
-fn node_metrics(view: &View<'_>) -> [Metric; 11] {
+fn node_metrics(view: &View<'_>) -> [Metric; 13] {
     let custody = view.node.custody();
     let own = custody.receipted().iter().filter(|((origin, _), _)| origin == view.node.id());
     let receipted: u64 = own.map(|(_, ranges)| ranges.count()).sum();
     let missing = view.node.audit().origins.iter().map(|origin| origin.missing.count()).sum::<u64>();
-    let Failovers { suspicions, deaths, records_diverted } = view.failovers;
+    let Failovers { suspicions, deaths, bearer_changes, sessions_lost, records_diverted } = view.failovers;
     [
         ("estafet_records_held", "gauge", custody.held_count()),
         ("estafet_copies_held", "gauge", custody.copies_count()),
@@ -297,6 +297,8 @@ fn node_metrics(view: &View<'_>) -> [Metric; 11] {
         ("estafet_receipt_losses_total", "counter", custody.receipt_losses()),
         ("estafet_neighbor_suspicions_total", "counter", suspicions),
         ("estafet_neighbor_deaths_total", "counter", deaths),
+        ("estafet_bearer_changes_total", "counter", bearer_changes),
+        ("estafet_sessions_lost_total", "counter", sessions_lost),
         ("estafet_records_diverted_total", "counter", records_diverted),
         ("estafet_links_gray", "gauge", gray_links(view.node)),
     ]

@@ -115,7 +115,8 @@ fn dispatch(command: Command) -> miette::Result<()> {
             if config.data.is_dir() {
                 store::check_disk(&config.data)?;
             }
-            let neighbors: Vec<_> = config.topology.neighbors(&config.node.id).map(|(id, _)| id.to_string()).collect();
+            let neighbors = config.topology.neighbors(&config.node.id);
+            let neighbors: Vec<_> = neighbors.map(|(id, link)| format!("{id} ({})", link.medium)).collect();
             #[expect(clippy::print_stdout, reason = "the answer of the command")]
             {
                 println!(

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use estafet_admin::{Caller, Listeners, ServeError, bind_unix};
+use estafet_model::NodeId;
 use estafet_node::{Node, NodeConfig};
 use estafet_quic::{Neighbor, Transport, TransportConfig, TransportError};
 use estafet_tls::{Identity, TlsError};
@@ -140,14 +141,13 @@ async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, 
 }
 
 fn transport_config(config: &Config) -> Result<TransportConfig, RelayError> {
-    let neighbors: BTreeMap<_, _> = config
-        .topology
-        .neighbors(&config.node.id)
-        .filter_map(|(id, _)| {
-            let node = config.topology.node(id)?;
-            Some((id.clone(), Neighbor { key: node.key, addresses: node.addresses.clone() }))
-        })
-        .collect();
+    let mut neighbors: BTreeMap<NodeId, Neighbor> = BTreeMap::new();
+    for (id, link) in config.topology.neighbors(&config.node.id) {
+        let Some(node) = config.topology.node(id) else { continue };
+        let neighbor = Neighbor { key: node.key, bearers: BTreeMap::new() };
+        let addresses = config.topology.addresses_over(link, id).to_vec();
+        neighbors.entry(id.clone()).or_insert(neighbor).bearers.insert(link.medium, addresses);
+    }
     Ok(TransportConfig {
         me: config.node.id.clone(),
         boot: rand::random(),

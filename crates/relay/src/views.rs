@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use estafet_admin::v1::{self, AuditReport, Link, OriginAudit, Path, Record};
-use estafet_model::{LinkCost, NodeId, RecordId};
+use estafet_model::{Class, LinkCost, NodeId, RecordId};
 use estafet_node::custody::{RecordState, RecordView, WaitReason};
 use estafet_node::routing::{
-    Coverage, Graph, PowerState, Protects, SHUNNED_COST, ShortestPaths, SignedLsa, Standing, coverage, coverages,
-    routes_to_nearest,
+    BearerState, Coverage, Graph, NeighborState, NextHop, PowerState, Protects, SHUNNED_COST, ShortestPaths, SignedLsa,
+    Standing, coverage, coverages, routes_to_nearest,
 };
 use estafet_node::{Node, Records, Whereabouts};
+use estafet_topology as topology;
 use tonic::Status;
 
 use crate::driver::View;
@@ -110,31 +111,67 @@ fn millis(span: Duration) -> u64 {
 }
 
 pub(crate) fn links(node: &Node) -> Vec<Link> {
+    node.topology().links.iter().map(|link| shown_link(node, link)).collect()
+}
+
+fn shown_link(node: &Node, link: &topology::Link) -> Link {
+    let [one, other] = &link.ends;
     let lsdb = node.router().lsdb();
     let adjacency = |from: &NodeId, to: &NodeId| lsdb.get(from)?.lsa().adjacency(to).cloned();
-    node.topology()
-        .links
-        .iter()
-        .map(|link| {
-            let [one, other] = &link.ends;
-            let (there, back) = (adjacency(one, other), adjacency(other, one));
-            // What nodes say of themselves is old news once no way leads to them.
-            let near = |id: &NodeId| id == node.id() || node.router().reachable(id);
-            let heard_of_both = lsdb.get(one).is_some() && lsdb.get(other).is_some();
-            let costs = [&there, &back].map(|adjacency| adjacency.as_ref().map(|adjacency| adjacency.cost));
-            let state = link_state([near(one), near(other)], heard_of_both, costs);
-            let said = || [&there, &back].into_iter().flatten();
-            let rtt = said().map(|adjacency| adjacency.rtt_micros).filter(|rtt| *rtt > 0).min();
-            Link {
-                ends: vec![one.to_string(), other.to_string()],
-                state: state.to_owned(),
-                // The dearer end's: one that finds the link bad is enough for all to go around it.
-                cost: costs.into_iter().flatten().max().unwrap_or(link.cost).0,
-                rtt_ms: rtt.filter(|_| matches!(state, "up" | "gray")).map(|micros| f64::from(micros) / 1000.0),
-                medium: link.medium.to_string(),
-            }
-        })
-        .collect()
+    let (there, back) = (adjacency(one, other), adjacency(other, one));
+    // What nodes say of themselves is old news once no way leads to them.
+    let near = |id: &NodeId| id == node.id() || node.router().reachable(id);
+    let heard_of_both = lsdb.get(one).is_some() && lsdb.get(other).is_some();
+    let costs = [&there, &back].map(|adjacency| adjacency.as_ref().map(|adjacency| adjacency.cost));
+    let between = link_state([near(one), near(other)], heard_of_both, costs);
+    let (state, in_use) = bearer_state(node, link, between, costs);
+    let said = || [&there, &back].into_iter().flatten();
+    let rtt = said().map(|adjacency| adjacency.rtt_micros).filter(|rtt| *rtt > 0).min();
+    Link {
+        ends: vec![one.to_string(), other.to_string()],
+        state: state.to_owned(),
+        // The dearer end's: one that finds the link bad is enough for all to go around it.
+        cost: costs.into_iter().flatten().max().filter(|_| in_use).unwrap_or(link.cost).0,
+        rtt_ms: rtt.filter(|_| in_use).map(|micros| f64::from(micros) / 1000.0),
+        medium: link.medium.to_string(),
+        in_use,
+        metered: link.metered,
+        urgent_only: link.is_urgent_only(),
+    }
+}
+
+/// What a link is, and whether it is in use, if all that leads from one end to the other is `between`. A node knows this
+/// of its own links; of others it sees by the cost that is told which of them is used.
+fn bearer_state(
+    node: &Node,
+    link: &topology::Link,
+    between: &'static str,
+    costs: [Option<LinkCost>; 2],
+) -> (&'static str, bool) {
+    let [one, other] = &link.ends;
+    let is_up = matches!(between, "up" | "gray");
+    if node.topology().bearers(one, other).nth(1).is_none() {
+        return (between, is_up);
+    }
+    if let Some(neighbor) = link.other_end(node.id()) {
+        let own = node.router().bearers(neighbor).find(|(medium, _)| *medium == link.medium);
+        return own.map_or(("unknown", false), |(_, state)| (own_state(state), state.in_use));
+    }
+    let told = |cost: &LinkCost| *cost == link.cost || *cost == link.cost + SHUNNED_COST;
+    match costs.iter().flatten().any(told) {
+        true if is_up => (between, true),
+        _ if is_up => ("unknown", false),
+        _ => (between, false),
+    }
+}
+
+fn own_state(state: BearerState) -> &'static str {
+    match state.liveness {
+        NeighborState::Up { .. } if state.doubtful => "suspect",
+        NeighborState::Up { .. } if state.shunned => "gray",
+        NeighborState::Up { .. } => "up",
+        NeighborState::Silent { .. } | NeighborState::Down => "down",
+    }
 }
 
 /// What a link is, by whether this node has news of its ends (`near`) and what each of them says that it costs.
@@ -162,7 +199,7 @@ pub(crate) fn path(node: &Node, from: &str, to: &str) -> Result<Path, Status> {
     let coverage = coverage(node.router().graph(), &from).share();
     let route = if to.is_empty() {
         if node.topology().hub_ids().any(|hub| *hub == from) {
-            let itself = v1::Hop { node: from.to_string(), cost: 0 };
+            let itself = v1::Hop { node: from.to_string(), ..v1::Hop::default() };
             let (from, to) = (from.to_string(), from.to_string());
             return Ok(Path { from, to, found: true, cost: 0, hops: vec![itself], alternates: Vec::new(), coverage });
         }
@@ -174,10 +211,12 @@ pub(crate) fn path(node: &Node, from: &str, to: &str) -> Result<Path, Status> {
         return Ok(Path { from: from.to_string(), to: to.to_owned(), coverage, ..Path::default() });
     };
     let from_start = ShortestPaths::from(node.router().graph(), &from);
-    let hops = route
-        .path
-        .iter()
-        .map(|hop| v1::Hop { node: hop.to_string(), cost: from_start.cost(hop).map_or(0, |cost| cost.0) });
+    let before = std::iter::once(None).chain(route.path.iter().map(Some));
+    let hops = before.zip(&route.path).map(|(before, hop)| v1::Hop {
+        node: hop.to_string(),
+        cost: from_start.cost(hop).map_or(0, |cost| cost.0),
+        medium: before.and_then(|before| medium_in_use(node, before, hop)).unwrap_or_default(),
+    });
     let alternates = route.alternates.iter().map(|alternate| v1::Alternate {
         next_hop: alternate.next_hop.to_string(),
         cost: alternate.cost.0,
@@ -195,6 +234,12 @@ pub(crate) fn path(node: &Node, from: &str, to: &str) -> Result<Path, Status> {
         alternates: alternates.collect(),
         coverage,
     })
+}
+
+/// Over which bearer a node sends to its neighbor.
+fn medium_in_use(node: &Node, from: &NodeId, to: &NodeId) -> Option<String> {
+    let mut bearers = node.topology().bearers(from, to).map(|link| shown_link(node, link));
+    bearers.find(|link| link.in_use).map(|link| link.medium)
 }
 
 pub(crate) fn slip_text(node: &Node, id: &RecordId) -> String {
@@ -228,7 +273,7 @@ pub(crate) fn held_record(view: &View<'_>, held: &RecordView) -> Record {
     let (state, handed_to, reason) = match &held.state {
         RecordState::Waiting { why, .. } => {
             let state = if why.is_quarantine() { "quarantined" } else { "waiting" };
-            (state, String::new(), wait_reason(view, why))
+            (state, String::new(), wait_reason(view, held.class, why))
         }
         RecordState::Offered { to } => ("offered", to.to_string(), "taken back if it does not answer".to_owned()),
         RecordState::Accepted { by } => ("accepted", by.to_string(), "offered again if no receipt comes".to_owned()),
@@ -245,9 +290,15 @@ pub(crate) fn held_record(view: &View<'_>, held: &RecordView) -> Record {
     }
 }
 
-fn wait_reason(view: &View<'_>, why: &WaitReason) -> String {
+fn wait_reason(view: &View<'_>, class: Class, why: &WaitReason) -> String {
+    let router = view.node.router();
+    let hops = router.next_hops();
+    let carries = |hop: &NextHop| router.choice(&hop.neighbor).is_some_and(|choice| choice.of_class(class).is_some());
     match why {
-        WaitReason::Turn if view.node.router().next_hops().is_empty() => "no way to a hub now".to_owned(),
+        WaitReason::Turn if hops.is_empty() => "no way to a hub now".to_owned(),
+        WaitReason::Turn | WaitReason::Suspected(_) | WaitReason::NeighborLost(_) if !hops.iter().any(carries) => {
+            "only metered links lead to a hub now, and they carry urgent records only".to_owned()
+        }
         WaitReason::Turn => "waits for its turn".to_owned(),
         WaitReason::NeighborLost(neighbor) => format!("{neighbor} had it and is gone"),
         WaitReason::Suspected(neighbor) => format!("{neighbor} is suspiciously silent"),

@@ -72,7 +72,7 @@ pub enum NeighborState {
 /// Why a neighbor is no longer up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DownReason {
-    /// Nothing was heard for too long. The session may still be open: close it, or leave it to come back.
+    /// Nothing was heard for too long.
     Silence,
     /// The session ended.
     SessionLost,

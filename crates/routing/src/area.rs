@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use estafet_model::{LinkCost, LsdbDigest, NodeId, Now, SigningKey};
+use estafet_model::{LinkCost, LsdbDigest, Medium, NodeId, Now, SigningKey};
 
 use crate::adjacency::DownReason;
 use crate::alternates::routes_to_nearest;
 use crate::failure::Failure;
 use crate::graph::{Graph, LinkRisks};
 use crate::lsdb::Summary;
+use crate::neighbor::BearerTerms;
 use crate::output::RouterOutput;
-use crate::pekanbaru::{id, ids, words};
+use crate::pekanbaru::{by_radio, id, ids, words};
 use crate::router::{Router, RouterConfig};
 use crate::signed_lsa::SignedLsa;
 
@@ -66,7 +67,13 @@ pub(crate) fn signing_key(node: &NodeId) -> SigningKey {
 
 pub(crate) fn config(map: &Graph, me: &NodeId) -> RouterConfig {
     RouterConfig {
-        neighbors: map.edges_from(me).map(|(neighbor, edge)| (neighbor.clone(), edge.cost)).collect(),
+        neighbors: map
+            .edges_from(me)
+            .map(|(neighbor, edge)| {
+                let terms = BearerTerms { cost: edge.cost, urgent_only: false };
+                (neighbor.clone(), BTreeMap::from([(Medium::Radio, terms)]))
+            })
+            .collect(),
         link_risks: LinkRisks::new(),
         keys: map.nodes().map(|node| (node.clone(), signing_key(node).public())).collect(),
         hubs: ids(&["induk"]),
@@ -156,7 +163,7 @@ impl Area {
         for (from, to) in links {
             let both_run = self.routers.contains_key(&from) && self.routers.contains_key(&to);
             if both_run && (nodes.contains(&from) || nodes.contains(&to)) {
-                self.change(from.as_str(), |router, now| router.session_up(now, &to));
+                self.change(from.as_str(), |router, now| router.session_up(now, &by_radio(to.as_str())));
             }
         }
     }
@@ -201,10 +208,15 @@ impl Area {
         if self.cut.contains(&(from.clone(), to.clone())) || !self.routers.contains_key(&to) {
             return;
         }
+        let bearer = by_radio(from.as_str());
         self.change(to.as_str(), |router, now| match frame {
-            Frame::Heartbeat { busy, lsdb } => router.heartbeat(now, &from, busy, lsdb),
-            Frame::Summary(summary) => router.lsdb_summary_received(now, &from, &summary),
+            Frame::Heartbeat { busy, lsdb } => router.heartbeat(now, &bearer, busy, lsdb),
+            Frame::Summary(summary) => {
+                router.spoken_to(now, &bearer);
+                router.lsdb_summary_received(&from, &summary);
+            }
             Frame::Lsas(lsas) => {
+                router.spoken_to(now, &bearer);
                 for lsa in lsas {
                     router.lsa_received(now, &from, SignedLsa::decode(&lsa.encode()).unwrap());
                 }
@@ -227,9 +239,9 @@ impl Area {
                     let summary = self.routers[from].lsdb().summary();
                     self.send(from, to, Frame::Summary(summary));
                 }
-                RouterOutput::SendHeartbeat { to, busy, lsdb } => {
+                RouterOutput::SendHeartbeat { over, busy, lsdb } => {
                     if self.roll() >= self.loss_percent {
-                        self.send(from, to, Frame::Heartbeat { busy, lsdb });
+                        self.send(from, over.neighbor, Frame::Heartbeat { busy, lsdb });
                     }
                 }
                 RouterOutput::AdjacencyDown { neighbor, reason } => self.downs.push((from.clone(), neighbor, reason)),
@@ -239,6 +251,9 @@ impl Area {
                 | RouterOutput::Cleared(_)
                 | RouterOutput::LinkGray { .. }
                 | RouterOutput::LinkGood(_)
+                | RouterOutput::BearerChanged { .. }
+                | RouterOutput::SayAgain { .. }
+                | RouterOutput::GiveUp(_)
                 | RouterOutput::RoutesChanged => {}
             }
         }

@@ -11,7 +11,7 @@ use crate::comparison::REPAIRED_WITHIN;
 use crate::graph::Graph;
 use crate::lsa::{HubLedger, OriginLedger};
 use crate::output::RouterOutput;
-use crate::pekanbaru::{id, ids, redundant, words};
+use crate::pekanbaru::{by_radio, id, ids, redundant, words};
 use crate::quality::LinkSample;
 use crate::router::Router;
 use crate::signed_lsa::SignedLsa;
@@ -49,7 +49,11 @@ fn a_lost_session_and_a_goodbye_switch_before_any_news() {
         let mut area = Area::settled(redundant());
         area.change("rumbai", |router, now| {
             let sukajadi = id("sukajadi");
-            if goodbye { router.goodbye(now, &sukajadi) } else { router.session_down(now, &sukajadi) }
+            if goodbye {
+                router.goodbye(now, &by_radio(sukajadi.as_str()))
+            } else {
+                router.session_down(now, &by_radio(sukajadi.as_str()))
+            }
         });
         assert_eq!(area.next_hops("rumbai"), "senapelan rumbai-pesisir");
     }
@@ -163,14 +167,14 @@ fn two_ways() -> Graph {
 fn a_lost_neighbor_is_presumed_dead_until_its_own_word_disproves_it() {
     let mut dead = Area::settled(two_ways());
     dead.kill("e");
-    dead.change("s", |router, now| router.session_down(now, &id("e")));
+    dead.change("s", |router, now| router.session_down(now, &by_radio("e")));
     dead.run(Duration::from_millis(100));
     assert_eq!(dead.next_hops("s"), "far", "near still believes in e, and would send there");
     assert_eq!(words(&dead.router("s").route_to(&id("induk")).unwrap().path), "s far induk");
 
     let mut alive = Area::settled(two_ways());
     alive.set_cut("s", "e", true);
-    alive.change("s", |router, now| router.session_down(now, &id("e")));
+    alive.change("s", |router, now| router.session_down(now, &by_radio("e")));
     alive.run(SETTLE);
     assert_eq!(alive.next_hops("s"), "near far", "e said that it lost s, so it lives");
 }
@@ -182,7 +186,7 @@ fn round_trip_times_are_never_news_and_ledgers_at_most_twice_a_second() {
     for step in 0..200 {
         let round_trip = Duration::from_millis(step);
         let sample = LinkSample { round_trip, packets_sent: step, packets_lost: 0, window_bytes: 1 << 20 };
-        area.change("sail", |router, now| router.measured(now, &id("induk"), sample));
+        area.change("sail", |router, now| router.measured(now, &by_radio("induk"), sample));
         area.run(Duration::from_millis(5));
     }
     assert_eq!(area.lsa_frames, 0);
@@ -207,7 +211,7 @@ fn five_percent_loss_kills_nobody_in_a_minute() {
         // At the busy pace, which gives a neighbor the least time.
         for node in map.nodes() {
             area.change(node.as_str(), |router, now| {
-                map.edges_from(node).for_each(|(neighbor, _)| router.busy(now, neighbor));
+                map.edges_from(node).for_each(|(neighbor, _)| router.busy(now, &by_radio(neighbor.as_str())));
             });
         }
         area.run(Duration::from_secs(5));

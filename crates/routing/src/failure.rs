@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use estafet_model::NodeId;
+use estafet_model::{Medium, NodeId};
 
 use crate::graph::{Graph, Risks, in_order};
 
@@ -14,6 +14,8 @@ pub struct Failure {
     nodes: BTreeSet<NodeId>,
     /// Each by its ends in order.
     links: BTreeSet<(NodeId, NodeId)>,
+    /// Each by its ends in order, and what carries it.
+    bearers: BTreeSet<(NodeId, NodeId, Medium)>,
     risks: Risks,
 }
 
@@ -31,11 +33,19 @@ impl Failure {
         self
     }
 
-    /// The link between two nodes fails too, in both directions.
+    /// All that links two nodes fails too, in both directions.
     #[must_use]
     pub fn and_link(mut self, left: &NodeId, right: &NodeId) -> Self {
         let (first, second) = in_order(left, right);
         self.links.insert((first.clone(), second.clone()));
+        self
+    }
+
+    /// One of the links between two nodes fails too, in both directions.
+    #[must_use]
+    pub fn and_bearer(mut self, left: &NodeId, right: &NodeId, medium: Medium) -> Self {
+        let (first, second) = in_order(left, right);
+        self.bearers.insert((first.clone(), second.clone(), medium));
         self
     }
 
@@ -54,16 +64,21 @@ impl Failure {
 
     /// True if a link fails though its ends may stand: it is named, or one of its risks is.
     #[must_use]
-    pub fn takes_link(&self, left: &NodeId, right: &NodeId, risks: &Risks) -> bool {
+    pub fn takes_link(&self, left: &NodeId, right: &NodeId, medium: Option<Medium>, risks: &Risks) -> bool {
         let (first, second) = in_order(left, right);
         let named = !self.links.is_empty() && self.links.contains(&(first.clone(), second.clone()));
-        named || !self.risks.is_disjoint(risks)
+        let carried_by = |medium| self.bearers.contains(&(first.clone(), second.clone(), medium));
+        let bearer_named = !self.bearers.is_empty() && medium.is_some_and(carried_by);
+        named || bearer_named || !self.risks.is_disjoint(risks)
     }
 
     /// What of `graph` is left.
     #[must_use]
     pub fn leaves_of(&self, graph: &Graph) -> Graph {
-        graph.filtered(|node, risks| !self.takes_node(node, risks), |from, to, risks| !self.takes_link(from, to, risks))
+        graph.filtered(
+            |node, risks| !self.takes_node(node, risks),
+            |from, to, edge| !self.takes_link(from, to, edge.medium, &edge.risks),
+        )
     }
 }
 
@@ -72,22 +87,24 @@ impl Failure {
 pub enum Part {
     /// A node.
     Node(NodeId),
-    /// The link between two nodes, in the order of their ids.
+    /// The only link between two nodes, in the order of their ids.
     Link(NodeId, NodeId),
     /// A shared risk, with all that names it.
     Risk(String),
 }
 
 impl Part {
-    /// Everything of `graph` that can fail by itself: its nodes, its links, and the risks that they name. Sorted.
+    /// Everything of `graph` that can fail by itself: its nodes, its links where they have no spare, and the risks that
+    /// they name. Sorted.
     #[must_use]
     pub fn all_of(graph: &Graph) -> BTreeSet<Self> {
         let nodes = graph.nodes().cloned().map(Self::Node);
-        let links = graph.steps().map(|(from, to, _)| {
+        let edges = || graph.nodes().flat_map(|from| graph.edges_from(from).map(move |(to, edge)| (from, to, edge)));
+        let links = edges().filter(|(.., edge)| edge.spare.is_none()).map(|(from, to, _)| {
             let (first, second) = in_order(from, to);
             Self::Link(first.clone(), second.clone())
         });
-        let of_links = graph.nodes().flat_map(|node| graph.edges_from(node)).flat_map(|(_, edge)| edge.risks.iter());
+        let of_links = edges().flat_map(|(.., edge)| edge.bearers()).flat_map(|edge| edge.risks.iter());
         let of_nodes = graph.nodes().flat_map(|node| graph.node_risks(node));
         nodes.chain(links).chain(of_links.chain(of_nodes).cloned().map(Self::Risk)).collect()
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use estafet_model::{LinkCost, NodeId};
+use estafet_model::{LinkCost, Medium, NodeId};
 
 /// What leaving a draining node costs on top of the link: more than any path without one, so that it carries
 /// transit only when nothing else is left, and little enough that the sum over a hundred of them does not saturate.
@@ -26,6 +26,40 @@ pub struct Edge {
     pub cost: LinkCost,
     /// The shared-risk groups it can fail with. Shared by all edges of one link, and by the map after the next change.
     pub risks: Arc<Risks>,
+    /// What carries it, where that is known: on plans, and not on the live map, whose nodes tell one cost for each neighbor.
+    pub medium: Option<Medium>,
+    /// What leads there as well when this one fails, dearer or as dear.
+    pub spare: Option<Box<Edge>>,
+}
+
+impl Edge {
+    /// An edge that has no spare.
+    #[must_use]
+    pub fn new(cost: LinkCost, risks: Arc<Risks>) -> Self {
+        Self { cost, risks, medium: None, spare: None }
+    }
+
+    /// This edge and its spares, cheapest first.
+    pub fn bearers(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |edge| edge.spare.as_deref())
+    }
+
+    /// Another edge between the same two nodes takes its place behind those that are no dearer.
+    fn add(&mut self, mut other: Self) {
+        if other.cost < self.cost {
+            std::mem::swap(self, &mut other);
+        }
+        match &mut self.spare {
+            Some(spare) => spare.add(other),
+            none => *none = Some(Box::new(other)),
+        }
+    }
+
+    /// What is left of this edge and its spares.
+    fn filtered(&self, keeps: &impl Fn(&Self) -> bool) -> Option<Self> {
+        let rest = self.spare.as_ref().and_then(|spare| spare.filtered(keeps));
+        if keeps(self) { Some(Self { spare: rest.map(Box::new), ..self.clone() }) } else { rest }
+    }
 }
 
 /// A node's place in the order of ids within one graph.
@@ -74,11 +108,18 @@ impl Graph {
 
     /// The graph of links that work both ways at the same cost, each given as two ends, cost and risks.
     pub fn from_links<'a>(links: impl IntoIterator<Item = (NodeId, NodeId, LinkCost, &'a [String])>) -> Self {
-        let links: Vec<_> = links.into_iter().collect();
+        let edge = |(left, right, cost, risks): (_, _, _, &[String])| {
+            (left, right, Edge::new(cost, Arc::new(risks.iter().cloned().collect())))
+        };
+        Self::from_edges(links.into_iter().map(edge))
+    }
+
+    /// The graph of edges that work both ways, each given with its two ends.
+    pub fn from_edges(edges: impl IntoIterator<Item = (NodeId, NodeId, Edge)>) -> Self {
+        let edges: Vec<_> = edges.into_iter().collect();
         let mut graph = Self::new();
-        graph.add_nodes(links.iter().flat_map(|(left, right, ..)| [left.clone(), right.clone()]));
-        for (left, right, cost, risks) in links {
-            let edge = Edge { cost, risks: Arc::new(risks.iter().cloned().collect()) };
+        graph.add_nodes(edges.iter().flat_map(|(left, right, _)| [left.clone(), right.clone()]));
+        for (left, right, edge) in edges {
             graph.add_edge(left.clone(), right.clone(), edge.clone());
             graph.add_edge(right, left, edge);
         }
@@ -109,8 +150,8 @@ impl Graph {
         (self.ids, self.vertices) = (Arc::new(ids), vertices);
     }
 
-    /// Adds an edge, and its ends if they are new. Of two edges between the same nodes the cheaper stays; an edge
-    /// from a node to itself is ignored.
+    /// Adds an edge, and its ends if they are new. Of two edges between the same nodes the cheaper is taken, and the other
+    /// is its spare; an edge from a node to itself is ignored.
     ///
     /// A cost of zero counts as one: shortest paths and the loop-free conditions need every step to cost something.
     pub fn add_edge(&mut self, from: NodeId, to: NodeId, edge: Edge) {
@@ -128,8 +169,7 @@ impl Graph {
         edge.cost = edge.cost.max(LinkCost(1));
         let out = &mut self.vertices[from as usize].out;
         match out.binary_search_by_key(&to, |(to, _)| *to) {
-            Ok(there) if edge.cost < out[there].1.cost => out[there].1 = edge,
-            Ok(_) => {}
+            Ok(there) => out[there].1.add(edge),
             Err(place) => out.insert(place, (to, edge)),
         }
     }
@@ -244,11 +284,11 @@ impl Graph {
     }
 
     /// The nodes that `keeps_node` keeps, with the edges between them that `keeps_edge` keeps. It is asked about the
-    /// risks of each node, and about the ends and risks of each edge.
+    /// risks of each node, and about the ends of each edge and itself; of an edge that goes, a spare may stay.
     pub(crate) fn filtered(
         &self,
         keeps_node: impl Fn(&NodeId, &Risks) -> bool,
-        keeps_edge: impl Fn(&NodeId, &NodeId, &Risks) -> bool,
+        keeps_edge: impl Fn(&NodeId, &NodeId, &Edge) -> bool,
     ) -> Self {
         let nodes = || self.ids.iter().zip(&self.vertices);
         let kept: Vec<bool> = nodes().map(|(id, vertex)| keeps_node(id, &vertex.risks)).collect();
@@ -265,11 +305,12 @@ impl Graph {
             .zip(&kept)
             .filter(left)
             .map(|((id, vertex), _)| {
-                let out = vertex
-                    .out
-                    .iter()
-                    .filter(|(to, edge)| kept[*to as usize] && keeps_edge(id, self.id(*to), &edge.risks));
-                let out = out.map(|(to, edge)| (moved_to[*to as usize], edge.clone())).collect();
+                let standing = vertex.out.iter().filter(|(to, _)| kept[*to as usize]);
+                let out = standing.filter_map(|(to, edge)| {
+                    let left = edge.filtered(&|edge| keeps_edge(id, self.id(*to), edge))?;
+                    Some((moved_to[*to as usize], left))
+                });
+                let out = out.collect();
                 (id.clone(), Vertex { risks: vertex.risks.clone(), out, ..*vertex })
             })
             .unzip();
@@ -315,11 +356,16 @@ impl LinkRisks {
         Self::default()
     }
 
-    /// Adds risks to the link between two nodes, in whichever order.
+    /// Adds a link between two nodes, in whichever order, with its risks. Of several bearers between the same two, what
+    /// parts them is what all of them name.
     pub fn insert(&mut self, left: &NodeId, right: &NodeId, risks: impl IntoIterator<Item = String>) {
         let (first, second) = in_order(left, right);
-        let link = self.by_ends.entry(first.clone()).or_default().entry(second.clone()).or_default();
-        Arc::make_mut(link).extend(risks);
+        let risks: Risks = risks.into_iter().collect();
+        let links = self.by_ends.entry(first.clone()).or_default();
+        match links.get_mut(second) {
+            Some(shared) => Arc::make_mut(shared).retain(|risk| risks.contains(risk)),
+            None => drop(links.insert(second.clone(), Arc::new(risks))),
+        }
     }
 
     /// The risks of the link between two nodes; none if it is not listed.
@@ -338,10 +384,11 @@ pub(crate) fn in_order<'a>(left: &'a NodeId, right: &'a NodeId) -> (&'a NodeId, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::{Failure, Part};
     use crate::pekanbaru::{id, ids, network_2013};
 
     fn edge(cost: u32) -> Edge {
-        Edge { cost: LinkCost(cost), risks: Arc::default() }
+        Edge::new(LinkCost(cost), Arc::default())
     }
 
     #[test]
@@ -383,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cheaper_of_two_edges_stays_and_none_is_free() {
+    fn the_cheaper_of_two_edges_is_taken_and_none_is_free() {
         let mut graph = Graph::new();
         for cost in [7, 3, 5] {
             graph.add_edge(id("a"), id("b"), edge(cost));
@@ -392,6 +439,31 @@ mod tests {
         graph.add_edge(id("a"), id("a"), edge(1));
         let steps: Vec<_> = graph.steps().map(|(from, to, cost)| (from.as_str(), to.as_str(), cost.0)).collect();
         assert_eq!(steps, [("a", "b", 3), ("b", "a", 1)]);
+    }
+
+    #[test]
+    fn when_an_edge_fails_its_spare_takes_its_place() {
+        let bearer = |cost, medium, risk: &str| Edge { medium: Some(medium), ..Edge::new(LinkCost(cost), risks(risk)) };
+        let edges = [(40, Medium::Cellular, "tower"), (10, Medium::Fiber, "duct"), (20, Medium::Radio, "mast")];
+        let edges = edges.map(|(cost, medium, risk)| (id("a"), id("b"), bearer(cost, medium, risk)));
+        let graph = Graph::from_edges(edges);
+        let fails = Failure::new;
+        for (failure, left) in [
+            (fails(), Some(10)),
+            (fails().and_risk("duct".to_owned()), Some(20)),
+            (fails().and_risk("mast".to_owned()), Some(10)),
+            (fails().and_bearer(&id("b"), &id("a"), Medium::Fiber), Some(20)),
+            (fails().and_risk("duct".to_owned()).and_risk("mast".to_owned()), Some(40)),
+            (fails().and_link(&id("b"), &id("a")), None),
+        ] {
+            let graph = failure.leaves_of(&graph);
+            assert_eq!(graph.edge(&id("b"), &id("a")).map(|edge| edge.cost.0), left, "{failure:?}");
+        }
+        assert!(!Part::all_of(&graph).iter().any(|part| matches!(part, Part::Link(..))), "no one link parts them");
+    }
+
+    fn risks(name: &str) -> Arc<Risks> {
+        Arc::new(Risks::from([name.to_owned()]))
     }
 
     #[test]
@@ -419,5 +491,7 @@ mod tests {
         assert_eq!(risks.of(&id("a"), &id("b")), risks.of(&id("b"), &id("a")));
         assert_eq!(risks.of(&id("a"), &id("b")).len(), 1);
         assert!(risks.of(&id("a"), &id("c")).is_empty());
+        risks.insert(&id("a"), &id("b"), ["mast".to_owned()]);
+        assert!(risks.of(&id("a"), &id("b")).is_empty(), "the second bearer outlives the first one's risk");
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! Read first: [`Router`] (the contract, one node's routing as a whole) and [`Route`] (what it is all for: a next
 //! hop, and the loop-free alternates to fall back on). Below them, from the graph upward: [`Graph`],
-//! [`ShortestPaths`], [`route`] and [`routes_to_nearest`]; and from the network upward: [`Liveness`], [`SignedLsa`],
+//! [`ShortestPaths`], [`route`] and [`routes_to_nearest`]; and from the network upward: [`Liveness`], [`Choice`], [`SignedLsa`],
 //! [`Lsdb`]. What is known beforehand: [`impact()`] of a [`Failure`], [`single_points`], [`reinforcement()`] and
 //! [`hub_sites`], [`coverage()`].
 
@@ -15,6 +15,8 @@ mod alternates;
 #[cfg(test)]
 mod area;
 mod backoff;
+#[cfg(test)]
+mod choosing;
 mod comparison;
 #[cfg(test)]
 mod convergence;
@@ -26,6 +28,7 @@ mod graph;
 mod impact;
 mod lsa;
 mod lsdb;
+mod neighbor;
 mod origination;
 mod output;
 #[cfg(test)]
@@ -55,6 +58,7 @@ pub use graph::{BATTERY_COST, DRAINING_COST, Edge, Graph, LinkRisks, Risks};
 pub use impact::{Detour, Impact, impact};
 pub use lsa::{ADJACENCIES_MAX, Adjacency, Captured, Holding, HubLedger, LEDGER_PIECES_MAX, Lsa, OriginLedger};
 pub use lsdb::{Installed, Lsdb, Summary};
+pub use neighbor::{BearerState, BearerTerms, Choice};
 pub use origination::LEDGER_INTERVAL;
 pub use output::{RouterOutput, TimerReason};
 pub use quality::{GOOD_FOR, Gray, LinkSample, RETURNS_PER_HOUR};

@@ -164,7 +164,7 @@ impl Lsdb {
             for (adjacency, to) in signed.lsa().adjacencies.iter().zip(listed) {
                 // Adjacencies are sorted by neighbor in every LSA, and so are their indices.
                 if let Some(to) = to.filter(|to| known[*to as usize].binary_search(&from).is_ok()) {
-                    let edge = Edge { cost: adjacency.cost, risks: Arc::clone(risks.of(origin, &adjacency.neighbor)) };
+                    let edge = Edge::new(adjacency.cost, Arc::clone(risks.of(origin, &adjacency.neighbor)));
                     graph.join(from, to, edge);
                 }
             }

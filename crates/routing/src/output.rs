@@ -1,8 +1,9 @@
 //! What a router asks of its driver.
 
-use estafet_model::{LsdbDigest, NodeId};
+use estafet_model::{Bearer, LsdbDigest, Medium, NodeId};
 
 use crate::adjacency::{AdjacencyTimer, DownReason};
+use crate::neighbor::Choice;
 use crate::quality::Gray;
 use crate::signed_lsa::SignedLsa;
 
@@ -21,30 +22,47 @@ pub enum RouterOutput {
         /// The neighbor.
         to: NodeId,
     },
-    /// Send a heartbeat to a neighbor.
+    /// Send a heartbeat over a bearer, in use or not.
     SendHeartbeat {
-        /// The neighbor.
-        to: NodeId,
-        /// This node is busy with it: it is to answer at the same pace.
+        /// The bearer.
+        over: Bearer,
+        /// This node is busy with the neighbor: it is to answer at the same pace.
         busy: bool,
         /// What this node's LSDB comes to, if it is time to say so.
         lsdb: Option<LsdbDigest>,
     },
     /// A neighbor can be sent to.
     AdjacencyUp(NodeId),
-    /// A neighbor owes an answer suspiciously long: [`Router::next_hops`](crate::Router::next_hops) names it last now.
-    Suspected(NodeId),
-    /// A suspect was heard again.
-    Cleared(NodeId),
-    /// The link to a neighbor works and is bad: it is the last choice from now on.
+    /// An answer is owed suspiciously long over a bearer. If that goes for all bearers of the neighbor,
+    /// [`Router::next_hops`](crate::Router::next_hops) names it last now.
+    Suspected(Bearer),
+    /// Something was heard again over a suspicious bearer.
+    Cleared(Bearer),
+    /// A bearer works and is bad: it is the last choice from now on.
     LinkGray {
-        /// The neighbor.
-        neighbor: NodeId,
+        /// The bearer.
+        bearer: Bearer,
         /// What is wrong.
         why: Gray,
     },
-    /// The link to a neighbor is good again.
-    LinkGood(NodeId),
+    /// A bearer is good again.
+    LinkGood(Bearer),
+    /// A neighbor that is up is spoken to over another bearer from now on.
+    BearerChanged {
+        /// The neighbor.
+        neighbor: NodeId,
+        /// Over which.
+        choice: Choice,
+    },
+    /// What was said to a neighbor and is not answered may be lost with a bearer: say it again.
+    SayAgain {
+        /// The neighbor.
+        to: NodeId,
+        /// First tell it that this bearer was left, so that it says again, over another, what it said over this one.
+        doubt: Option<Medium>,
+    },
+    /// Close a bearer's session: nothing is heard over it.
+    GiveUp(Bearer),
     /// A neighbor cannot be sent to any more.
     AdjacencyDown {
         /// The neighbor.

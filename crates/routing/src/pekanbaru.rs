@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use estafet_model::{LinkCost, NodeId};
+use estafet_model::{Bearer, LinkCost, Medium, NodeId};
 use proptest::prelude::*;
 
 use crate::graph::{Edge, Graph};
@@ -32,6 +32,11 @@ const EXTRA: [(&str, &str); 6] = [
 
 pub(crate) fn id(text: &str) -> NodeId {
     text.parse().unwrap()
+}
+
+/// The only bearer that a neighbor has in most tests.
+pub(crate) fn by_radio(neighbor: &str) -> Bearer {
+    Bearer::new(id(neighbor), Medium::Radio)
 }
 
 pub(crate) fn ids(texts: &[&str]) -> BTreeSet<NodeId> {
@@ -73,7 +78,7 @@ pub(crate) fn with_risks(mut graph: Graph) -> Graph {
         let risks = Arc::new(BTreeSet::from(["mast".to_owned()]));
         for (from, to) in [("induk", end), (end, "induk")] {
             let cost = LinkCost(graph.edge(&id(from), &id(to)).unwrap().cost.0 - 1);
-            risky.add_edge(id(from), id(to), Edge { cost, risks: Arc::clone(&risks) });
+            risky.add_edge(id(from), id(to), Edge::new(cost, Arc::clone(&risks)));
         }
     }
     risky
@@ -87,7 +92,7 @@ pub(crate) fn any_graph() -> impl Strategy<Value = Graph> {
         let mut graph = Graph::new();
         (0..nodes).for_each(|number| graph.add_node(name(number)));
         for (from, to, cost) in edges {
-            graph.add_edge(name(from), name(to), Edge { cost: LinkCost(cost), risks: Arc::default() });
+            graph.add_edge(name(from), name(to), Edge::new(LinkCost(cost), Arc::default()));
         }
         draining.into_iter().for_each(|number| graph.drain(name(number)));
         graph

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::area::{Area, LATENCY, SETTLE};
-use crate::pekanbaru::{id, network_2013, redundant};
+use crate::pekanbaru::{by_radio, id, network_2013, redundant};
 use crate::quality::LinkSample;
 use crate::suspicion::SUSPECT_AFTER;
 
@@ -15,7 +15,7 @@ fn sample(packets_sent: u64, packets_lost: u64) -> LinkSample {
 fn measure(area: &mut Area, from: &str, to: &str, begin: u64, seconds: u64, lost_percent: u64) {
     for step in 1..=seconds * 2 {
         let sample = sample(begin + step * 100, step * lost_percent);
-        area.change(from, |router, now| router.measured(now, &id(to), sample));
+        area.change(from, |router, now| router.measured(now, &by_radio(to), sample));
         area.run(Duration::from_millis(500));
     }
 }
@@ -25,12 +25,12 @@ fn a_suspect_is_the_last_choice_at_once_and_nobody_is_told() {
     let mut area = Area::settled(redundant());
     area.lsa_frames = 0;
     area.change("rumbai", |router, now| {
-        router.busy(now, &id("sukajadi"));
+        router.busy(now, &by_radio("sukajadi"));
         router.handle_timeout(now + SUSPECT_AFTER / 2, |_| true);
         router.handle_timeout(now + SUSPECT_AFTER, |_| true);
     });
     assert_eq!(area.next_hops("rumbai"), "senapelan rumbai-pesisir sukajadi");
-    area.change("rumbai", |router, now| router.heard(now + SUSPECT_AFTER * 2, &id("sukajadi")));
+    area.change("rumbai", |router, now| router.heard(now + SUSPECT_AFTER * 2, &by_radio("sukajadi")));
     assert_eq!(area.next_hops("rumbai"), "sukajadi senapelan rumbai-pesisir");
     assert_eq!(area.lsa_frames, 0);
 }
@@ -55,8 +55,8 @@ fn who_flaps_is_the_last_choice_until_it_has_come_to_stay() {
     for second in 0..100 {
         match second % 4 {
             _ if second > 62 => {}
-            0 => area.change("rumbai", |router, now| router.session_down(now, &id("sukajadi"))),
-            2 => area.change("rumbai", |router, now| router.session_up(now, &id("sukajadi"))),
+            0 => area.change("rumbai", |router, now| router.session_down(now, &by_radio("sukajadi"))),
+            2 => area.change("rumbai", |router, now| router.session_up(now, &by_radio("sukajadi"))),
             _ => {}
         }
         area.run(Duration::from_secs(1));
@@ -74,9 +74,9 @@ fn who_flaps_is_the_last_choice_until_it_has_come_to_stay() {
 fn who_has_no_other_way_uses_a_flapping_neighbor_all_the_same() {
     let mut area = Area::settled(network_2013());
     for _ in 0..3 {
-        area.change("rumbai", |router, now| router.session_down(now, &id("sukajadi")));
+        area.change("rumbai", |router, now| router.session_down(now, &by_radio("sukajadi")));
         area.run(SETTLE);
-        area.change("rumbai", |router, now| router.session_up(now, &id("sukajadi")));
+        area.change("rumbai", |router, now| router.session_up(now, &by_radio("sukajadi")));
         area.run(SETTLE);
         assert_eq!(area.next_hops("rumbai"), "sukajadi");
     }

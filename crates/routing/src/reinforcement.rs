@@ -127,7 +127,7 @@ impl Break {
         let [left, right] = ends.map(|end| self.islands[end as usize]);
         let (left, right) = left.zip(right).filter(|(left, right)| left != right)?;
         let [first, second] = &link.ends;
-        let survives = !self.part.failure().takes_link(first, second, &link.risks);
+        let survives = !self.part.failure().takes_link(first, second, None, &link.risks);
         survives.then_some((left.min(right), left.max(right)))
     }
 
@@ -361,7 +361,7 @@ mod tests {
         let mut graph = graph.clone();
         for link in links {
             let [left, right] = link.ends.clone();
-            let edge = Edge { cost: LinkCost(15), risks: Arc::new(link.risks.clone()) };
+            let edge = Edge::new(LinkCost(15), Arc::new(link.risks.clone()));
             graph.add_edge(left.clone(), right.clone(), edge.clone());
             graph.add_edge(right, left, edge);
         }
@@ -446,8 +446,8 @@ mod tests {
         let nodes: Vec<&NodeId> = graph.nodes().collect();
         let chain = nodes.windows(2).map(|pair| (pair[0], pair[1], LinkCost(3)));
         for (from, to, cost) in graph.steps().chain(chain) {
-            both.add_edge(from.clone(), to.clone(), Edge { cost, risks: Arc::default() });
-            both.add_edge(to.clone(), from.clone(), Edge { cost, risks: Arc::default() });
+            both.add_edge(from.clone(), to.clone(), Edge::new(cost, Arc::default()));
+            both.add_edge(to.clone(), from.clone(), Edge::new(cost, Arc::default()));
         }
         both
     }

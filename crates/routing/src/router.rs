@@ -3,19 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::OnceLock;
 
-use estafet_model::{LinkCost, LsaVersion, LsdbDigest, NodeId, Now, PublicKey, SigningKey};
+use estafet_model::{Bearer, LinkCost, LsaVersion, LsdbDigest, Medium, NodeId, Now, PublicKey, SigningKey};
 
 use crate::adjacency::{AdjacencyAction, DownReason, Liveness, NeighborState};
 use crate::alternates::{Route, route};
 use crate::comparison::Comparison;
-use crate::damping::Damping;
 use crate::fib::{Fib, NextHop};
 use crate::graph::{Graph, LinkRisks};
 use crate::lsa::{HubLedger, OriginLedger};
 use crate::lsdb::{Installed, Lsdb};
+use crate::neighbor::{BearerState, BearerTerms, Choice, Neighbor, Turn};
 use crate::origination::Origination;
 use crate::output::{RouterOutput, TimerReason};
-use crate::quality::{Change, Gray, LinkQuality, LinkSample};
+use crate::quality::{Change, Gray, LinkSample};
 use crate::signed_lsa::SignedLsa;
 use crate::spf::ShortestPaths;
 use crate::standing::Standing;
@@ -23,8 +23,8 @@ use crate::standing::Standing;
 /// What the topology says that concerns routing, from the view of one node.
 #[derive(Debug, Clone)]
 pub struct RouterConfig {
-    /// The links of this node: the node at the other end, and what sending to it costs.
-    pub neighbors: BTreeMap<NodeId, LinkCost>,
+    /// The links of this node: the nodes at their other ends, each with every bearer to it.
+    pub neighbors: BTreeMap<NodeId, BTreeMap<Medium, BearerTerms>>,
     /// The shared-risk groups of every link of the area.
     pub link_risks: LinkRisks,
     /// Every node of the area, this one included, with its public key. LSAs of others are ignored.
@@ -45,22 +45,6 @@ pub struct RouterConfig {
 /// one through a draining node, and few enough that the sum does not saturate. Everybody shares the map that has it.
 pub const SHUNNED_COST: LinkCost = LinkCost(1 << 18);
 
-/// What is known of a neighbor and of the link to it.
-#[derive(Debug, Clone, Default)]
-struct NeighborLink {
-    liveness: Liveness,
-    quality: LinkQuality,
-    damping: Damping,
-    comparison: Comparison,
-}
-
-impl NeighborLink {
-    /// The last choice: the link is gray, or the neighbor flaps.
-    fn is_shunned(&self) -> bool {
-        self.quality.gray().is_some() || self.damping.out_until().is_some()
-    }
-}
-
 /// Routing for one node, without IO.
 ///
 /// The driver feeds inputs (every method that changes something), and after each takes outputs from
@@ -73,7 +57,7 @@ impl NeighborLink {
 pub struct Router {
     me: NodeId,
     config: RouterConfig,
-    neighbors: BTreeMap<NodeId, NeighborLink>,
+    neighbors: BTreeMap<NodeId, Neighbor>,
     own: Origination,
     lsdb: Lsdb,
     /// Made out of the LSDB when somebody asks for it: of the changes of a flood most are followed by others before
@@ -96,7 +80,7 @@ impl Router {
     #[must_use]
     pub fn new(me: NodeId, config: RouterConfig) -> Self {
         let mut router = Self {
-            neighbors: config.neighbors.keys().map(|neighbor| (neighbor.clone(), NeighborLink::default())).collect(),
+            neighbors: BTreeMap::new(),
             own: Origination::new(me.clone(), config.signing_key.clone(), config.first_sequence, config.durable),
             lsdb: Lsdb::new(),
             map: OnceLock::new(),
@@ -106,50 +90,68 @@ impl Router {
             me,
             config,
         };
+        router.configure_neighbors();
         let first = router.own.originate(Now::default(), std::iter::empty());
         router.lsdb.install_own(first);
         router
     }
 
-    /// A session with a neighbor was established.
-    pub fn session_up(&mut self, now: Now, neighbor: &NodeId) {
-        self.with_neighbor(now, neighbor, |liveness| liveness.session_up(now));
+    /// A session was established.
+    pub fn session_up(&mut self, now: Now, bearer: &Bearer) {
+        self.with_bearer(now, bearer, |liveness| liveness.session_up(now));
     }
 
-    /// The session with a neighbor ended.
-    pub fn session_down(&mut self, now: Now, neighbor: &NodeId) {
-        self.with_neighbor(now, neighbor, Liveness::session_down);
+    /// A session ended.
+    pub fn session_down(&mut self, now: Now, bearer: &Bearer) {
+        self.with_bearer(now, bearer, Liveness::session_down);
     }
 
-    /// Anything came from a neighbor, if only an acknowledgement of its transport.
-    pub fn heard(&mut self, now: Now, neighbor: &NodeId) {
-        self.with_neighbor(now, neighbor, |liveness| liveness.heard(now));
+    /// Anything came over a bearer, if only an acknowledgement of the neighbor's transport.
+    pub fn heard(&mut self, now: Now, bearer: &Bearer) {
+        self.with_bearer(now, bearer, |liveness| liveness.heard(now));
     }
 
-    /// A heartbeat came from a neighbor; `busy` says that it is busy with this node, `lsdb` what its LSDB comes to.
-    pub fn heartbeat(&mut self, now: Now, neighbor: &NodeId, busy: bool, lsdb: Option<LsdbDigest>) {
-        self.with_neighbor(now, neighbor, |liveness| liveness.heartbeat(now, busy));
-        let Some(link) = self.neighbors.get_mut(neighbor).filter(|link| link.liveness.is_up()) else { return };
+    /// A heartbeat came over a bearer; `busy` says that the neighbor is busy with this node, `lsdb` what its LSDB comes to.
+    pub fn heartbeat(&mut self, now: Now, bearer: &Bearer, busy: bool, lsdb: Option<LsdbDigest>) {
+        self.with_bearer(now, bearer, |liveness| liveness.heartbeat(now, busy));
+        let Some(link) = self.neighbors.get_mut(&bearer.neighbor).filter(|link| link.is_up()) else { return };
         if lsdb.is_some_and(|theirs| link.comparison.differs_for_long(now, theirs == self.lsdb.digest())) {
-            self.outputs.push_back(RouterOutput::SendSummary { to: neighbor.clone() });
+            self.outputs.push_back(RouterOutput::SendSummary { to: bearer.neighbor.clone() });
         }
     }
 
-    /// A neighbor was handed something, or still owes an answer: its death is to be noticed soon.
-    pub fn busy(&mut self, now: Now, neighbor: &NodeId) {
-        if let Some(link) = self.neighbors.get_mut(neighbor) {
+    /// More than a heartbeat came over a bearer: it is one that the neighbor believes in.
+    pub fn spoken_to(&mut self, now: Now, bearer: &Bearer) {
+        self.heard(now, bearer);
+        if self.neighbors.get_mut(&bearer.neighbor).is_some_and(|link| link.set_doubted(bearer.medium, false)) {
+            self.review(now, &bearer.neighbor, None);
+        }
+    }
+
+    /// A neighbor has left this bearer, because it does not hear this node over it.
+    pub fn doubted(&mut self, now: Now, bearer: &Bearer) {
+        let Some(link) = self.neighbors.get_mut(&bearer.neighbor).filter(|link| link.is_up()) else { return };
+        link.set_doubted(bearer.medium, true);
+        self.review(now, &bearer.neighbor, None);
+        // Whatever this node has said over it: the answers may be lost as well, and they were given after it had left.
+        self.outputs.push_back(RouterOutput::SayAgain { to: bearer.neighbor.clone(), doubt: None });
+        self.outputs.push_back(RouterOutput::SendSummary { to: bearer.neighbor.clone() });
+    }
+
+    /// Something was handed over by this bearer, or an answer is still owed: a death is to be noticed soon.
+    pub fn busy(&mut self, now: Now, bearer: &Bearer) {
+        if let Some(link) = self.neighbors.get_mut(&bearer.neighbor).and_then(|link| link.bearer(bearer.medium)) {
             link.liveness.busy(now);
         }
     }
 
-    /// A neighbor said that it goes.
-    pub fn goodbye(&mut self, now: Now, neighbor: &NodeId) {
-        self.with_neighbor(now, neighbor, Liveness::goodbye);
+    /// A neighbor said over this bearer that it goes.
+    pub fn goodbye(&mut self, now: Now, bearer: &Bearer) {
+        self.with_bearer(now, bearer, Liveness::goodbye);
     }
 
-    /// A neighbor sent an LSA, its own or somebody's. Counts as heard.
+    /// A neighbor sent an LSA, its own or somebody's.
     pub fn lsa_received(&mut self, now: Now, from: &NodeId, signed: SignedLsa) {
-        self.heard(now, from);
         let origin = signed.lsa().origin.clone();
         let Some(key) = self.config.keys.get(&origin).filter(|_| self.neighbors.contains_key(from)) else { return };
         if origin == self.me
@@ -172,33 +174,35 @@ impl Router {
     }
 
     /// A neighbor told which LSAs it has: it is sent those that it lacks.
-    pub fn lsdb_summary_received(&mut self, now: Now, from: &NodeId, summary: &[LsaVersion]) {
-        self.heard(now, from);
+    pub fn lsdb_summary_received(&mut self, from: &NodeId, summary: &[LsaVersion]) {
         let lacking: Vec<SignedLsa> = self.lsdb.newer_than(summary).into_iter().cloned().collect();
         if self.neighbors.contains_key(from) && !lacking.is_empty() {
             self.send(from, lacking);
         }
     }
 
-    /// What was measured on the link to a neighbor; to be given twice a second. The round-trip time is told with the next
-    /// LSA and never the reason for one; that the link is gray, or good again, is told at once.
-    pub fn measured(&mut self, now: Now, neighbor: &NodeId, sample: LinkSample) {
-        let Some(link) = self.neighbors.get_mut(neighbor).filter(|link| link.liveness.is_up()) else { return };
+    /// What was measured on a bearer; to be given twice a second. The round-trip time is told with the next LSA and never
+    /// the reason for one; that the neighbor's link is gray, or good again, is told at once.
+    pub fn measured(&mut self, now: Now, bearer: &Bearer, sample: LinkSample) {
+        let Some(neighbor) = self.neighbors.get_mut(&bearer.neighbor) else { return };
+        let is_face = neighbor.is_face(bearer.medium);
+        let Some(link) = neighbor.bearer(bearer.medium).filter(|link| link.liveness.is_up()) else { return };
         link.liveness.set_round_trip(sample.round_trip);
-        self.own.set_rtt(neighbor.clone(), sample.round_trip);
-        let neighbor = neighbor.clone();
+        if is_face {
+            self.own.set_rtt(bearer.neighbor.clone(), sample.round_trip);
+        }
         match link.quality.measured(now, sample) {
             Some(Change::BecameGray(why)) => {
                 link.liveness.set_watched(now, true);
-                self.outputs.push_back(RouterOutput::LinkGray { neighbor, why });
+                self.outputs.push_back(RouterOutput::LinkGray { bearer: bearer.clone(), why });
             }
             Some(Change::BecameGood) => {
                 link.liveness.set_watched(now, false);
-                self.outputs.push_back(RouterOutput::LinkGood(neighbor));
+                self.outputs.push_back(RouterOutput::LinkGood(bearer.clone()));
             }
             None => return,
         }
-        self.originate(now);
+        self.review(now, &bearer.neighbor, None);
     }
 
     /// Where this node's captures stand. Told soon, at most every [`crate::LEDGER_INTERVAL`].
@@ -237,31 +241,37 @@ impl Router {
             self.neighbors.keys().filter(|node| !self.config.neighbors.contains_key(*node)).cloned().collect();
         for neighbor in gone {
             self.fib.neighbor_back(&neighbor);
-            if self.neighbors.remove(&neighbor).is_some_and(|link| link.liveness.is_up()) {
+            if self.neighbors.remove(&neighbor).is_some_and(|link| link.is_up()) {
                 self.outputs.push_back(RouterOutput::AdjacencyDown { neighbor, reason: DownReason::Removed });
             }
         }
-        for neighbor in self.config.neighbors.keys() {
-            self.neighbors.entry(neighbor.clone()).or_default();
-        }
+        self.configure_neighbors();
         self.own.reconfigure(self.config.signing_key.clone(), |node| self.config.neighbors.contains_key(node));
         self.lsdb.retain_verified(&self.config.keys);
+        let stay: Vec<NodeId> = self.neighbors.keys().cloned().collect();
+        stay.iter().for_each(|neighbor| self.review(now, neighbor, Some(DownReason::Removed)));
         self.originate(now);
         self.map_changed(now, false);
     }
 
+    fn configure_neighbors(&mut self) {
+        for (neighbor, terms) in &self.config.neighbors {
+            self.neighbors.entry(neighbor.clone()).or_default().configure(terms);
+        }
+    }
+
     /// Time passed. `owes` says whether a neighbor owes an answer now.
     pub fn handle_timeout(&mut self, now: Now, owes: impl Fn(&NodeId) -> bool) {
-        let neighbors: Vec<NodeId> = self.neighbors.keys().cloned().collect();
-        for neighbor in neighbors {
-            while self.with_neighbor(now, &neighbor, |liveness| liveness.handle_timeout(now, || owes(&neighbor))) {}
-        }
-        let mut stays = false;
-        for link in self.neighbors.values_mut() {
-            stays |= link.damping.handle_timeout(now);
-        }
-        if stays {
-            self.originate(now);
+        let bearers = self
+            .neighbors
+            .iter()
+            .flat_map(|(neighbor, link)| link.media().map(|medium| Bearer::new(neighbor.clone(), medium)));
+        for bearer in bearers.collect::<Vec<_>>() {
+            while self.handle_liveness(now, &bearer, &owes) {}
+            let link = self.neighbors.get_mut(&bearer.neighbor).and_then(|link| link.bearer(bearer.medium));
+            if link.is_some_and(|link| link.damping.handle_timeout(now)) {
+                self.review(now, &bearer.neighbor, None);
+            }
         }
         if self.own.ledger_due().is_some_and(|due| due <= now) {
             self.originate(now);
@@ -269,6 +279,13 @@ impl Router {
         if self.fib.schedule.due().is_some_and(|due| due <= now) {
             self.run_spf(now);
         }
+    }
+
+    fn handle_liveness(&mut self, now: Now, bearer: &Bearer, owes: impl Fn(&NodeId) -> bool) -> bool {
+        let neighbor = &bearer.neighbor;
+        // What is owed is owed over the bearers in use: another one may well be silent.
+        let is_used = self.neighbors.get(neighbor).is_some_and(|link| link.uses(bearer.medium));
+        self.with_bearer(now, bearer, |liveness| liveness.handle_timeout(now, || is_used && owes(neighbor)))
     }
 
     /// The next thing to do; nothing when all is done.
@@ -280,11 +297,13 @@ impl Router {
     /// When to call [`Router::handle_timeout`] next, and what for. A time that has passed means now.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Now, TimerReason)> {
-        let adjacencies = self.neighbors.iter().filter_map(|(neighbor, link)| {
+        let bearers =
+            || self.neighbors.iter().flat_map(|(neighbor, link)| link.bearers().map(move |bearer| (neighbor, bearer)));
+        let adjacencies = bearers().filter_map(|(neighbor, link)| {
             let (when, timer) = link.liveness.poll_timeout()?;
             Some((when, TimerReason::Adjacency { neighbor: neighbor.clone(), timer }))
         });
-        let damped = self.neighbors.values().filter_map(|link| Some((link.damping.out_until()?, TimerReason::Damping)));
+        let damped = bearers().filter_map(|(_, link)| Some((link.damping.out_until()?, TimerReason::Damping)));
         let spf = self.fib.schedule.due().map(|when| (when, TimerReason::Spf));
         let ledger = self.own.ledger_due().map(|when| (when, TimerReason::Ledger));
         adjacencies.chain(damped).chain(spf).chain(ledger).min_by_key(|(when, _)| *when)
@@ -297,7 +316,7 @@ impl Router {
         let mut hops = self.fib.next_hops(|neighbor| self.is_up(neighbor));
         hops.sort_by_key(|hop| self.is_last_choice(&hop.neighbor));
         for hop in &mut hops {
-            let is_shunned = self.neighbors.get(&hop.neighbor).is_none_or(NeighborLink::is_shunned);
+            let is_shunned = self.neighbors.get(&hop.neighbor).is_none_or(Neighbor::is_shunned);
             hop.downhill &= !is_shunned && !self.is_suspect(&hop.neighbor);
         }
         hops
@@ -326,20 +345,31 @@ impl Router {
         self.is_suspect(neighbor) || self.gray(neighbor).is_some()
     }
 
-    /// True if the neighbor is up, and owes an answer suspiciously long.
+    /// True if the neighbor is up, and owes an answer suspiciously long over every bearer that might bring it.
     #[must_use]
     pub fn is_suspect(&self, neighbor: &NodeId) -> bool {
-        self.neighbors.get(neighbor).is_some_and(|link| link.liveness.is_suspect())
+        self.neighbors.get(neighbor).is_some_and(Neighbor::is_suspect)
     }
 
-    /// What is wrong with the link to a neighbor, if it is gray.
+    /// What is wrong with the link to a neighbor, if it is gray: with that of its bearers which most records go over.
     #[must_use]
     pub fn gray(&self, neighbor: &NodeId) -> Option<Gray> {
-        self.neighbors.get(neighbor).and_then(|link| link.quality.gray())
+        self.neighbors.get(neighbor).and_then(Neighbor::gray)
+    }
+
+    /// Over which bearers a neighbor is spoken to; nothing if it is not up.
+    #[must_use]
+    pub fn choice(&self, neighbor: &NodeId) -> Option<Choice> {
+        self.neighbors.get(neighbor).and_then(Neighbor::choice)
+    }
+
+    /// How every bearer to a neighbor fares.
+    pub fn bearers(&self, neighbor: &NodeId) -> impl Iterator<Item = (Medium, BearerState)> {
+        self.neighbors.get(neighbor).into_iter().flat_map(Neighbor::bearer_states)
     }
 
     fn is_up(&self, neighbor: &NodeId) -> bool {
-        self.neighbors.get(neighbor).is_some_and(|link| link.liveness.is_up())
+        self.neighbors.get(neighbor).is_some_and(Neighbor::is_up)
     }
 
     /// The route from this node to any other, over neighbors that are up, around neighbors that may have died.
@@ -375,45 +405,81 @@ impl Router {
     /// Whether a neighbor is alive; nothing if it is none.
     #[must_use]
     pub fn neighbor_state(&self, neighbor: &NodeId) -> Option<NeighborState> {
-        self.neighbors.get(neighbor).map(|link| link.liveness.state())
+        self.neighbors.get(neighbor).map(Neighbor::state)
     }
 
-    /// Gives an input to a neighbor's liveness and does what it asks for; true if it asked for something.
-    fn with_neighbor(
+    /// Gives an input to a bearer's liveness and does what it asks for; true if it asked for something.
+    fn with_bearer(
         &mut self,
         now: Now,
-        neighbor: &NodeId,
+        bearer: &Bearer,
         input: impl FnOnce(&mut Liveness) -> Option<AdjacencyAction>,
     ) -> bool {
-        let Some(link) = self.neighbors.get_mut(neighbor) else { return false };
+        let link = self.neighbors.get_mut(&bearer.neighbor).and_then(|link| link.bearer(bearer.medium));
+        let Some(link) = link else { return false };
         let Some(action) = input(&mut link.liveness) else { return false };
-        let neighbor = neighbor.clone();
+        let mut reason = None;
         match action {
             AdjacencyAction::SendHeartbeat { busy } => {
-                let lsdb = link.comparison.is_to_be_told(now).then(|| self.lsdb.digest());
-                self.outputs.push_back(RouterOutput::SendHeartbeat { to: neighbor, busy, lsdb });
+                let told = self.neighbors.get_mut(&bearer.neighbor).map(|link| link.comparison.is_to_be_told(now));
+                let lsdb = told.filter(|told| *told).map(|_| self.lsdb.digest());
+                self.outputs.push_back(RouterOutput::SendHeartbeat { over: bearer.clone(), busy, lsdb });
+                return true;
             }
-            AdjacencyAction::CameUp => {
-                link.damping.returned(now);
-                link.comparison = Comparison::default();
-                self.fib.neighbor_back(&neighbor);
-                self.outputs.push_back(RouterOutput::AdjacencyUp(neighbor.clone()));
-                self.outputs.push_back(RouterOutput::SendSummary { to: neighbor });
-                self.originate(now);
-            }
-            AdjacencyAction::BecameSuspect => self.outputs.push_back(RouterOutput::Suspected(neighbor)),
-            AdjacencyAction::Cleared => self.outputs.push_back(RouterOutput::Cleared(neighbor)),
-            AdjacencyAction::WentDown(reason) => {
+            AdjacencyAction::CameUp => link.returned(now),
+            AdjacencyAction::BecameSuspect => self.outputs.push_back(RouterOutput::Suspected(bearer.clone())),
+            AdjacencyAction::Cleared => self.outputs.push_back(RouterOutput::Cleared(bearer.clone())),
+            AdjacencyAction::WentDown(why) => {
                 link.quality.session_ended();
-                if reason != DownReason::Goodbye {
+                if why != DownReason::Goodbye {
                     link.damping.died(now);
                 }
-                self.fib.neighbor_lost(neighbor.clone());
-                self.outputs.push_back(RouterOutput::AdjacencyDown { neighbor, reason });
-                self.originate_after_loss(now);
+                if why == DownReason::Silence {
+                    self.outputs.push_back(RouterOutput::GiveUp(bearer.clone()));
+                }
+                reason = Some(why);
             }
         }
+        self.review(now, &bearer.neighbor, reason);
         true
+    }
+
+    /// Something about a neighbor's bearers is another now: chooses among them anew, and tells what follows from that.
+    /// `reason` is why it is down, should it be.
+    fn review(&mut self, now: Now, neighbor: &NodeId, reason: Option<DownReason>) {
+        let Some(link) = self.neighbors.get_mut(neighbor) else { return };
+        let turn = link.review();
+        let left = if let Turn::Changed(left) = turn { Some(left) } else { None };
+        let (choice, in_vain) = (link.choice(), link.said_in_vain(left));
+        let told_is_old = link.told != link.cost();
+        match turn {
+            Turn::CameUp => {
+                link.comparison = Comparison::default();
+                self.fib.neighbor_back(neighbor);
+                self.outputs.push_back(RouterOutput::AdjacencyUp(neighbor.clone()));
+                self.outputs.push_back(RouterOutput::SendSummary { to: neighbor.clone() });
+            }
+            Turn::WentDown => {
+                self.fib.neighbor_lost(neighbor.clone());
+                let reason = reason.unwrap_or(DownReason::SessionLost);
+                self.outputs.push_back(RouterOutput::AdjacencyDown { neighbor: neighbor.clone(), reason });
+                return self.originate_after_loss(now);
+            }
+            Turn::Changed(_) => {
+                let changed = choice.map(|choice| RouterOutput::BearerChanged { neighbor: neighbor.clone(), choice });
+                self.outputs.extend(changed);
+                // Also tells the neighbor by which bearer it is spoken to.
+                self.outputs.push_back(RouterOutput::SendSummary { to: neighbor.clone() });
+            }
+            Turn::Stayed => {}
+        }
+        for (medium, unknown) in in_vain {
+            let doubt = unknown.then_some(medium);
+            self.outputs.push_back(RouterOutput::SayAgain { to: neighbor.clone(), doubt });
+        }
+        if told_is_old {
+            self.originate(now);
+        }
     }
 
     fn originate(&mut self, now: Now) {
@@ -429,10 +495,10 @@ impl Router {
 
     /// Says anew what this node is, to itself and to all; true if paths may differ with it.
     fn install_own_lsa(&mut self, now: Now) -> bool {
-        let up = self.config.neighbors.iter().filter_map(|(node, cost)| {
-            let link = self.neighbors.get(node).filter(|link| link.liveness.is_up())?;
-            Some((node, if link.is_shunned() { *cost + SHUNNED_COST } else { *cost }))
-        });
+        for link in self.neighbors.values_mut() {
+            link.told = link.cost();
+        }
+        let up = self.neighbors.iter().filter_map(|(node, link)| Some((node, link.told?)));
         let signed = self.own.originate(now, up);
         let changed_topology = self.lsdb.install_own(signed);
         let me = self.me.clone();
@@ -455,7 +521,7 @@ impl Router {
     }
 
     fn up_neighbors(&self) -> impl Iterator<Item = &NodeId> {
-        self.neighbors.iter().filter(|(_, link)| link.liveness.is_up()).map(|(neighbor, _)| neighbor)
+        self.neighbors.iter().filter(|(_, link)| link.is_up()).map(|(neighbor, _)| neighbor)
     }
 
     /// Takes a change of the LSDB into the map, and into the next hops when it is time: after the loss of a neighbor the

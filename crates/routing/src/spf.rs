@@ -229,7 +229,7 @@ mod tests {
         let links = [("s", "b", 1), ("s", "c", 1), ("b", "d", 1), ("c", "d", 1), ("s", "x", 1), ("x", "y", 1)];
         let mut graph = Graph::from_links(links.map(|(a, b, cost)| (id(a), id(b), LinkCost(cost), none)));
         assert_eq!(words(&ShortestPaths::from(&graph, &id("s")).path(&id("d")).unwrap()), "s b d");
-        let direct = crate::graph::Edge { cost: LinkCost(2), risks: Arc::default() };
+        let direct = crate::graph::Edge::new(LinkCost(2), Arc::default());
         graph.add_edge(id("s"), id("d"), direct);
         assert_eq!(words(&ShortestPaths::from(&graph, &id("s")).path(&id("d")).unwrap()), "s d");
     }

@@ -54,8 +54,8 @@ impl City {
         let office = self.offices.get_mut(id).expect("offices stay");
         if office.wake_at.is_some_and(|at| at <= self.now) {
             office.wake_at = None;
-            for neighbor in self.heard_neighbors(id) {
-                self.input(id, Input::Heard(neighbor));
+            for bearer in self.heard_bearers(id) {
+                self.input(id, Input::Heard(bearer));
             }
             self.input(id, Input::Timeout);
         }
@@ -66,14 +66,14 @@ impl City {
             Output::Send { to, frame } => {
                 let bytes = frame.encode();
                 self.promised(id, &frame);
-                self.refusals.extend(refusals(&frame).map(|answer| (id.clone(), to.clone(), answer.clone())));
+                self.refusals.extend(refusals(&frame).map(|answer| (id.clone(), to.neighbor.clone(), answer.clone())));
                 self.digest_of(id, &bytes);
                 self.send(id, &to, Message::Control(bytes));
             }
             Output::Carry { to, id: record, class, chunks, first_chunk } => {
                 self.carry(id, &to, Carry { id: record, class, chunks, next_chunk: first_chunk });
             }
-            Output::Disconnect(neighbor) => self.disconnect(id, &neighbor),
+            Output::Disconnect(bearer) => self.disconnect(id, &bearer),
             Output::Store(record) => {
                 let now = self.now;
                 let office = self.office_mut(id);
@@ -169,8 +169,8 @@ impl City {
         let room = self.offices[id].store.room();
         self.input(id, Input::Room(room));
         self.scrub(id);
-        for (neighbor, sample) in self.samples(id) {
-            self.input(id, Input::Measured { neighbor, sample });
+        for (bearer, sample) in self.samples(id) {
+            self.input(id, Input::Measured { bearer, sample });
         }
         self.check_windows(id);
     }

@@ -10,6 +10,7 @@ use estafet_spool::Unsynced;
 
 use crate::city::{City, Clock, Event};
 use crate::network::Condition;
+use crate::session::End;
 use crate::store::{NotStarted, Started, Store};
 
 /// Transfer ids from here on are the nodes', as in the daemon.
@@ -37,9 +38,10 @@ impl City {
 
     /// The node is shut down: it says goodbye, and closes its log.
     pub fn shut_down(&mut self, id: &NodeId) {
-        let neighbors: Vec<NodeId> = self.topology.neighbors(id).map(|(neighbor, _)| neighbor.clone()).collect();
-        for neighbor in neighbors {
-            self.say_goodbye(id, &neighbor);
+        for link in 0..self.wires.len() {
+            if let Some(end) = self.wires[link].end_of(id) {
+                self.say_goodbye(link, 1 - end);
+            }
         }
         if self.end_process(id) {
             self.office_mut(id).store.close();
@@ -251,14 +253,15 @@ impl City {
         }
     }
 
-    fn say_goodbye(&mut self, id: &NodeId, neighbor: &NodeId) {
-        let Some(link) = self.link_between(id, neighbor) else { return };
-        let Some(session) = self.wires[link].session else { return };
-        let Some(end) = self.wires[link].end_of(neighbor) else { return };
+    /// The node at the other end than `end` says goodbye over this link.
+    fn say_goodbye(&mut self, link: usize, end: End) {
+        let wire = &self.wires[link];
+        let Some(session) = wire.session else { return };
         // Only who hears it; the others notice by silence.
-        let hears = !self.wires[link].condition.silent[1 - end] && self.sessions[session].known[end];
+        let hears = !wire.condition.silent[1 - end] && self.sessions[session].known[end];
         if hears && std::mem::take(&mut self.sessions[session].open[end]) {
-            self.hear(neighbor, Input::SessionDown { neighbor: id.clone(), goodbye: true });
+            let (node, bearer) = (wire.ends[end].clone(), wire.bearer(end));
+            self.hear(&node, Input::SessionDown { bearer, goodbye: true });
             self.dial_soon(link);
         }
     }

@@ -32,6 +32,9 @@ struct Options {
     /// A city of so many nodes, drawn from the seed.
     #[arg(long, conflicts_with = "template", value_parser = clap::value_parser!(u32).range(2..=4095))]
     nodes: Option<u32>,
+    /// Every other link of it has a mobile network beside it.
+    #[arg(long, requires = "nodes")]
+    bearers: bool,
     /// A known city: pekanbaru, pekanbaru-cadangan or pekanbaru-2013.
     #[arg(long)]
     template: Option<Template>,
@@ -50,6 +53,7 @@ impl Options {
     fn run_of(&self, seed: u64) -> Run {
         let drawn = Run::of_seed(seed);
         let place = match (self.nodes, self.template) {
+            (Some(nodes), _) if self.bearers => Place::Doubled(nodes as usize),
             (Some(nodes), _) => Place::Drawn(nodes as usize),
             (None, Some(template)) => Place::Known(template),
             (None, None) => drawn.place,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use estafet_custody::Piece;
-use estafet_model::{ChunkHash, Class, NodeId};
+use estafet_model::{Bearer, ChunkHash, Class, Medium, NodeId};
 use estafet_node::Input;
 use estafet_node::routing::LinkSample;
 use estafet_spool::ReadPayload;
@@ -56,6 +56,7 @@ impl Default for Condition {
 #[derive(Debug)]
 pub(crate) struct Wire {
     pub(crate) ends: [NodeId; 2],
+    pub(crate) medium: Medium,
     latency: Duration,
     bits_per_second: u64,
     pub(crate) condition: Condition,
@@ -68,6 +69,7 @@ impl Wire {
     pub(crate) fn new(link: &Link, seeded: &mut Seeded) -> Self {
         Self {
             ends: link.ends.clone(),
+            medium: link.medium,
             latency: seeded.micros(500, 15_000),
             bits_per_second: link.capacity_bits_per_second.expect("the plans state it"),
             condition: Condition::default(),
@@ -78,6 +80,11 @@ impl Wire {
 
     pub(crate) fn end_of(&self, node: &NodeId) -> Option<End> {
         self.ends.iter().position(|end| end == node)
+    }
+
+    /// The link as the node at `end` names it.
+    pub(crate) fn bearer(&self, end: End) -> Bearer {
+        Bearer::new(self.ends[1 - end].clone(), self.medium)
     }
 
     fn is_silent(&self) -> bool {
@@ -104,34 +111,35 @@ impl City {
         self.wires.iter().position(|wire| wire.end_of(one).is_some() && wire.end_of(other).is_some())
     }
 
-    /// The session of `node` with `neighbor`, if it is open at this end.
-    fn open_session(&self, node: &NodeId, neighbor: &NodeId) -> Option<(usize, End)> {
-        let wire = &self.wires[self.link_between(node, neighbor)?];
+    /// The session of `node` over `bearer`, if it is open at this end.
+    fn open_session(&self, node: &NodeId, bearer: &Bearer) -> Option<(usize, End)> {
+        let leads_there = |wire: &&Wire| wire.medium == bearer.medium && wire.end_of(&bearer.neighbor).is_some();
+        let wire = self.wires.iter().filter(leads_there).find(|wire| wire.end_of(node).is_some())?;
         let end = wire.end_of(node)?;
         let session = wire.session.filter(|session| self.sessions[*session].open[end])?;
         Some((session, end))
     }
 
     /// What a node measures on its open sessions, as QUIC does.
-    pub(crate) fn samples(&self, node: &NodeId) -> Vec<(NodeId, LinkSample)> {
+    pub(crate) fn samples(&self, node: &NodeId) -> Vec<(Bearer, LinkSample)> {
         let open = self.wires.iter().filter_map(|wire| {
             let end = wire.end_of(node)?;
             let session = &self.sessions[wire.session?];
             let (packets_sent, packets_lost) = session.losses(end);
             let round_trip = wire.latency * 2;
             let sample = LinkSample { round_trip, packets_sent, packets_lost, window_bytes: WINDOW_BYTES };
-            session.open[end].then(|| (wire.ends[1 - end].clone(), sample))
+            session.open[end].then(|| (wire.bearer(end), sample))
         });
         open.collect()
     }
 
-    /// The neighbors whose transport a node has heard since it was asked last.
-    pub(crate) fn heard_neighbors(&mut self, node: &NodeId) -> Vec<NodeId> {
+    /// The bearers over which a node has heard a neighbor's transport since it was asked last.
+    pub(crate) fn heard_bearers(&mut self, node: &NodeId) -> Vec<Bearer> {
         let (now, sessions) = (self.now, &mut self.sessions);
         let heard = self.wires.iter().filter_map(|wire| {
             let end = wire.end_of(node)?;
             let session = &mut sessions[wire.session?];
-            (session.open[end] && session.was_acknowledged(end, now)).then(|| wire.ends[1 - end].clone())
+            (session.open[end] && session.was_acknowledged(end, now)).then(|| wire.bearer(end))
         });
         heard.collect()
     }
@@ -159,8 +167,10 @@ impl City {
             self.close(old, 0, true);
             self.close(old, 1, true);
         }
+        let lives = ends.each_ref().map(|end| self.offices[end].life);
+        self.end_earlier_lives(&ends, lives);
         self.wires[link].session = Some(self.sessions.len());
-        self.sessions.push(Session::new(link, self.now));
+        self.sessions.push(Session::new(link, lives, self.now));
         // Whoever was dialed learns of it as soon as the first word can reach it.
         let dialed = self.now + self.wires[link].latency;
         let session = self.sessions.len() - 1;
@@ -168,12 +178,22 @@ impl City {
         self.schedule(dialed, Event::Opened { session, end: 1 });
     }
 
+    /// Who has started anew knows none of its old sessions, and its neighbor learns that by the first new one.
+    fn end_earlier_lives(&mut self, ends: &[NodeId; 2], lives: [u32; 2]) {
+        let between = self.wires.iter().filter(|wire| wire.ends == *ends).filter_map(|wire| wire.session);
+        let earlier = between.filter(|session| self.sessions[*session].lives != lives);
+        for session in earlier.collect::<Vec<_>>() {
+            self.close(session, 0, false);
+            self.close(session, 1, false);
+        }
+    }
+
     pub(crate) fn opened(&mut self, session: usize, end: End) {
         let Session { link, open, .. } = self.sessions[session];
         if open[end] && self.wires[link].session == Some(session) {
             self.sessions[session].known[end] = true;
-            let ends = self.wires[link].ends.clone();
-            self.input(&ends[end], Input::SessionUp(ends[1 - end].clone()));
+            let (node, bearer) = (self.wires[link].ends[end].clone(), self.wires[link].bearer(end));
+            self.input(&node, Input::SessionUp(bearer));
         }
     }
 
@@ -186,9 +206,9 @@ impl City {
         if open == [false; 2] {
             self.sessions[session].forget();
         }
-        let ends = self.wires[link].ends.clone();
         if known[end] {
-            self.hear(&ends[end], Input::SessionDown { neighbor: ends[1 - end].clone(), goodbye: false });
+            let (node, bearer) = (self.wires[link].ends[end].clone(), self.wires[link].bearer(end));
+            self.hear(&node, Input::SessionDown { bearer, goodbye: false });
         }
         if !replaced {
             self.tell_peer(session, end);
@@ -204,8 +224,8 @@ impl City {
         }
     }
 
-    pub(crate) fn disconnect(&mut self, node: &NodeId, neighbor: &NodeId) {
-        if let Some((session, end)) = self.open_session(node, neighbor) {
+    pub(crate) fn disconnect(&mut self, node: &NodeId, bearer: &Bearer) {
+        if let Some((session, end)) = self.open_session(node, bearer) {
             self.close(session, end, false);
         }
     }
@@ -223,7 +243,7 @@ impl City {
         }
     }
 
-    pub(crate) fn send(&mut self, from: &NodeId, to: &NodeId, message: Message) {
+    pub(crate) fn send(&mut self, from: &NodeId, to: &Bearer, message: Message) {
         if let Some((session, end)) = self.open_session(from, to) {
             self.under_way(session, end, CONTROL, message);
         }
@@ -245,7 +265,7 @@ impl City {
         if self.wires[link].condition.silent[from] {
             return self.sessions[session].stall(from, stream);
         }
-        let [sender, receiver] = [from, 1 - from].map(|end| self.wires[link].ends[end].clone());
+        let (sender, receiver) = (self.wires[link].bearer(1 - from), self.wires[link].ends[1 - from].clone());
         if stream != CONTROL && self.sessions[session].open[1 - from] && !self.offices[&receiver].store.keeps_up() {
             return self.schedule(self.now + FLOW_CONTROL_DELAY, Event::Arrival { session, from, stream });
         }
@@ -280,7 +300,7 @@ impl City {
         }
     }
 
-    pub(crate) fn carry(&mut self, from: &NodeId, to: &NodeId, carry: Carry) {
+    pub(crate) fn carry(&mut self, from: &NodeId, to: &Bearer, carry: Carry) {
         if let Some((session, end)) = self.open_session(from, to) {
             self.sessions[session].carry(end, carry);
             self.use_line(session, end);

@@ -17,6 +17,8 @@ pub enum Place {
     Known(Template),
     /// One of this many nodes, the main server included: a random tree with a few more links.
     Drawn(usize),
+    /// The same, where every other link has a mobile network beside it: slower, dearer, and often metered.
+    Doubled(usize),
 }
 
 impl Place {
@@ -25,6 +27,11 @@ impl Place {
         let plan = match self {
             Place::Known(template) => template.plan(),
             Place::Drawn(nodes) => drawn(nodes, &mut Seeded::new(seed ^ 0x9142)),
+            Place::Doubled(nodes) => {
+                let mut plan = drawn(nodes, &mut Seeded::new(seed ^ 0x9142));
+                add_bearers(&mut plan, &mut Seeded::new(seed ^ 0xbea5));
+                plan
+            }
         };
         let admin = estafet_model::SigningKey::from_seed([7; 32]).public();
         let operator = Operator { id: "kepala".to_owned(), key: admin, role: OperatorRole::Admin };
@@ -45,6 +52,7 @@ impl std::fmt::Display for Place {
         match self {
             Place::Known(template) => template.fmt(formatter),
             Place::Drawn(nodes) => write!(formatter, "{nodes} nodes"),
+            Place::Doubled(nodes) => write!(formatter, "{nodes} nodes with more bearers"),
         }
     }
 }
@@ -62,21 +70,31 @@ fn drawn(nodes: usize, seeded: &mut Seeded) -> CityPlan {
         }
     }
     let hubs = if nodes > 2 && seeded.one_in(3) { 2 } else { 1 };
-    let links = ends.into_iter().map(|ends| Link {
-        ends: ends.map(name).map(|name| id(&name)),
-        medium: Medium::Radio,
-        cost: LinkCost(seeded.pick(&[10, 10, 15, 20])),
-        capacity_bits_per_second: Some(seeded.pick(&[2_000_000, 4_000_000, 10_000_000, 20_000_000])),
-        risks: Vec::new(),
-    });
-    CityPlan {
-        area: "kota".to_owned(),
-        label: "Kota".to_owned(),
-        links: links.collect(),
-        nodes: (0..nodes)
-            .map(|number| planned_node(number, if number < hubs { Role::Hub } else { Role::Relay }))
-            .collect(),
+    let mut links: Vec<Link> = Vec::new();
+    for ends in ends {
+        let cost = LinkCost(seeded.pick(&[10, 10, 15, 20]));
+        let capacity = seeded.pick(&[2_000_000, 4_000_000, 10_000_000, 20_000_000]);
+        let first = Link::new(ends.map(name).map(|name| id(&name)), Medium::Radio, cost);
+        links.push(Link { capacity_bits_per_second: Some(capacity), ..first });
     }
+    let role = |number| if number < hubs { Role::Hub } else { Role::Relay };
+    let nodes = (0..nodes).map(|number| planned_node(number, role(number))).collect();
+    CityPlan { area: "kota".to_owned(), label: "Kota".to_owned(), links, nodes }
+}
+
+/// Puts a mobile network beside every other link.
+fn add_bearers(plan: &mut CityPlan, seeded: &mut Seeded) {
+    let mut added = Vec::new();
+    for link in &plan.links {
+        if seeded.one_in(2) {
+            let cost = link.cost + LinkCost(seeded.pick(&[0, 5, 30]));
+            let (metered, bulk) = seeded.pick(&[(false, false), (true, true), (true, false), (true, false)]);
+            let capacity_bits_per_second = Some(seeded.pick(&[2_000_000, 4_000_000]));
+            let beside = Link::new(link.ends.clone(), Medium::Cellular, cost);
+            added.push(Link { capacity_bits_per_second, metered, bulk, ..beside });
+        }
+    }
+    plan.links.extend(added);
 }
 
 fn planned_node(number: usize, role: Role) -> PlannedNode {

@@ -81,13 +81,15 @@ enum Happening {
 }
 
 impl Run {
-    /// The run that a seed stands for when nothing else is said: the known cities, and drawn ones.
+    /// The run that a seed stands for when nothing else is said: the known cities, and drawn ones, every other of them with
+    /// more bearers.
     #[must_use]
     pub fn of_seed(seed: u64) -> Self {
         let place = match seed % 4 {
             0 => Place::Known(Template::Pekanbaru),
             1 => Place::Known(Template::PekanbaruCadangan),
             2 => Place::Known(Template::Pekanbaru2013),
+            _ if seed % 8 == 7 => Place::Doubled(2 + Seeded::new(seed).below(20)),
             _ => Place::Drawn(2 + Seeded::new(seed).below(20)),
         };
         Self { seed, place, hours: None, watched: None }
@@ -99,6 +101,7 @@ impl Run {
         let place = match self.place {
             Place::Known(template) => format!("--template {template}"),
             Place::Drawn(nodes) => format!("--nodes {nodes}"),
+            Place::Doubled(nodes) => format!("--nodes {nodes} --bearers"),
         };
         let hours = self.hours.map(|hours| format!(" --hours {hours}")).unwrap_or_default();
         format!("cargo sim --seed {} {place}{hours}", self.seed)

@@ -65,6 +65,8 @@ struct Direction {
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) link: usize,
+    /// Which lives of its ends it is between.
+    pub(crate) lives: [u32; 2],
     pub(crate) open: [bool; 2],
     /// Which ends have learned that it is open.
     pub(crate) known: [bool; 2],
@@ -74,8 +76,8 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(link: usize, now: Now) -> Self {
-        Self { link, open: [true; 2], known: [false; 2], heard: [now; 2], from: Default::default() }
+    pub(crate) fn new(link: usize, lives: [u32; 2], now: Now) -> Self {
+        Self { link, lives, open: [true; 2], known: [false; 2], heard: [now; 2], from: Default::default() }
     }
 
     /// Puts a message on its way, at the first or a later attempt; returns when it arrives.

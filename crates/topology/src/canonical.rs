@@ -87,6 +87,16 @@ fn write_link(text: &mut TextWriter, link: &Link) {
         text.quoted("capacity", Capacity(capacity));
     }
     text.list_unless_empty("risks", &link.risks);
+    if !link.addresses.is_empty() {
+        let ends: Vec<String> =
+            link.addresses.iter().map(|(end, listed)| format!("{end} = {}", list(listed))).collect();
+        text.plain("addresses", format_args!("{{ {} }}", ends.join(", ")));
+    }
+    for (key, is_set) in [("metered", link.metered), ("bulk", link.bulk)] {
+        if is_set {
+            text.plain(key, true);
+        }
+    }
 }
 
 fn write_outage(text: &mut TextWriter, outage: &Outage) {
@@ -118,8 +128,7 @@ impl TextWriter {
     }
 
     fn list<T: Display>(&mut self, key: &str, values: &[T]) {
-        let items: Vec<String> = values.iter().map(|value| quote(value)).collect();
-        self.plain(key, format_args!("[{}]", items.join(", ")));
+        self.plain(key, list(values));
     }
 
     fn list_unless_empty<T: Display>(&mut self, key: &str, values: &[T]) {
@@ -131,6 +140,12 @@ impl TextWriter {
     fn line(&mut self, line: impl Display) {
         writeln!(self.0, "{line}").expect("a string takes all that is written to it");
     }
+}
+
+/// An array of basic strings.
+fn list<T: Display>(values: &[T]) -> String {
+    let items: Vec<String> = values.iter().map(|value| quote(value)).collect();
+    format!("[{}]", items.join(", "))
 }
 
 /// A basic TOML string.

@@ -7,13 +7,13 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use estafet_model::{LinkCost, NodeId, PublicKey, ShortCode};
+use estafet_model::{LinkCost, Medium, NodeId, PublicKey, ShortCode};
 use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::faults::FaultLog;
 use crate::reader::{Key, TableReader};
-use crate::topology::{Hub, Link, Medium, Node, Operator, OperatorRole, Outage, Place, Power, Role, Topology};
+use crate::topology::{Hub, Link, Node, Operator, OperatorRole, Outage, Place, Power, Role, Topology};
 use crate::values::{Capacity, Copies, Latitude, Longitude, Minutes, Moment, Name, Span, Text, Version};
 
 const TOP_KEYS: &[Key] = &[
@@ -52,6 +52,9 @@ const LINK_KEYS: &[Key] = &[
     ("cost", "10"),
     ("capacity", "\"10Mbit\""),
     ("risks", "[\"telkom-sto\"]"),
+    ("addresses", "{ sukajadi = [\"10.9.0.2:4460\"] }"),
+    ("metered", "true"),
+    ("bulk", "true"),
 ];
 
 const HUB_KEYS: &[Key] = &[("node", "\"induk\""), ("seal_key", "\"…\"")];
@@ -100,11 +103,17 @@ pub(crate) struct NodeDraft {
 /// A `[[link]]`.
 pub(crate) struct LinkDraft {
     pub(crate) ends: Vec<Spanned<NodeId>>,
-    medium: Option<Spanned<Medium>>,
+    pub(crate) medium: Option<Spanned<Medium>>,
     cost: Option<Spanned<LinkCost>>,
     capacity: Option<Spanned<Capacity>>,
     pub(crate) risks: Vec<Spanned<Name>>,
+    pub(crate) addresses: Vec<EndAddresses>,
+    pub(crate) metered: Option<Spanned<bool>>,
+    pub(crate) bulk: Option<Spanned<bool>>,
 }
+
+/// Where one end of a link listens over it.
+pub(crate) type EndAddresses = (Spanned<NodeId>, Vec<Spanned<SocketAddr>>);
 
 /// A `[[hub]]`.
 pub(crate) struct HubDraft {
@@ -194,7 +203,7 @@ impl NodeDraft {
             region: self.region.map(|region| region.into_inner().0),
             role: self.role?.into_inner(),
             key: self.key?.into_inner(),
-            addresses: self.addresses.into_iter().map(Spanned::into_inner).collect(),
+            addresses: plain(self.addresses),
             admin: self.admin?.into_inner(),
             place: self.place,
             power: self.power,
@@ -221,17 +230,22 @@ impl LinkDraft {
             cost: table.required("cost"),
             capacity: table.optional("capacity"),
             risks: table.optional_list("risks"),
+            addresses: table.named_lists("addresses"),
+            metered: table.optional("metered"),
+            bulk: table.optional("bulk"),
         }
     }
 
     fn finish(self) -> Option<Link> {
-        let ends: Vec<NodeId> = self.ends.into_iter().map(Spanned::into_inner).collect();
         Some(Link {
-            ends: ends.try_into().ok()?,
+            ends: plain(self.ends).try_into().ok()?,
             medium: self.medium?.into_inner(),
             cost: self.cost?.into_inner(),
             capacity_bits_per_second: self.capacity.map(|capacity| capacity.into_inner().0),
             risks: names(self.risks),
+            addresses: self.addresses.into_iter().map(|(end, listed)| (end.into_inner(), plain(listed))).collect(),
+            metered: self.metered.is_some_and(Spanned::into_inner),
+            bulk: self.bulk.is_some_and(Spanned::into_inner),
         })
     }
 }
@@ -273,7 +287,7 @@ impl OutageDraft {
     fn finish(self) -> Option<Outage> {
         Some(Outage {
             start: self.start?.into_inner().0,
-            nodes: self.nodes.into_iter().map(Spanned::into_inner).collect(),
+            nodes: plain(self.nodes),
             risks: names(self.risks),
             duration: self.duration?.into_inner().0,
             every: self.every.map(|every| every.into_inner().0),
@@ -284,4 +298,9 @@ impl OutageDraft {
 
 fn names(names: Vec<Spanned<Name>>) -> Vec<String> {
     names.into_iter().map(|name| name.into_inner().0).collect()
+}
+
+/// The values without their places.
+fn plain<T>(values: Vec<Spanned<T>>) -> Vec<T> {
+    values.into_iter().map(Spanned::into_inner).collect()
 }

@@ -12,13 +12,32 @@
 //! Of a topology that [`parse`] or [`SignedTopology`] gave:
 //!
 //! 1. Node ids, short codes, keys (of nodes and operators together), QUIC addresses and admin addresses are each
-//!    given once.
-//! 2. Every link joins two different nodes that are there, and no two links join the same two.
+//!    given once; an address over a link is no other node's.
+//! 2. Every link joins two different nodes that are there. Two links that join the same two, the bearers between them, have
+//!    different media.
 //! 3. There is a hub. The nodes with [`Role::Hub`] and the [`Hub`] entries are the same ones.
 //! 4. Every node has a way to some hub over the links.
 //! 5. Some operator is an [`OperatorRole::Admin`], so that a next version can be signed.
 //! 6. Every node has a QUIC address, every cost is at least 1, every outage strikes something that is there.
 //! 7. `parse(name, topology.to_toml())` gives an equal topology.
+//!
+//! # Several bearers between two nodes
+//!
+//! Each is a `[[link]]` of its own, with its own medium, cost and risks:
+//!
+//! ```toml
+//! [[link]]
+//! ends = ["induk", "sukajadi"]
+//! medium = "cellular"
+//! cost = 40
+//! # Where its ends are dialed over this link; the nodes' own `addresses` if it does not say. `[]`: this end cannot be
+//! # dialed over it, and dials.
+//! addresses = { induk = ["203.0.113.7:4460"], sukajadi = [] }
+//! # Its bytes cost money: urgent records and control only ...
+//! metered = true
+//! # ... unless it is told to carry all.
+//! bulk = true
+//! ```
 //!
 //! Read first: [`Topology`] (what there is to know) and [`SignedTopology`] (why anybody believes it).
 
@@ -40,9 +59,10 @@ mod words;
 mod tests;
 
 pub use calendar::{Darkness, imminent_outage, next_outage, unix_seconds};
+pub use estafet_model::Medium;
 pub use faults::{Fault, Faults};
 pub use parse::parse;
 pub use signed::{SignError, SignedTopology, Signer, UntrustedTopology};
 pub use suggestion::did_you_mean;
 pub use template::{CityPlan, NodeSetup, PlannedNode, Template, UnknownTemplate};
-pub use topology::{Hub, Link, Medium, Node, Operator, OperatorRole, Outage, Place, Power, Role, Topology};
+pub use topology::{Hub, Link, Node, Operator, OperatorRole, Outage, Place, Power, Role, Topology};

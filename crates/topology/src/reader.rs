@@ -101,6 +101,30 @@ impl<'a> TableReader<'a> {
         items.iter().filter_map(|item| self.read(key, item)).collect()
     }
 
+    /// A table inside this one that may be left out: names, each with an array. What cannot be read is left out.
+    pub(crate) fn named_lists<K: FromToml, T: FromToml>(
+        &self,
+        key: &'static str,
+    ) -> Vec<(Spanned<K>, Vec<Spanned<T>>)> {
+        let Some(value) = self.table.get(key) else { return Vec::new() };
+        let Some(table) = value.get_ref().as_table() else {
+            self.wrong_type(key, value, "a table");
+            return Vec::new();
+        };
+        let mut lists = Vec::new();
+        for (name, items) in table {
+            let text = Spanned::new(name.span(), DeValue::String(name.get_ref().clone()));
+            match (self.read(key, &text), items.get_ref().as_array()) {
+                (Some(name), Some(array)) => {
+                    lists.push((name, array.iter().filter_map(|item| self.read(key, item)).collect()));
+                }
+                (_, Some(_)) => {}
+                (_, None) => self.wrong_type(key, items, "an array for each name"),
+            }
+        }
+        lists
+    }
+
     /// True if the key is left out or an empty array.
     pub(crate) fn is_blank(&self, key: &str) -> bool {
         self.table.get(key).is_none_or(|value| value.get_ref().as_array().is_some_and(|items| items.is_empty()))

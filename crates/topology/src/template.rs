@@ -9,10 +9,10 @@
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use estafet_model::{LinkCost, NodeId, PublicKey, ShortCode};
+use estafet_model::{LinkCost, Medium, NodeId, PublicKey, ShortCode};
 
 use crate::suggestion::did_you_mean;
-use crate::topology::{Hub, Link, Medium, Node, Operator, Place, Role, Topology};
+use crate::topology::{Hub, Link, Node, Operator, Place, Role, Topology};
 
 /// A city whose network is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -194,11 +194,9 @@ fn planned_node(row: &NodeRow) -> PlannedNode {
 
 fn planned_link(row: &LinkRow) -> Link {
     Link {
-        ends: row.ends.map(id),
-        medium: row.medium,
-        cost: LinkCost(row.cost),
         capacity_bits_per_second: Some(row.capacity),
         risks: row.risks.iter().map(|&risk| risk.to_owned()).collect(),
+        ..Link::new(row.ends.map(id), row.medium, LinkCost(row.cost))
     }
 }
 

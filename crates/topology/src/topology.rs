@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use estafet_model::{LinkCost, NodeId, PublicKey, ShortCode};
+use estafet_model::{LinkCost, Medium, NodeId, PublicKey, ShortCode};
 
 /// One area: its nodes, the links between them, and who may do what.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,7 +23,7 @@ pub struct Topology {
     pub copies: usize,
     /// The nodes by their ids.
     pub nodes: BTreeMap<NodeId, Node>,
-    /// The links, by their ends.
+    /// The links, by their ends and their medium.
     pub links: Vec<Link>,
     /// The hubs, by their nodes.
     pub hubs: Vec<Hub>,
@@ -58,9 +58,22 @@ impl Topology {
         self.operators.iter().find(|operator| operator.key == *key)
     }
 
-    /// The nodes at the other ends of a node's links, each with its link. None for a node that is not there.
+    /// The nodes at the other ends of a node's links, each with its link: a neighbor comes once for each bearer. None for a
+    /// node that is not there.
     pub fn neighbors(&self, id: &NodeId) -> impl Iterator<Item = (&NodeId, &Link)> {
         self.links.iter().filter_map(move |link| link.other_end(id).map(|neighbor| (neighbor, link)))
+    }
+
+    /// Where `node` is reached over `link`, first choice first.
+    #[must_use]
+    pub fn addresses_over<'a>(&'a self, link: &'a Link, node: &NodeId) -> &'a [SocketAddr] {
+        let own = || self.node(node).map_or(&[][..], |node| &node.addresses);
+        link.addresses.get(node).map_or_else(own, Vec::as_slice)
+    }
+
+    /// The links between two nodes, in the order of their media.
+    pub fn bearers(&self, one: &NodeId, other: &NodeId) -> impl Iterator<Item = &Link> {
+        self.links.iter().filter(move |link| link.other_end(one) == Some(other))
     }
 
     /// Every shared risk that some node or link names, sorted.
@@ -88,7 +101,7 @@ impl Topology {
             sort_names(&mut outage.nodes);
             sort_names(&mut outage.risks);
         }
-        self.links.sort_by(|left, right| left.ends.cmp(&right.ends));
+        self.links.sort_by(|left, right| left.name().cmp(&right.name()));
         self.hubs.sort_by(|left, right| left.node.cmp(&right.node));
         self.operators.sort_by(|left, right| left.id.cmp(&right.id));
         self.outages.sort();
@@ -167,7 +180,7 @@ pub struct Power {
     pub ups_minutes: u32,
 }
 
-/// A configured edge between two nodes.
+/// A configured edge between two nodes: one bearer. Two nodes may have several, each by a medium of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     /// The two nodes, in order.
@@ -180,9 +193,31 @@ pub struct Link {
     pub capacity_bits_per_second: Option<u64>,
     /// What it fails together with.
     pub risks: Vec<String>,
+    /// Where its ends listen for each other over this link, if that is not where they listen for everybody. An end
+    /// without an address cannot be dialed over it, and dials.
+    pub addresses: BTreeMap<NodeId, Vec<SocketAddr>>,
+    /// Its bytes cost money: it carries urgent records and control, and others only if `bulk` says so.
+    pub metered: bool,
+    /// It carries all records although it is metered.
+    pub bulk: bool,
 }
 
 impl Link {
+    /// A link that carries everything, of unknown capacity, alone in what it fails with.
+    #[must_use]
+    pub fn new(ends: [NodeId; 2], medium: Medium, cost: LinkCost) -> Self {
+        Self {
+            ends,
+            medium,
+            cost,
+            capacity_bits_per_second: None,
+            risks: Vec::new(),
+            addresses: BTreeMap::new(),
+            metered: false,
+            bulk: false,
+        }
+    }
+
     /// The node at the other end, or nothing if `id` is at neither.
     #[must_use]
     pub fn other_end(&self, id: &NodeId) -> Option<&NodeId> {
@@ -192,21 +227,18 @@ impl Link {
             _ => None,
         }
     }
-}
 
-/// What carries a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Medium {
-    /// Glass.
-    Fiber,
-    /// A point-to-point radio, such as a 5 GHz bridge between two masts.
-    Radio,
-    /// A mobile network.
-    Cellular,
-    /// Telephone wire.
-    Copper,
-    /// A satellite.
-    Satellite,
+    /// True if only urgent records may go over it.
+    #[must_use]
+    pub fn is_urgent_only(&self) -> bool {
+        self.metered && !self.bulk
+    }
+
+    /// The two nodes and the medium, which together name it.
+    #[must_use]
+    pub fn name(&self) -> (&[NodeId; 2], Medium) {
+        (&self.ends, self.medium)
+    }
 }
 
 /// A main server of the area.

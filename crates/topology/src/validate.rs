@@ -5,9 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::ops::Range;
 
-use estafet_model::{NodeId, PublicKey};
+use estafet_model::{Medium, NodeId, PublicKey};
 use toml::Spanned;
 
 use crate::document::{Draft, NodeDraft};
@@ -22,6 +23,7 @@ pub(crate) fn validate(draft: &Draft, log: &FaultLog<'_>) {
     check.keys_have_one_holder();
     check.addresses_belong_to_one_node();
     check.links_lead_somewhere();
+    check.bearers_are_told_apart();
     check.hubs_fit_their_nodes();
     check.somebody_administers();
     check.outages_strike_something();
@@ -67,11 +69,30 @@ impl<'a> Check<'a> {
         let nodes = || self.draft.nodes.iter();
         let remedy = "two nodes cannot listen at one place: correct one of them";
         self.once("address", nodes().flat_map(|node| &node.addresses), remedy);
+        self.addresses_over_links_belong_to_one_node(remedy);
         self.once("admin address", nodes().filter_map(|node| node.admin.as_ref()), remedy);
     }
 
+    /// A node may have one address for several links: one modem, many neighbors.
+    fn addresses_over_links_belong_to_one_node(&self, remedy: &str) {
+        let own = self.nodes.iter().flat_map(|(id, node)| node.addresses.iter().map(move |address| (*id, address)));
+        let over = self.draft.links.iter().flat_map(|link| &link.addresses);
+        let over = over.flat_map(|(end, listed)| listed.iter().map(move |address| (end.get_ref(), address)));
+        let mut seen: BTreeMap<&SocketAddr, (&NodeId, Range<usize>)> = BTreeMap::new();
+        for (node, address) in own {
+            seen.entry(address.get_ref()).or_insert((node, address.span()));
+        }
+        for (node, address) in over {
+            let (holder, earlier) = seen.entry(address.get_ref()).or_insert((node, address.span()));
+            if *holder != node {
+                let what = format!("address `{}` is already `{holder}`'s", address.get_ref());
+                self.log.report_pair(address.span(), earlier.clone(), Problem::new(what, remedy));
+            }
+        }
+    }
+
     fn links_lead_somewhere(&self) {
-        let mut seen: BTreeMap<[&NodeId; 2], Range<usize>> = BTreeMap::new();
+        let mut seen: BTreeMap<([&NodeId; 2], Medium), Range<usize>> = BTreeMap::new();
         for link in &self.draft.links {
             for end in &link.ends {
                 self.is_a_node(end, "a link to nowhere");
@@ -82,13 +103,39 @@ impl<'a> Check<'a> {
             if ends[0] == ends[1] {
                 let what = format!("`{}` is linked to itself", ends[0]);
                 self.log.report(second.span(), Problem::new(what, "name two nodes, or remove the link"));
-            } else if let Some(earlier) = seen.get(&ends) {
+                continue;
+            }
+            let Some(medium) = link.medium.as_ref().map(|medium| *medium.get_ref()) else { continue };
+            if let Some(earlier) = seen.get(&(ends, medium)) {
                 let line = self.log.line_of(earlier.start);
-                let what = format!("`{}` and `{}` are already linked on line {line}", ends[0], ends[1]);
-                let remedy = "keep one of the two; further bearers of a link are further addresses of its nodes";
+                let what = format!("`{}` and `{}` are already linked by {medium} on line {line}", ends[0], ends[1]);
+                let remedy = "keep one of the two, or give this one its own medium: it names the bearers of a pair";
                 self.log.report_pair(first.span(), earlier.clone(), Problem::new(what, remedy));
             } else {
-                seen.insert(ends, first.span());
+                seen.insert((ends, medium), first.span());
+            }
+        }
+    }
+
+    fn bearers_are_told_apart(&self) {
+        for link in &self.draft.links {
+            for (end, _) in &link.addresses {
+                if link.ends.len() == 2 && !link.ends.iter().any(|known| known.get_ref() == end.get_ref()) {
+                    let ends = link.ends.iter().map(|end| end.get_ref().as_str());
+                    let remedy = did_you_mean(end.get_ref().as_str(), ends, "name one of its `ends`");
+                    let what = format!("addresses of `{}`, which is no end of this link", end.get_ref());
+                    self.log.report(end.span(), Problem::new(what, remedy));
+                }
+            }
+            let nowhere = link.addresses.iter().filter(|(_, listed)| listed.is_empty()).count();
+            if let Some((end, _)) = link.addresses.last().filter(|_| nowhere == 2) {
+                let what = "neither end can be dialed over this link";
+                self.log.report(end.span(), Problem::new(what, "give one of them an address"));
+            }
+            let is_metered = link.metered.as_ref().is_some_and(|metered| *metered.get_ref());
+            if let Some(bulk) = link.bulk.as_ref().filter(|bulk| *bulk.get_ref() && !is_metered) {
+                let what = "`bulk` says what a metered link carries, and this one is not metered";
+                self.log.report(bulk.span(), Problem::new(what, "add `metered = true`, or remove `bulk`"));
             }
         }
     }

@@ -74,6 +74,13 @@ macro_rules! read_from_text {
 
 read_from_text!(NodeId = "a node id", PublicKey = "a public key");
 
+impl FromToml for bool {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, Problem> {
+        let other = || Problem::new(format!("{} is neither true nor false", kind_of(value)), "write true or false");
+        value.as_bool().ok_or_else(other)
+    }
+}
+
 impl FromToml for ShortCode {
     /// The file is stricter than the counter: a code with a look-alike would show as another one than was written.
     fn from_toml(value: &DeValue<'_>) -> Result<Self, Problem> {

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
+use estafet_model::Medium;
 use toml::de::DeValue;
 
 use crate::faults::Problem;
 use crate::reader::FromToml;
 use crate::suggestion::did_you_mean;
-use crate::topology::{Medium, OperatorRole, Role};
+use crate::topology::{OperatorRole, Role};
 use crate::values::text;
 
 /// A word out of a fixed list.
@@ -25,13 +26,15 @@ impl Word for Role {
 
 impl Word for Medium {
     const KIND: &'static str = "a medium";
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("fiber", Self::Fiber),
-        ("radio", Self::Radio),
-        ("cellular", Self::Cellular),
-        ("copper", Self::Copper),
-        ("satellite", Self::Satellite),
-    ];
+    const WORDS: &'static [(&'static str, Self)] = &{
+        let mut words = [("", Self::ALL[0]); Self::ALL.len()];
+        let mut place = 0;
+        while place < words.len() {
+            words[place] = (Self::ALL[place].as_str(), Self::ALL[place]);
+            place += 1;
+        }
+        words
+    };
 }
 
 impl Word for OperatorRole {
@@ -48,6 +51,11 @@ macro_rules! word {
                 formatter.pad(word)
             }
         }
+    )*};
+}
+
+macro_rules! read_word {
+    ($($word:ty),*) => {$(
         impl FromToml for $word {
             fn from_toml(value: &DeValue<'_>) -> Result<Self, Problem> {
                 one_of(value)
@@ -56,7 +64,8 @@ macro_rules! word {
     )*};
 }
 
-word!(Role, Medium, OperatorRole);
+word!(Role, OperatorRole);
+read_word!(Role, Medium, OperatorRole);
 
 fn one_of<T: Word>(value: &DeValue<'_>) -> Result<T, Problem> {
     let text = text(value, T::KIND)?;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use estafet_model::{
-    Class, Epoch, HeaderDigest, LsaVersion, LsdbDigest, NodeId, PAYLOAD_BYTES_MAX, ReceiptKey, ReceiptRank, RecordId,
-    Seq, chunk_count,
+    Class, Epoch, HeaderDigest, LsaVersion, LsdbDigest, Medium, NodeId, PAYLOAD_BYTES_MAX, ReceiptKey, ReceiptRank,
+    RecordId, Seq, chunk_count,
 };
 use prost::Message;
 
@@ -59,6 +59,8 @@ pub enum Frame {
     Inventory(Vec<RecordSet>),
     /// What of an inventory is durable with the sender.
     Holdings(Vec<Holding>),
+    /// The sender has left this bearer to the receiver: what either said over it lately may be lost.
+    Doubt(Medium),
 }
 
 /// Who is there.
@@ -70,6 +72,8 @@ pub struct Hello {
     pub boot: u64,
     /// The version of the topology in force at the sender.
     pub topology_version: u64,
+    /// Which link between the two this session is; nothing if there is only one.
+    pub medium: Option<Medium>,
 }
 
 /// How much of one (hub, origin, epoch) is known receipted.
@@ -200,6 +204,7 @@ impl Frame {
                 node: node_id(&hello.node)?,
                 boot: hello.boot,
                 topology_version: hello.topology_version,
+                medium: if hello.medium.is_empty() { None } else { Some(medium(&hello.medium)?) },
             }),
             Raw::Heartbeat(heartbeat) => {
                 Frame::Heartbeat { busy: heartbeat.busy, lsdb: heartbeat.lsdb_digest.map(LsdbDigest) }
@@ -220,6 +225,7 @@ impl Frame {
             Raw::Seek(seek) => Frame::Seek(seek.ids.iter().map(record_id).collect::<Result<_, _>>()?),
             Raw::Inventory(inventory) => Frame::Inventory(few(&inventory.sets, RecordSet::read)?),
             Raw::Holdings(holdings) => Frame::Holdings(few(&holdings.holdings, Holding::read)?),
+            Raw::Doubt(doubt) => Frame::Doubt(medium(&doubt.medium)?),
         })
     }
 
@@ -229,6 +235,7 @@ impl Frame {
                 node: hello.node.to_string(),
                 boot: hello.boot,
                 topology_version: hello.topology_version,
+                medium: hello.medium.map(|medium| medium.to_string()).unwrap_or_default(),
             }),
             Frame::Heartbeat { busy, lsdb } => {
                 Raw::Heartbeat(proto::Heartbeat { busy: *busy, lsdb_digest: lsdb.map(|digest| digest.0) })
@@ -284,6 +291,7 @@ impl Frame {
             Frame::Holdings(all) => {
                 Raw::Holdings(proto::Holdings { holdings: all.iter().map(Holding::to_raw).collect() })
             }
+            Frame::Doubt(medium) => Raw::Doubt(proto::Doubt { medium: medium.to_string() }),
         }
     }
 }
@@ -313,6 +321,10 @@ fn few<R, T>(raw: &[R], read: impl Fn(&R) -> Result<T, BadFrame>) -> Result<Vec<
 
 pub(crate) fn node_id(text: &str) -> Result<NodeId, BadFrame> {
     text.parse().map_err(|_| BadFrame::Field("node id"))
+}
+
+fn medium(text: &str) -> Result<Medium, BadFrame> {
+    text.parse().map_err(|_| BadFrame::Field("medium"))
 }
 
 pub(crate) fn epoch(raw: u32) -> Result<Epoch, BadFrame> {
@@ -435,7 +447,9 @@ mod tests {
             Verdict::Never(NeverReason::Conflict),
         ];
         vec![
-            Frame::Hello(Hello { node: node.clone(), boot: u64::MAX, topology_version: 4 }),
+            Frame::Hello(Hello { node: node.clone(), boot: u64::MAX, topology_version: 4, medium: None }),
+            Frame::Hello(Hello { node: node.clone(), boot: 1, topology_version: 4, medium: Some(Medium::Cellular) }),
+            Frame::Doubt(Medium::Fiber),
             Frame::Heartbeat { busy: true, lsdb: None },
             Frame::Heartbeat { busy: false, lsdb: Some(LsdbDigest(u64::MAX)) },
             Frame::LsdbSummary(vec![LsaVersion { origin: node, sequence: 12, checksum: u32::MAX }]),

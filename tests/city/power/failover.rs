@@ -37,9 +37,9 @@ struct Network {
     records: u64,
 }
 
-/// A record of a flow, with the moments in which it was promised and committed.
-struct Sent {
-    given: Given,
+/// A record of a flow, with the moment in which it was promised.
+pub(super) struct Sent {
+    pub(super) given: Given,
     promised: Instant,
 }
 
@@ -71,16 +71,8 @@ impl Network {
         sent
     }
 
-    /// The longest that no record of a flow was committed, and the longest that one took.
     fn delays(&self, sent: &[Sent]) -> (Duration, Duration) {
-        let records: Vec<&str> = sent.iter().map(|sent| sent.given.record_id.as_str()).collect();
-        let moments = self.commits.moments(&records);
-        let slowest = sent.iter().zip(&moments).map(|(sent, commit)| commit.saturating_duration_since(sent.promised));
-        let slowest = slowest.max().unwrap();
-        let mut moments = moments.clone();
-        moments.sort();
-        let gaps = moments.windows(2).map(|pair| pair[1] - pair[0]);
-        (gaps.max().unwrap(), slowest)
+        delays(&self.commits, sent)
     }
 
     /// Waits until nobody owes anybody an answer: nothing is held on the way of the flow.
@@ -99,7 +91,19 @@ impl Network {
     }
 }
 
-fn steadily(url: &str, first: u64, stop: &AtomicBool) -> Vec<Sent> {
+/// The longest that no record of a flow was committed, and the longest that one took.
+pub(super) fn delays(commits: &Commits, sent: &[Sent]) -> (Duration, Duration) {
+    let records: Vec<&str> = sent.iter().map(|sent| sent.given.record_id.as_str()).collect();
+    let moments = commits.moments(&records);
+    let slowest = sent.iter().zip(&moments).map(|(sent, commit)| commit.saturating_duration_since(sent.promised));
+    let slowest = slowest.max().unwrap();
+    let mut moments = moments.clone();
+    moments.sort();
+    let gaps = moments.windows(2).map(|pair| pair[1] - pair[0]);
+    (gaps.max().unwrap(), slowest)
+}
+
+pub(super) fn steadily(url: &str, first: u64, stop: &AtomicBool) -> Vec<Sent> {
     let agent = agent();
     let (begin, mut sent) = (Instant::now(), Vec::new());
     while !stop.load(Ordering::Relaxed) {

@@ -132,12 +132,10 @@ impl Possible {
         let [at_left, at_right] = [left, right].map(|end| common_risks(topology, &end.id, medium));
         let at_ends = || topology.neighbors(&left.id).chain(topology.neighbors(&right.id));
         let dearest = at_ends().map(|(_, link)| link.cost.0).max().unwrap_or(1);
+        let cost = LinkCost(dearest.saturating_add(dearest.div_ceil(2)));
         let link = Link {
-            ends: [left.id.clone(), right.id.clone()],
-            medium,
-            cost: LinkCost(dearest.saturating_add(dearest.div_ceil(2))),
-            capacity_bits_per_second: None,
             risks: at_left.union(&at_right).cloned().collect(),
+            ..Link::new([left.id.clone(), right.id.clone()], medium, cost)
         };
         let shares_power =
             goes_dark_with_neighbors(topology, left, right) || goes_dark_with_neighbors(topology, right, left);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use estafet_model::NodeId;
 use estafet_routing::{Alternate, Failure as Loss, Graph, Protects, Route, impact, routes_to_nearest};
-use estafet_topology::{Fault, Topology};
+use estafet_topology::{Fault, Link, Topology};
 use serde::Serialize;
 
 use crate::failure::{Failure, Outcome};
@@ -83,7 +83,35 @@ fn warnings(topology: &Topology) -> Vec<Warning> {
     let (graph, hubs) = (plan::graph(topology), plan::hubs(topology));
     let offices = graph.nodes().filter(|node| !hubs.contains(node));
     let routes = offices.filter_map(|office| Some((office, routes_to_nearest(&graph, office, &hubs)?)));
-    routes.filter_map(|(office, route)| Warning::about(&graph, &hubs, office, &route)).collect()
+    let offices = routes.filter_map(|(office, route)| Warning::about(&graph, &hubs, office, &route));
+    offices.chain(bearers_in_vain(topology)).collect()
+}
+
+/// Every two nodes whose bearers are not as many ways as they look.
+fn bearers_in_vain(topology: &Topology) -> impl Iterator<Item = Warning> {
+    let pairs: BTreeSet<&[NodeId; 2]> = topology.links.iter().map(|link| &link.ends).collect();
+    pairs.into_iter().flat_map(|ends| {
+        let [one, other] = ends;
+        let bearers: Vec<&Link> = topology.bearers(one, other).collect();
+        let shared = shared_by_all(bearers.iter().map(|link| link.risks.iter().collect()));
+        let risk = shared.first().map(|risk| {
+            let text = format!("all bearers between {one} and {other} fail with the risk `{risk}`");
+            Warning::about_bearers(ends, text, "lead one of them another way")
+        });
+        let address = ends.iter().find_map(|end| {
+            let shared = shared_by_all(bearers.iter().map(|link| topology.addresses_over(link, end).iter().collect()));
+            let text = format!("{end} is dialed at {} over all bearers to its neighbor", shared.first()?);
+            Some(Warning::about_bearers(ends, text, "give each its own: `addresses = { NODE = [...] }` in the link"))
+        });
+        risk.into_iter().chain(address)
+    })
+}
+
+/// What is in all of several sets; nothing is shared by one alone.
+fn shared_by_all<T: Ord + Clone>(mut sets: impl ExactSizeIterator<Item = BTreeSet<T>>) -> BTreeSet<T> {
+    let several = sets.len() > 1;
+    let first = sets.next().filter(|_| several).unwrap_or_default();
+    sets.fold(first, |shared, set| &shared & &set)
 }
 
 /// An office that is worse off than it need be.
@@ -91,6 +119,7 @@ fn warnings(topology: &Topology) -> Vec<Warning> {
 struct Warning {
     node: String,
     /// `link`: it sends straight to a hub, and has no other way to any. `node`: no alternate outlives its next hop.
+    /// `bearers`: those to `next_hop` are fewer ways than they look.
     hangs_on: &'static str,
     next_hop: String,
     /// False: another way exists, but none that stands ready as an alternate.
@@ -100,9 +129,17 @@ struct Warning {
 }
 
 impl Warning {
+    fn about_bearers(ends: &[NodeId; 2], text: String, remedy: &'static str) -> Self {
+        let [node, next_hop] = ends.each_ref().map(ToString::to_string);
+        Self { node, hangs_on: "bearers", next_hop, isolated: false, text, remedy }
+    }
+
     fn about(graph: &Graph, hubs: &BTreeSet<NodeId>, office: &NodeId, route: &Route) -> Option<Self> {
         let next_hop = &route.next_hop;
         let straight = hubs.contains(next_hop);
+        if straight && graph.edge(office, next_hop).is_some_and(|edge| edge.spare.is_some()) {
+            return None;
+        }
         let outlives = |alternate: &Alternate| straight || alternate.protects == Protects::Node;
         if route.alternates.iter().any(outlives) {
             return None;

@@ -43,6 +43,8 @@ struct Told {
     outages: Vec<Applied>,
     /// The links that fail though both their ends stand.
     links_down: Vec<[String; 2]>,
+    /// What carries each of them.
+    media_down: Vec<String>,
     cut_off: Vec<CutOff>,
     detoured: Vec<Detoured>,
 }
@@ -86,7 +88,7 @@ pub fn impact(topology: &Topology, named: &Named, output: &mut Output<'_>) -> Re
         return Err(risk_unknown(topology, unknown));
     }
     let links = named.links.iter().map(|text| named_link(topology, text));
-    let links = links.collect::<Result<Vec<&Link>, Failure>>()?;
+    let links = links.collect::<Result<Vec<NamedLink>, Failure>>()?.concat();
     let planned = named.at.map(|at| Planned::new(topology, at.unix_s())).unwrap_or_default();
     output.answer(&Told::new(topology, named, &links, &planned), print)?;
     Ok(Outcome::Good)
@@ -108,12 +110,13 @@ impl Told {
         let risks = named.risks.iter().chain(planned.outages().flat_map(|outage| &outage.risks));
         let loss = nodes.cloned().fold(Loss::new(), Loss::and_node);
         let loss = risks.cloned().fold(loss, Loss::and_risk);
-        let loss = links.iter().fold(loss, |loss, link| loss.and_link(&link.ends[0], &link.ends[1]));
+        let loss = links.iter().fold(loss, |loss, link| loss.and_bearer(&link.ends[0], &link.ends[1], link.medium));
         let found = impact_of(&plan::graph(topology), &plan::hubs(topology), &loss);
         let down = topology.links.iter().filter(|link| {
             let [left, right] = &link.ends;
             let stands = |end: &NodeId| !found.failed.contains(end);
-            stands(left) && stands(right) && loss.takes_link(left, right, &link.risks.iter().cloned().collect())
+            let risks = link.risks.iter().cloned().collect();
+            stands(left) && stands(right) && loss.takes_link(left, right, Some(link.medium), &risks)
         });
         let mut failed: Vec<String> = named.nodes.iter().map(ToString::to_string).collect();
         failed.sort();
@@ -128,7 +131,8 @@ impl Told {
                 .iter()
                 .map(|(darkness, outage)| Applied::new(topology, *darkness, outage))
                 .collect(),
-            links_down: down.map(ends).collect(),
+            links_down: down.clone().map(ends).collect(),
+            media_down: down.map(|link| link.medium.to_string()).collect(),
             cut_off: found.cut_off.iter().map(|node| CutOff::new(topology, named, planned, node)).collect(),
             detoured: found.detoured.iter().map(Detoured::from).collect(),
         }
@@ -186,7 +190,8 @@ fn print(told: &Told, output: &mut Output<'_>) -> Result<(), Failure> {
     output.table(["cut off", "label", "why"], cut_off.collect(), "Nobody is cut off.")?;
     output.line("")?;
     if !told.links_down.is_empty() {
-        let links: Vec<String> = told.links_down.iter().map(|ends| ends.join(" - ")).collect();
+        let links = told.links_down.iter().zip(&told.media_down);
+        let links: Vec<String> = links.map(|(ends, medium)| format!("{} ({medium})", ends.join(" - "))).collect();
         output.line(format_args!("links that fail: {}\n", links.join(", ")))?;
     }
     let detoured = told.detoured.iter().map(|Detoured { node, via, cost_before, cost_after }| {
@@ -196,33 +201,47 @@ fn print(told: &Told, output: &mut Output<'_>) -> Result<(), Failure> {
     output.table(["detoured", "via", "cost"], detoured.collect(), "Nobody takes another way.")
 }
 
-/// The link that `text` names by its ends. Node ids have hyphens themselves: every hyphen may be the one between.
-fn named_link<'a>(topology: &'a Topology, text: &str) -> Result<&'a Link, Failure> {
-    let separator = if text.contains(',') { ',' } else { '-' };
-    let splits = text.match_indices(separator).map(|(place, _)| (&text[..place], &text[place + 1..]));
-    let mut found = splits.filter_map(|(left, right)| link_between(topology, left.trim(), right.trim()));
-    let link = found.next().ok_or_else(|| link_unknown(topology, text))?;
+/// The links that are meant by one name: every bearer between two nodes, or one of them.
+type NamedLink<'a> = Vec<&'a Link>;
+
+/// The links that `text` names by their ends, and perhaps by a medium behind a colon. Node ids have hyphens themselves:
+/// every hyphen may be the one between.
+fn named_link<'a>(topology: &'a Topology, text: &str) -> Result<NamedLink<'a>, Failure> {
+    let (ends, medium) = text.split_once(':').map_or((text, None), |(ends, medium)| (ends, Some(medium.trim())));
+    let separator = if ends.contains(',') { ',' } else { '-' };
+    let splits = ends.match_indices(separator).map(|(place, _)| (&ends[..place], &ends[place + 1..]));
+    let bearers = splits.map(|(left, right)| links_between(topology, left.trim(), right.trim()));
+    let mut found = bearers.filter(|bearers| !bearers.is_empty());
+    let bearers = found.next().ok_or_else(|| link_unknown(topology, text, ends))?;
     if found.next().is_some() {
         let remedy = "it can be read in two ways: write the ends with a comma between them".to_owned();
         return Err(Failure::LinkUnknown { link: text.to_owned(), remedy });
     }
-    Ok(link)
+    let Some(medium) = medium else { return Ok(bearers) };
+    let media: Vec<&str> = bearers.iter().map(|link| link.medium.as_str()).collect();
+    let named: NamedLink<'a> = bearers.iter().copied().filter(|link| link.medium.as_str() == medium).collect();
+    if named.is_empty() {
+        let rest = format!("behind the colon stands what carries it: {}", media.join(", "));
+        let remedy = did_you_mean(medium, media.iter().copied(), rest);
+        return Err(Failure::LinkUnknown { link: text.to_owned(), remedy });
+    }
+    Ok(named)
 }
 
-fn link_between<'a>(topology: &'a Topology, left: &str, right: &str) -> Option<&'a Link> {
+fn links_between<'a>(topology: &'a Topology, left: &str, right: &str) -> NamedLink<'a> {
     let joins = |link: &&Link| {
         let [first, second] = link.ends.each_ref().map(NodeId::as_str);
         [left, right] == [first, second] || [right, left] == [first, second]
     };
-    topology.links.iter().find(joins)
+    topology.links.iter().filter(joins).collect()
 }
 
-fn link_unknown(topology: &Topology, text: &str) -> Failure {
+fn link_unknown(topology: &Topology, text: &str, ends_named: &str) -> Failure {
     let known = topology.links.iter().map(|link| ends(link).join("-"));
     let turned = topology.links.iter().map(|Link { ends: [left, right], .. }| format!("{right}-{left}"));
     let known: Vec<String> = known.chain(turned).collect();
     let rest = format!("use one of {}", known[..topology.links.len()].join(", "));
-    let remedy = did_you_mean(&text.replace(',', "-"), known.iter().map(String::as_str), rest);
+    let remedy = did_you_mean(&ends_named.replace(',', "-"), known.iter().map(String::as_str), rest);
     Failure::LinkUnknown { link: text.to_owned(), remedy }
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::question;
 use crate::failure::{Failure, Outcome};
-use crate::output::{Output, or_null, percent};
+use crate::output::{Output, or_dash, or_null, percent};
 use crate::reach::Reach;
 
 #[derive(Serialize)]
@@ -17,6 +17,8 @@ struct Way {
     hops: Vec<String>,
     /// The cost from the start to each hop.
     hop_costs: Vec<u32>,
+    /// The bearer by which each hop is reached; null at the start.
+    media: Vec<Option<String>>,
     alternates: Vec<Alternate>,
     /// The share of destinations for which an alternate of `from` outlives its next hop.
     coverage: Option<f64>,
@@ -53,10 +55,12 @@ fn print(way: &Way, output: &mut Output<'_>) -> Result<(), Failure> {
     };
     output.line(format_args!("{} to {to}, cost {cost}\n", way.from))?;
     let starts = [0].into_iter().chain(way.hop_costs.iter().copied());
-    let hops = way.hops.iter().zip(&way.hop_costs).zip(starts);
-    let hops =
-        hops.map(|((hop, cost), before)| [hop.clone(), cost.saturating_sub(before).to_string(), cost.to_string()]);
-    output.table(["node", "hop", "sum"], hops.collect(), "It is there already.")?;
+    let hops = way.hops.iter().zip(&way.media).zip(&way.hop_costs).zip(starts);
+    let hops = hops.map(|(((hop, medium), cost), before)| {
+        let by = or_dash(medium.as_deref().unwrap_or_default());
+        [hop.clone(), by, cost.saturating_sub(before).to_string(), cost.to_string()]
+    });
+    output.table(["node", "by", "hop", "sum"], hops.collect(), "It is there already.")?;
     output.line("")?;
     let alternates = way.alternates.iter().map(|alternate| {
         let survives = match alternate.protects.as_str() {
@@ -81,6 +85,7 @@ impl From<v1::Path> for Way {
             cost: path.found.then_some(path.cost),
             coverage: path.coverage,
             hop_costs: path.hops.iter().map(|hop| hop.cost).collect(),
+            media: path.hops.iter().map(|hop| or_null(hop.medium.clone())).collect(),
             hops: path.hops.into_iter().map(|hop| hop.node).collect(),
             alternates: path.alternates.into_iter().map(Alternate::from).collect(),
         }

@@ -55,6 +55,11 @@ struct ShownLink {
     cost: u32,
     rtt_ms: Option<f64>,
     medium: String,
+    /// Its ends send over it.
+    in_use: bool,
+    metered: bool,
+    /// Only urgent records and control go over it.
+    urgent_only: bool,
 }
 
 /// Asks the first node that answers for its map.
@@ -88,9 +93,22 @@ fn print(shown: &Shown, output: &mut Output<'_>) -> Result<(), Failure> {
     output.line("")?;
     let links = links.iter().map(|link| {
         let rtt = link.rtt_ms.map(|rtt| format!("{rtt:.1} ms")).unwrap_or_default();
-        [link.ends.join(" - "), link.state.clone(), link.cost.to_string(), or_dash(&rtt), or_dash(&link.medium)]
+        let medium = match (link.metered, link.urgent_only) {
+            (false, _) => link.medium.clone(),
+            (true, false) => format!("{}, metered", link.medium),
+            (true, true) => format!("{}, metered: urgent only", link.medium),
+        };
+        let used = if link.in_use { "yes" } else { "" };
+        [
+            link.ends.join(" - "),
+            or_dash(&medium),
+            link.state.clone(),
+            or_dash(used),
+            link.cost.to_string(),
+            or_dash(&rtt),
+        ]
     });
-    output.table(["link", "state", "cost", "round trip", "medium"], links.collect(), "No links.")
+    output.table(["link", "medium", "state", "used", "cost", "round trip"], links.collect(), "No links.")
 }
 
 impl From<v1::Network> for Shown {
@@ -162,6 +180,7 @@ impl From<v1::Node> for ShownNode {
 
 impl From<v1::Link> for ShownLink {
     fn from(link: v1::Link) -> Self {
-        Self { ends: link.ends, state: link.state, cost: link.cost, rtt_ms: link.rtt_ms, medium: link.medium }
+        let v1::Link { ends, state, cost, rtt_ms, medium, in_use, metered, urgent_only } = link;
+        Self { ends, state, cost, rtt_ms, medium, in_use, metered, urgent_only }
     }
 }

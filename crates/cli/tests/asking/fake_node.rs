@@ -129,6 +129,8 @@ impl Admin for Story {
             cost: 10,
             rtt_ms: Some(1.5),
             medium: "fiber".to_owned(),
+            in_use: true,
+            ..v1::Link::default()
         };
         Ok(Response::new(v1::Network {
             area: "pekanbaru".to_owned(),
@@ -151,7 +153,7 @@ impl Admin for Story {
             to: "induk".to_owned(),
             found: true,
             cost: 20,
-            hops: hops.map(|(node, cost)| v1::Hop { node: node.to_owned(), cost }).to_vec(),
+            hops: hops.map(|(node, cost)| v1::Hop { node: node.to_owned(), cost, ..v1::Hop::default() }).to_vec(),
             alternates: vec![alternate],
             coverage: Some(0.75),
         }))

@@ -118,18 +118,23 @@ impl Outbound {
     /// gets in proportion to what it achieves.
     fn hop_beside(&self, held: &Held, best: Name) -> Option<Name> {
         let may_take = |hop: Name| hop != best && held.received_from != Some(hop) && !has_refused(held, hop);
-        let has_room =
-            |hop: &Name| self.lanes.get(hop).is_some_and(|lane| lane.has_room(held.class, held.payload_bytes));
+        let has_room = |hop: &Name| {
+            self.lanes
+                .get(hop)
+                .is_some_and(|lane| lane.takes(held.class) && lane.has_room(held.class, held.payload_bytes))
+        };
         let downhill = self.downhill.iter().copied().filter(|_| held.for_hub.is_none());
         downhill.filter(|hop| may_take(*hop)).find(has_room)
     }
 
-    /// The best next hop that this record may take: not one that is full or has refused it, if there is another.
+    /// The best next hop that this record may take: not one over a metered link that it may not go by, and not one that is
+    /// full or has refused it, if there is another.
     /// Where it came from is the last resort.
     pub(super) fn next_hop(&self, key: Key) -> Option<Name> {
         let held = self.table.find(key)?;
         let hops = self.ways.hops(held.for_hub);
-        let open = || hops.iter().filter_map(|hop| Some((*hop, self.lanes.get(hop).filter(|lane| lane.open)?)));
+        let takes = |lane: &&Lane| lane.open && lane.takes(held.class);
+        let open = || hops.iter().filter_map(|hop| Some((*hop, self.lanes.get(hop).filter(takes)?)));
         let onward = || open().filter(|(hop, _)| held.received_from != Some(*hop));
         let best = onward().find(|(hop, lane)| lane.full_until.is_none() && !has_refused(held, *hop));
         best.or_else(|| onward().next()).or_else(|| open().next()).map(|(hop, _)| hop)

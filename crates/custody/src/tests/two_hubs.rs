@@ -112,7 +112,7 @@ fn a_hub_that_was_dark_for_long_is_filled_a_window_at_a_time() {
     assert_eq!(asked_of_the_archive(&outputs(&mut hub)), [], "the window is full");
     let first: Vec<RecordId> = (1..=4_000).map(record).collect();
     hears(&mut hub, 900, "sukajadi", &signed(OTHER, &first));
-    hub.handle_timeout(at(200));
+    hub.handle_timeout(at(1_100));
     assert_eq!(asked_of_the_archive(&outputs(&mut hub))[0].1.count(), 904);
     // It is dark again: the archive has it all, so nothing of it stays in memory.
     hub.set_hops_to_hubs(at(1_200), &BTreeMap::new());

@@ -59,7 +59,7 @@ fn frames() -> Vec<Frame> {
         RecordSet::new(6, node(OFFICE), epoch, seqs).expect("few numbers")
     };
     vec![
-        Frame::Hello(Hello { node: node(OFFICE), boot: u64::MAX, topology_version: 4 }),
+        Frame::Hello(Hello { node: node(OFFICE), boot: u64::MAX, topology_version: 4, medium: None }),
         Frame::Heartbeat { busy: true, lsdb: Some(LsdbDigest(12)) },
         Frame::LsdbSummary(vec![LsaVersion::new(node(OFFICE), 12, b"lsa"), LsaVersion::new(node(HUBS[0]), 1, b"")]),
         Frame::Lsas(vec![Bytes::from_static(b"lsa"), Bytes::new()]),

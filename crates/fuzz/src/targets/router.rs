@@ -5,9 +5,9 @@ use std::iter;
 use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
-use estafet_model::{LinkCost, LsaVersion, LsdbDigest, NodeId, Now};
+use estafet_model::{Bearer, LinkCost, LsaVersion, LsdbDigest, Medium, NodeId, Now};
 use estafet_routing::{
-    Adjacency, HubLedger, LinkRisks, Lsa, NodeState, PowerState, Router, RouterConfig, SignedLsa, Standing,
+    Adjacency, BearerTerms, HubLedger, LinkRisks, Lsa, NodeState, PowerState, Router, RouterConfig, SignedLsa, Standing,
 };
 
 use super::Target;
@@ -18,6 +18,9 @@ pub(super) const TARGET: Target = Target { name: "router", check, seeds, words: 
 const NAMES: [&str; 5] = [ME, OFFICE, "senapelan", HUBS[0], HUBS[1]];
 /// Of these, the ones that have a link with this node.
 const NEIGHBORS: [&str; 3] = [OFFICE, "senapelan", HUBS[0]];
+
+/// By what those links are carried.
+const MEDIA: [Medium; 2] = [Medium::Radio, Medium::Cellular];
 
 /// What one input may make this node say: one answer to each neighbor for each LSA it has, and some heartbeats.
 const OUTPUTS_MAX: usize = 256;
@@ -48,18 +51,21 @@ fn check_routes(router: &Router) {
 
 fn step(bytes: &mut Unstructured<'_>, router: &mut Router, now: &mut Now) -> Result<()> {
     let neighbor = node(bytes.choose(&NEIGHBORS)?);
-    match bytes.int_in_range(0..=9u8)? {
-        0 => router.session_up(*now, &neighbor),
-        1 => router.session_down(*now, &neighbor),
+    let bearer = Bearer::new(neighbor.clone(), *bytes.choose(&MEDIA)?);
+    match bytes.int_in_range(0..=11u8)? {
+        0 => router.session_up(*now, &bearer),
+        1 => router.session_down(*now, &bearer),
         2 => {
             let lsdb = bytes.arbitrary::<Option<u64>>()?.map(LsdbDigest);
-            router.heartbeat(*now, &neighbor, bytes.arbitrary()?, lsdb);
+            router.heartbeat(*now, &bearer, bytes.arbitrary()?, lsdb);
         }
-        3 => router.goodbye(*now, &neighbor),
-        4 => router.busy(*now, &neighbor),
+        3 => router.goodbye(*now, &bearer),
+        4 => router.busy(*now, &bearer),
+        10 => router.doubted(*now, &bearer),
+        11 => router.spoken_to(*now, &bearer),
         5 => {
             let (origin, sequence, checksum) = (node(bytes.choose(&NAMES)?), bytes.arbitrary()?, bytes.arbitrary()?);
-            router.lsdb_summary_received(*now, &neighbor, &[LsaVersion { origin, sequence, checksum }]);
+            router.lsdb_summary_received(&neighbor, &[LsaVersion { origin, sequence, checksum }]);
         }
         6 => {
             // Never to a time that lies behind: that is the driver's side of the contract.
@@ -106,7 +112,7 @@ fn lsa(bytes: &mut Unstructured<'_>) -> Result<(&'static str, Lsa)> {
 fn config() -> RouterConfig {
     let names = |names: &[&str]| names.iter().map(|name| node(name)).collect::<BTreeSet<NodeId>>();
     RouterConfig {
-        neighbors: NEIGHBORS.iter().map(|name| (node(name), LinkCost(10))).collect(),
+        neighbors: NEIGHBORS.iter().map(|name| (node(name), bearers())).collect(),
         link_risks: LinkRisks::new(),
         keys: NAMES.iter().map(|name| (node(name), public(name))).collect::<BTreeMap<_, _>>(),
         hubs: names(&HUBS),
@@ -114,6 +120,12 @@ fn config() -> RouterConfig {
         first_sequence: 1,
         durable: true,
     }
+}
+
+/// A radio, and a metered mobile network beside it.
+fn bearers() -> BTreeMap<Medium, BearerTerms> {
+    let terms = |medium| (medium, BearerTerms { cost: LinkCost(10), urgent_only: medium == Medium::Cellular });
+    MEDIA.map(terms).into()
 }
 
 fn seeds() -> Vec<Vec<u8>> {

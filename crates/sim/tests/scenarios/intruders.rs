@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use estafet_custody::CustodyEvent;
 use estafet_model::{
-    Class, Epoch, Kind, MediaType, PayloadHash, ReceiptKey, RecordHeader, RecordId, SeqRanges, SignedReceipt,
-    UnixMillis, sign_batch,
+    Bearer, Class, Epoch, Kind, MediaType, Medium, PayloadHash, ReceiptKey, RecordHeader, RecordId, SeqRanges,
+    SignedReceipt, UnixMillis, sign_batch,
 };
 use estafet_topology::Template;
 use estafet_wire::{Answer, Frame, NeverReason, PieceHead, Verdict};
@@ -33,7 +33,7 @@ fn sukajadi_sends(city: &mut City, record: &RecordId, signer: &str, meant: &[u8]
     let signed_header = Some(signed.encode());
     let head = PieceHead { signed_header, id: record.clone(), index: 0, chunks: 1, chunk_hashes: Vec::new() };
     let piece = piece(head, sent.clone());
-    city.input(&id("induk"), Input::Piece { from: id("sukajadi"), piece });
+    city.input(&id("induk"), Input::Piece { from: Bearer::new(id("sukajadi"), Medium::Fiber), piece });
     city.run_for(SECOND);
 }
 
@@ -92,7 +92,10 @@ fn a_forged_receipt_releases_nothing() {
         SignedReceipt::sign(key, 0, SeqRanges::up_to(Some(record.seq)), &key_of(&id(signer))).encode()
     };
     let receipts = vec![forged("induk", "sukajadi"), forged("sukajadi", "sukajadi"), bytes::Bytes::from_static(b"no")];
-    city.input(&id("rumbai"), Input::Frame { from: id("sukajadi"), frame: Frame::Receipts(receipts) });
+    city.input(
+        &id("rumbai"),
+        Input::Frame { from: Bearer::new(id("sukajadi"), Medium::Radio), frame: Frame::Receipts(receipts) },
+    );
     city.run_for(millis(200));
     assert!(city.store("rumbai").holds(&record));
     let bad = |event: &NodeEvent| matches!(event, NodeEvent::Custody(CustodyEvent::BadReceipt { .. }));

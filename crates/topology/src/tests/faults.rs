@@ -25,6 +25,7 @@ fn check(edits: &[(&str, &str)], expected: &[&str]) {
 }
 
 const SECOND_LINK: &str = "[[link]]\nends = [\"sukajadi\", \"induk\"]\nmedium = \"fiber\"\ncost = 5\n\n[[outage]]";
+const BEARERS: &str = "[[link]]\nends = [\"induk\", \"sukajadi\"]\nmedium = \"cellular\"\ncost = 40\n";
 const ISOLATED: &str = r#"[[node]]
 id = "tampan"
 code = "TMP"
@@ -163,8 +164,35 @@ fn faults_of_links() {
         &["23:6 `sukajadi` has no way to any hub", "35:21 `sukajadi` is linked to itself"],
     );
     check(&[("[\"induk\", \"sukajadi\"]", "[\"sukajadi\"]")], &["35:8 `ends` has 1 items instead of 2"]);
-    check(&[("[[outage]]", SECOND_LINK)], &["41:9 `induk` and `sukajadi` are already linked on line 35"]);
+    check(&[("[[outage]]", SECOND_LINK)], &[]);
+    let same_medium = SECOND_LINK.replace("fiber", "radio");
+    check(&[("[[outage]]", &same_medium)], &["41:9 `induk` and `sukajadi` are already linked by radio on line 35"]);
     check(&[("[[link]]", ISOLATED)], &["35:6 `tampan` has no way to any hub"]);
+}
+
+#[test]
+fn faults_of_bearers() {
+    let second = |rest: &str| format!("{BEARERS}{rest}\n\n[[outage]]");
+    for (rest, expected) in [
+        ("metered = true\nbulk = true", &[][..]),
+        ("addresses = { sukajadi = [\"10.9.0.2:4460\"], induk = [] }", &[]),
+        ("addresses = { sukajadi = [\"10.77.0.2:4460\"] }", &[]),
+        ("bulk = true", &["44:8 `bulk` says what a metered link carries, and this one is not metered"]),
+        ("metered = \"yes\"", &["44:11 `metered`: a text is neither true nor false"]),
+        (
+            "addresses = { sukajad = [\"10.9.0.2:4460\"] }",
+            &["44:15 addresses of `sukajad`, which is no end of this link"],
+        ),
+        ("addresses = { sukajadi = [\"10.77.0.1:4460\"] }", &["44:27 address `10.77.0.1:4460` is already `induk`'s"]),
+        ("addresses = { induk = [], sukajadi = [] }", &["44:27 neither end can be dialed over this link"]),
+        (
+            "addresses = { sukajadi = \"10.9.0.2:4460\" }",
+            &["44:26 `addresses` is a text instead of an array for each name"],
+        ),
+        ("addresses = [\"10.9.0.2:4460\"]", &["44:13 `addresses` is an array instead of a table"]),
+    ] {
+        check(&[("[[outage]]", &second(rest))], expected);
+    }
 }
 
 #[test]
@@ -274,7 +302,8 @@ fn a_terminal_shows_the_lines() {
         ·   ╰── here
      38 │ capacity = "10Mbit"
         ╰────
-      help: did you mean `cost`? Otherwise remove it; [[link]] has ends, medium, cost, capacity, risks
+      help: did you mean `cost`? Otherwise remove it; [[link]] has ends, medium, cost, capacity,
+            risks, addresses, metered, bulk
     "#);
 }
 

@@ -1,5 +1,7 @@
 //! The canonical text says all, in one way, and nothing that is read can make the reader panic.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use estafet_model::{LinkCost, NodeId};
@@ -131,7 +133,30 @@ prop_compose! {
     ) -> Link {
         let mut ends = [node_id(index), node_id(parent)];
         ends.sort();
-        Link { ends, medium, cost: LinkCost(cost), capacity_bits_per_second: capacity, risks }
+        Link { capacity_bits_per_second: capacity, risks, ..Link::new(ends, medium, LinkCost(cost)) }
+    }
+}
+
+prop_compose! {
+    /// The links from a node to one before it: one, or a second by another medium.
+    fn bearers(index: usize)(
+        first in link(index),
+        doubled in any::<bool>(),
+        listed in prop::collection::vec(0..3u16, 2),
+        (metered, bulk) in prop::sample::select(vec![(false, false), (true, false), (true, true)]),
+    ) -> Vec<Link> {
+        let medium = Medium::ALL[(Medium::ALL.iter().position(|medium| *medium == first.medium).unwrap() + 1) % 5];
+        let addresses = first.ends.iter().zip(listed).filter(|(_, count)| *count > 0);
+        let addresses = addresses.map(|(end, count)| {
+            let number: u8 = end.as_str().trim_start_matches("node-").parse().unwrap();
+            (end.clone(), (1..count).map(|port| ([10, 9, 0, number], 4460 + port).into()).collect())
+        });
+        let mut addresses: BTreeMap<_, Vec<SocketAddr>> = addresses.collect();
+        if addresses.len() == 2 && addresses.values().all(Vec::is_empty) {
+            addresses.clear();
+        }
+        let second = doubled.then(|| Link { medium, metered, bulk, addresses, ..first.clone() });
+        [first].into_iter().chain(second).collect()
     }
 }
 
@@ -159,7 +184,7 @@ prop_compose! {
 prop_compose! {
     fn topology()(count in 1..12usize)(
         nodes in (0..count).map(node).collect::<Vec<_>>(),
-        links in (1..count).map(link).collect::<Vec<_>>(),
+        links in (1..count).map(bearers).collect::<Vec<_>>(),
         outages in prop::collection::vec(outage(count), 0..3),
         label in label(),
         version in 1..=i64::MAX.unsigned_abs(),
@@ -173,7 +198,7 @@ prop_compose! {
             label,
             version,
             nodes: nodes.into_iter().map(|node| (node.id.clone(), node)).collect(),
-            links,
+            links: links.concat(),
             hubs: vec![Hub { node: node_id(0), seal_key }],
             operators: operators.to_vec(),
             outages,
