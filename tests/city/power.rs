@@ -2,12 +2,16 @@
 //!
 //! Each test runs in namespaces of its own ([`namespace::alone`]); where it cannot, it says so loudly and proves nothing.
 
+mod busy_loops;
+mod carrier;
+mod clock;
 mod commits;
 mod cuts;
 mod dead_branch;
 mod disk;
 mod failing_disk;
 mod failover;
+mod flow;
 mod full_disk;
 mod idle;
 mod inventory;
@@ -15,4 +19,5 @@ mod lab;
 mod load;
 mod namespace;
 mod resume;
+mod steadiness;
 mod ups;

@@ -18,10 +18,10 @@ pub(crate) struct Commits {
 }
 
 impl Commits {
-    /// Begins to listen.
+    /// Begins to listen. What was committed before is told first, so nothing is missed while the listener starts.
     pub(crate) fn of(city: &City, hub: &str) -> Self {
         let mut command = Command::new(program("topology"));
-        command.arg("--city").arg(city.dir()).args(["--json", "--node", hub, "tail"]);
+        command.arg("--city").arg(city.dir()).args(["--json", "--node", hub, "tail", "--from", "1"]);
         let mut tail = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(tail.stdout.take().unwrap()).lines();
         let at: Arc<Mutex<BTreeMap<String, Instant>>> = Arc::default();
