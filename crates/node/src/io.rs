@@ -30,6 +30,8 @@ pub enum Input {
     },
     /// Something of a neighbor has reached this node's transport since the last time that was said: it lives.
     Heard(NodeId),
+    /// A network device of this machine has lost its carrier: some neighbors may be out of reach.
+    CarrierLost,
     /// A control frame came.
     Frame {
         /// From whom.

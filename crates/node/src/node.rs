@@ -144,6 +144,7 @@ impl Node {
             Input::SessionDown { neighbor, goodbye: true } => self.router.goodbye(now, &neighbor),
             Input::SessionDown { neighbor, goodbye: false } => self.router.session_down(now, &neighbor),
             Input::Heard(neighbor) => self.router.heard(now, &neighbor),
+            Input::CarrierLost => self.router.carrier_lost(now),
             Input::Frame { from, frame } => self.frame(now, &from, frame),
             Input::Piece { from, piece } => {
                 self.router.heard(now, &from);

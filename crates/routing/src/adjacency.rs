@@ -215,6 +215,15 @@ impl Liveness {
         self.suspicion.owes_answer(now);
     }
 
+    /// The neighbor may be out of reach: it is asked now, and judged sooner than usual.
+    pub fn ask_at_once(&mut self, now: Now) {
+        if self.is_up() {
+            self.busy(now);
+            self.heartbeat_due = now;
+            self.suspicion.hurry(now);
+        }
+    }
+
     /// The session ended.
     pub fn session_down(&mut self) -> Option<AdjacencyAction> {
         self.go_down(DownReason::SessionLost)
@@ -392,6 +401,22 @@ mod tests {
             }
             assert!(!liveness.is_suspect());
         }
+    }
+
+    #[test]
+    fn whoever_may_be_out_of_reach_is_asked_at_once_and_suspect_soon() {
+        let mut liveness = up_at(0);
+        for second in 1..=20 {
+            run(&mut liveness, at(second * 1_000 - 1));
+            liveness.heartbeat(at(second * 1_000 - 1), false);
+        }
+        run(&mut liveness, at(20_100));
+        liveness.ask_at_once(at(20_100));
+        let asked = Some(AdjacencyAction::SendHeartbeat { busy: true });
+        assert_eq!(liveness.handle_timeout(at(20_100), || false), asked);
+        assert_eq!(liveness.handle_timeout(at(20_110), || false), asked);
+        assert_eq!(liveness.handle_timeout(at(20_120), || false), Some(AdjacencyAction::BecameSuspect));
+        assert_eq!(run(&mut liveness, at(90_000)).1, Some(at(20_600)), "its death matters from then on");
     }
 
     #[test]

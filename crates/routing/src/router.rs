@@ -142,6 +142,11 @@ impl Router {
         }
     }
 
+    /// A network device of this machine has lost its carrier: every neighbor is asked at once whether it is there.
+    pub fn carrier_lost(&mut self, now: Now) {
+        self.neighbors.values_mut().for_each(|link| link.liveness.ask_at_once(now));
+    }
+
     /// A neighbor said that it goes.
     pub fn goodbye(&mut self, now: Now, neighbor: &NodeId) {
         self.with_neighbor(now, neighbor, Liveness::goodbye);

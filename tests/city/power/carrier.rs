@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::flow::{NOISE, Network, all_given, median, time_until_first_hop};
 use super::lab::{LAB_TOOLS, Lab};
 use super::load::number;
-use super::namespace::{alone, report, run};
+use super::namespace::{alone, own_network_names, report, run};
 use crate::harness::{City, program};
 
 /// The namespace, the two ends of the cable and their addresses.
@@ -19,9 +19,10 @@ const NEAR_ADDRESS: &str = "10.7.0.1";
 const FAR_ADDRESS: &str = "10.7.0.2";
 
 /// Of each end, in a run of all tests; `ESTAFET_TRIALS` makes more.
-const TRIALS: u64 = 2;
+const TRIALS: u64 = 3;
 
 fn lay_cable() {
+    own_network_names();
     run("ip", &["netns", "add", FAR]);
     run("ip", &["link", "add", NEAR_END, "type", "veth", "peer", "name", FAR_END, "netns", FAR]);
     run("ip", &["address", "add", &format!("{NEAR_ADDRESS}/24"), "dev", NEAR_END]);
@@ -83,17 +84,19 @@ fn a_pulled_cable_costs_the_flow_a_moment_and_no_record() {
                 });
                 all.extend(all_given([sent, back]));
             }
-            let median = median(&mut gaps);
+            let gap = median(&mut gaps);
             report(&format!(
-                "{} pulled cables of sukajadi, at {} end: no commit for {median:.0?} (median), {:.0?} (worst); the slowest \
+                "{} pulled cables of sukajadi, at {} end: no commit for {gap:.0?} (median), {:.0?} (worst); the slowest \
                  record took {:.0?}",
                 gaps.len(),
                 if far { "its" } else { "the others'" },
                 gaps.last().unwrap(),
                 stranded.iter().max().unwrap()
             ));
-            assert!(median < Duration::from_millis(100) * NOISE);
+            // What the counter's own disk takes is no fault of the network: its pauses are in the gaps, and not in this.
+            assert!(median(&mut stranded) < Duration::from_millis(100) * NOISE);
         }
+        assert!(network.city.log("rumbai").contains("has lost its carrier"), "the kernel told");
         network.city.assert_honored(&all);
     });
 }

@@ -56,6 +56,7 @@ fn step(bytes: &mut Unstructured<'_>, router: &mut Router, now: &mut Now) -> Res
             router.heartbeat(*now, &neighbor, bytes.arbitrary()?, lsdb);
         }
         3 => router.goodbye(*now, &neighbor),
+        4 if bytes.ratio(1, 4)? => router.carrier_lost(*now),
         4 => router.busy(*now, &neighbor),
         5 => {
             let (origin, sequence, checksum) = (node(bytes.choose(&NAMES)?), bytes.arbitrary()?, bytes.arbitrary()?);
