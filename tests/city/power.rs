@@ -18,6 +18,7 @@ mod inventory;
 mod lab;
 mod load;
 mod namespace;
+mod peers;
 mod resume;
 mod steadiness;
 mod ups;
