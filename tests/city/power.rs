@@ -4,17 +4,23 @@
 
 mod backlog;
 mod bearers;
+mod busy_loops;
+mod carrier;
+mod clock;
 mod commits;
 mod cuts;
 mod dead_branch;
 mod disk;
 mod failing_disk;
 mod failover;
+mod flow;
 mod full_disk;
 mod idle;
 mod inventory;
 mod lab;
 mod load;
 mod namespace;
+mod peers;
 mod resume;
+mod steadiness;
 mod ups;

@@ -3,21 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use crate::harness::{City, Given, capture, noise, said, wait_for};
+use crate::harness::{City, Given, capture, noise, wait_for};
 
 const HUBS: [&str; 2] = ["induk", "cadangan"];
 
 /// A city of two main servers, so many of which are to have each record.
 fn city_with_copies(copies: usize) -> City {
     let city = City::new("pekanbaru-cadangan");
-    let file = city.dir().join("topology.toml");
-    let text = std::fs::read_to_string(&file).unwrap();
-    let demanding = text.replacen("version = 1\n", &format!("version = 2\ncopies = {copies}\n"), 1);
-    assert_ne!(demanding, text);
-    std::fs::write(&file, demanding).unwrap();
-    let key = city.dir().join("operator.key");
-    let signed = city.run(&["sign", "--key", key.to_str().unwrap(), file.to_str().unwrap()]);
-    assert!(signed.status.success(), "{}", said(&signed));
+    city.edit_topology(|text| text.replacen("\nversion = ", &format!("\ncopies = {copies}\nversion = "), 1));
     city
 }
 

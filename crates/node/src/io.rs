@@ -31,6 +31,8 @@ pub enum Input {
     },
     /// Something of a neighbor has reached this node's transport over a bearer since the last time that was said: it lives.
     Heard(Bearer),
+    /// A network device of this machine has lost its carrier: some neighbors may be out of reach.
+    CarrierLost,
     /// A control frame came.
     Frame {
         /// From whom, and over which bearer.

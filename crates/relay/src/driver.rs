@@ -96,6 +96,8 @@ enum Command {
     /// An operator drains the node, or ends that.
     Drain(Option<DrainOrder>),
     Supply(Supply),
+    /// A network device of this machine has lost its carrier.
+    CarrierLost,
 }
 
 /// Why the driver ended.
@@ -163,6 +165,11 @@ impl Commands {
     /// What the node runs on now.
     pub(crate) async fn set_supply(&self, supply: Supply) -> Result<(), ShuttingDown> {
         self.sender.send(Command::Supply(supply)).await.map_err(|_| ShuttingDown)
+    }
+
+    /// A network device of this machine has lost its carrier. Waits, so it is not for tasks.
+    pub(crate) fn carrier_lost(&self) -> Result<(), ShuttingDown> {
+        self.sender.blocking_send(Command::CarrierLost).map_err(|_| ShuttingDown)
     }
 
     /// What the node says about its service.
@@ -474,6 +481,11 @@ impl Driver {
                 Command::Supply(supply) => {
                     self.grounds.set_supply(supply, self.now());
                     self.review_standing();
+                }
+                Command::CarrierLost => {
+                    // What came before the loss proves nothing.
+                    self.listen();
+                    self.feed(Input::CarrierLost);
                 }
             }
             next = if self.gathered.len() < CAPTURES_PER_BATCH { self.commands.try_recv().ok() } else { None };

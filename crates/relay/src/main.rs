@@ -2,6 +2,7 @@
 
 mod admin;
 mod alarm;
+mod carrier;
 mod config;
 mod door;
 mod drain;

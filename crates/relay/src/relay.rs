@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tracing::{error, info};
 
 use crate::admin::AdminService;
+use crate::carrier;
 use crate::config::Config;
 use crate::door;
 use crate::drain::DrainFile;
@@ -112,6 +113,7 @@ async fn serve(config: Config, opened: Opened, promises: bool) -> Result<(), Rel
     if let Some(nut) = config.nut.clone() {
         tokio::spawn(nut::watch(nut, commands.clone()));
     }
+    carrier::watch(commands.clone());
     tokio::spawn(heed_power_signal(signal(SignalKind::from_raw(Signal::POWER.as_raw()))?, commands.clone()));
     let admin = AdminService::new(commands, store, me.clone(), &config.topology, drain_file);
     let admin = tokio::spawn(estafet_admin::serve(admin, listeners, callers, until(stopped.clone())));

@@ -5,7 +5,8 @@
 //!
 //! Heartbeats have two paces, so that a death is noticed quickly where records wait for it, and an idle area costs
 //! next to nothing. Whoever has handed a neighbor records is *busy* with it: its heartbeats say so, the neighbor
-//! answers at the same pace, and [`DEAD_AFTER`] counts. Otherwise the pace is quiet and [`DEAD_AFTER_QUIET`] counts.
+//! answers at the same pace, and [`DEAD_AFTER`] counts at both ends: so a link on which only one direction fails is given
+//! up as soon by the end that cannot hear, and the end of the session tells the other. Otherwise the pace is quiet and [`DEAD_AFTER_QUIET`] counts.
 //!
 //! [`Suspicion`](crate::suspicion), the faster judgement of a neighbor that owes an answer, comes before and tells nobody.
 
@@ -119,8 +120,10 @@ pub struct Liveness {
     /// This node is busy with the neighbor: since when, and until when at least.
     busy_since: Now,
     busy_until: Now,
-    /// The neighbor is busy with this node until then.
+    /// The neighbor is busy with this node: it is answered at the quick pace until then.
     asked_until: Now,
+    /// It is busy by its last word, and so speaks at the quick pace itself.
+    speaks_quickly: bool,
     suspicion: Suspicion,
     /// The link is to be measured although nobody uses it.
     watched: bool,
@@ -192,6 +195,7 @@ impl Liveness {
 
     /// A heartbeat came from the neighbor; `busy` says that it is busy with this node.
     pub fn heartbeat(&mut self, now: Now, busy: bool) -> Option<AdjacencyAction> {
+        self.speaks_quickly = busy;
         if busy {
             self.asked_until = now + ASKED_LINGER;
             if self.heartbeat_due > now + HEARTBEAT_INTERVAL {
@@ -209,6 +213,15 @@ impl Liveness {
         }
         self.busy_until = now + BUSY_LINGER;
         self.suspicion.owes_answer(now);
+    }
+
+    /// The neighbor may be out of reach: it is asked now, and judged sooner than usual.
+    pub fn ask_at_once(&mut self, now: Now) {
+        if self.is_up() {
+            self.busy(now);
+            self.heartbeat_due = now;
+            self.suspicion.hurry(now);
+        }
     }
 
     /// The session ended.
@@ -270,6 +283,7 @@ impl Liveness {
     fn come_up(&mut self, now: Now) -> Option<AdjacencyAction> {
         self.state = NeighborState::Up { since: now, last_heard: now };
         self.grace_until = None;
+        self.speaks_quickly = false;
         self.suspicion.end();
         Some(AdjacencyAction::CameUp)
     }
@@ -285,7 +299,13 @@ impl Liveness {
         // What was not asked for in time may be late: the busy pace is judged by what came since it began.
         let dead_after = DEAD_AFTER.max(self.suspicion.round_trip() * DEAD_MISSES).min(DEAD_AFTER_QUIET);
         let busy = last_heard.max(self.busy_since) + dead_after;
-        let deadline = if busy <= self.busy_until { busy } else { last_heard + DEAD_AFTER_QUIET };
+        let deadline = if self.speaks_quickly {
+            last_heard + dead_after
+        } else if busy <= self.busy_until {
+            busy
+        } else {
+            last_heard + DEAD_AFTER_QUIET
+        };
         self.grace_until.unwrap_or(deadline)
     }
 
@@ -384,6 +404,22 @@ mod tests {
     }
 
     #[test]
+    fn whoever_may_be_out_of_reach_is_asked_at_once_and_suspect_soon() {
+        let mut liveness = up_at(0);
+        for second in 1..=20 {
+            run(&mut liveness, at(second * 1_000 - 1));
+            liveness.heartbeat(at(second * 1_000 - 1), false);
+        }
+        run(&mut liveness, at(20_100));
+        liveness.ask_at_once(at(20_100));
+        let asked = Some(AdjacencyAction::SendHeartbeat { busy: true });
+        assert_eq!(liveness.handle_timeout(at(20_100), || false), asked);
+        assert_eq!(liveness.handle_timeout(at(20_110), || false), asked);
+        assert_eq!(liveness.handle_timeout(at(20_120), || false), Some(AdjacencyAction::BecameSuspect));
+        assert_eq!(run(&mut liveness, at(90_000)).1, Some(at(20_600)), "its death matters from then on");
+    }
+
+    #[test]
     fn on_a_line_with_long_round_trips_death_takes_five_of_them() {
         let mut liveness = up_at(0);
         liveness.set_round_trip(Duration::from_millis(300));
@@ -417,7 +453,23 @@ mod tests {
         run(&mut liveness, at(19_100));
         liveness.heartbeat(at(19_100), true);
         assert_eq!(liveness.handle_timeout(at(19_100), || false), Some(AdjacencyAction::SendHeartbeat { busy: false }));
-        assert_eq!(run(&mut liveness, at(19_600)).0, 5);
+        assert_eq!(run(&mut liveness, at(19_599)).0, 4);
+    }
+
+    #[test]
+    fn a_neighbor_that_speaks_quickly_and_falls_silent_is_given_up_as_quickly() {
+        for (last_word, dead_after) in [(true, DEAD_AFTER), (false, DEAD_AFTER_QUIET)] {
+            let mut liveness = up_at(0);
+            for second in 1..20 {
+                run(&mut liveness, at(second * 1_000 - 500));
+                liveness.heartbeat(at(second * 1_000 - 500), false);
+            }
+            run(&mut liveness, at(19_600));
+            for busy in [true, true, last_word] {
+                liveness.heartbeat(at(19_600), busy);
+            }
+            assert_eq!(run(&mut liveness, at(90_000)).1, Some(at(19_600) + dead_after), "{last_word}");
+        }
     }
 
     #[test]

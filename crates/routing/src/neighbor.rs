@@ -143,6 +143,11 @@ impl Neighbor {
         self.bearers.values()
     }
 
+    /// Every bearer is asked at once whether the neighbor is there.
+    pub(crate) fn ask_at_once(&mut self, now: Now) {
+        self.bearers.values_mut().for_each(|link| link.liveness.ask_at_once(now));
+    }
+
     pub(crate) fn bearer(&mut self, medium: Medium) -> Option<&mut BearerLink> {
         self.bearers.get_mut(&medium)
     }

@@ -145,6 +145,11 @@ impl Router {
         }
     }
 
+    /// A network device of this machine has lost its carrier: every neighbor is asked at once whether it is there.
+    pub fn carrier_lost(&mut self, now: Now) {
+        self.neighbors.values_mut().for_each(|link| link.ask_at_once(now));
+    }
+
     /// A neighbor said over this bearer that it goes.
     pub fn goodbye(&mut self, now: Now, bearer: &Bearer) {
         self.with_bearer(now, bearer, Liveness::goodbye);

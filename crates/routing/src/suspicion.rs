@@ -54,6 +54,8 @@ pub(crate) struct Suspicion {
     /// Since when an answer is owed, as far as somebody has looked.
     owed_since: Option<Now>,
     silence: Silence,
+    /// The neighbor may be out of reach, and was asked: it owes an answer in any case, and half the patience is enough.
+    hurried: bool,
     round_trip: Duration,
     /// How many suspicions proved wrong lately, and when the last of them did.
     wrong: u32,
@@ -64,6 +66,13 @@ impl Suspicion {
     /// The neighbor was handed something: it owes an answer.
     pub(crate) fn owes_answer(&mut self, now: Now) {
         self.owed_since.get_or_insert(now);
+    }
+
+    /// The neighbor may be out of reach, and is asked now: what was heard before proves nothing.
+    pub(crate) fn hurry(&mut self, now: Now) {
+        if self.silence != Silence::Suspect {
+            (self.owed_since, self.silence, self.hurried) = (Some(now), Silence::Short, true);
+        }
     }
 
     pub(crate) fn set_round_trip(&mut self, round_trip: Duration) {
@@ -77,7 +86,9 @@ impl Suspicion {
     /// The neighbor is there; true if that ends a suspicion.
     pub(crate) fn heard(&mut self, now: Now) -> bool {
         let was_suspect = std::mem::take(&mut self.silence) == Silence::Suspect;
-        if was_suspect {
+        let hurried = std::mem::take(&mut self.hurried);
+        // A suspicion in a hurry says nothing about the line.
+        if was_suspect && !hurried {
             self.wrong = (self.recently_wrong(now) + 1).min(DOUBLINGS_MAX);
             self.last_wrong = now;
         }
@@ -88,6 +99,7 @@ impl Suspicion {
     pub(crate) fn end(&mut self) {
         self.owed_since = None;
         self.silence = Silence::Short;
+        self.hurried = false;
     }
 
     pub(crate) fn is_suspect(&self) -> bool {
@@ -109,7 +121,7 @@ impl Suspicion {
     /// Judges a silence that began at `last_heard`. `owes` says whether an answer is owed now.
     pub(crate) fn judge(&mut self, now: Now, last_heard: Now, owes: impl Fn() -> bool) -> Option<Judgement> {
         let due = self.due(last_heard).filter(|due| *due <= now)?;
-        if !owes() {
+        if !self.hurried && !owes() {
             self.end();
             return None;
         }
@@ -131,7 +143,8 @@ impl Suspicion {
     }
 
     fn patience(&self, now: Now) -> Duration {
-        SUSPECT_AFTER.max(self.round_trip * ROUND_TRIPS) * (1 << self.recently_wrong(now))
+        let patience = SUSPECT_AFTER.max(self.round_trip * ROUND_TRIPS) * (1 << self.recently_wrong(now));
+        if self.hurried { patience / 2 } else { patience }
     }
 
     fn recently_wrong(&self, now: Now) -> u32 {
@@ -175,6 +188,20 @@ mod tests {
         let mut suspicion = owing(0);
         assert_eq!(suspicion.judge(at(20), at(0), || false), None);
         assert_eq!(suspicion.due(at(0)), None);
+    }
+
+    #[test]
+    fn in_a_hurry_half_the_patience_is_enough_and_its_errors_do_not_count() {
+        let mut suspicion = Suspicion::default();
+        for begin in [1_000, 2_000] {
+            suspicion.hurry(at(begin));
+            let expected = [(at(begin + 10), Judgement::AskAgain), (at(begin + 20), Judgement::Suspect)];
+            assert_eq!(run(&mut suspicion, at(100), at(9_000)), expected);
+            assert!(suspicion.heard(at(begin + 30)));
+        }
+        suspicion.end();
+        suspicion.owes_answer(at(3_000));
+        assert_eq!(run(&mut suspicion, at(100), at(9_000)).last(), Some(&(at(3_040), Judgement::Suspect)));
     }
 
     #[test]

@@ -139,7 +139,7 @@ fn count_of_each(city: &City, what: &str) -> Vec<u64> {
 /// Watches the backlog go, while counters hand in urgent records.
 fn watch(city: &City, lab: &Lab, backlog: &[Given]) -> (Drain, Vec<Given>) {
     let returned = Instant::now();
-    let commits = Commits::from_the_first(city, "induk");
+    let commits = Commits::of_a_new_one(city, "induk");
     let done = AtomicBool::new(false);
     let urgent: Vec<Urgent> = thread::scope(|scope| {
         let counters = URGENT_OFFICES.map(|office| {

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::commits::Commits;
-use super::failover::{Sent, delays, steadily};
+use super::flow::{Sent, delays, steadily};
 use super::namespace::{alone, report, run};
 use crate::harness::{City, Given, capture, noise, program, wait_for};
 

@@ -18,21 +18,10 @@ pub(crate) struct Commits {
 }
 
 impl Commits {
-    /// Begins to listen to new ones.
+    /// Begins to listen. What was committed before is told first, so nothing is missed while the listener starts.
     pub(crate) fn of(city: &City, hub: &str) -> Self {
-        Self::listen(city, hub, &["tail"])
-    }
-
-    /// Begins to listen to all that it ever commits; those of before count as of now.
-    pub(crate) fn from_the_first(city: &City, hub: &str) -> Self {
-        // Its relay may just have been started.
-        wait_for("the main server answers", || city.ask(&["--node", hub, "audit"]));
-        Self::listen(city, hub, &["tail", "--from", "1"])
-    }
-
-    fn listen(city: &City, hub: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new(program("topology"));
-        command.arg("--city").arg(city.dir()).args(["--json", "--node", hub]).args(arguments);
+        command.arg("--city").arg(city.dir()).args(["--json", "--node", hub, "tail", "--from", "1"]);
         let mut tail = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(tail.stdout.take().unwrap()).lines();
         let at: Arc<Mutex<BTreeMap<String, Instant>>> = Arc::default();
@@ -44,6 +33,12 @@ impl Commits {
             }
         });
         Self { tail, at }
+    }
+
+    /// The same of a main server that has just been started.
+    pub(crate) fn of_a_new_one(city: &City, hub: &str) -> Self {
+        wait_for("the main server answers", || city.ask(&["--node", hub, "audit"]));
+        Self::of(city, hub)
     }
 
     /// Waits until so many have come, as long as there are more and more of them.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::lab::{LAB_TOOLS, Lab};
 use super::load::number;
 use super::namespace::{alone, report};
-use crate::harness::{City, said, topology};
+use crate::harness::City;
 
 /// Neighbors are spoken to at the quick pace for ten seconds after the last reason for it; here the beginning of the
 /// sessions was one. The margin is for a machine that is busy itself.
@@ -43,7 +43,7 @@ capacity = "1Mbit"
 fn an_idle_area_costs_next_to_nothing() {
     alone("power::idle::an_idle_area_costs_next_to_nothing", LAB_TOOLS, || {
         let mut city = City::new("pekanbaru");
-        add_links(&city, LINKS_MORE);
+        city.edit_topology(|text| text + LINKS_MORE);
         let lab = Lab::new(&city);
         city.start_all();
         thread::sleep(UNTIL_QUIET);
@@ -70,19 +70,6 @@ fn an_idle_area_costs_next_to_nothing() {
         ));
         assert!(busiest < LINK_BYTES_PER_SECOND && memory < MEMORY_BYTES && per_mille < CORE_PER_MILLE);
     });
-}
-
-/// Before its relays start.
-fn add_links(city: &City, links: &str) {
-    let file = city.dir().join("topology.toml");
-    let text = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, text + links).unwrap();
-    let path = |name: &str| city.dir().join(name).to_str().unwrap().to_owned();
-    let (file, key, out) = (path("topology.toml"), path("operator.key"), path("city.topology"));
-    // Nobody has seen the first one, so this need not be a newer version.
-    std::fs::remove_file(&out).unwrap();
-    let signed = topology(&["sign", &file, "--key", &key, "--out", &out]);
-    assert!(signed.status.success(), "{}", said(&signed));
 }
 
 /// User and system time of a process: fields 14 and 15 of `/proc/PID/stat`, of which the second is the name of the program in parentheses. The kernel counts

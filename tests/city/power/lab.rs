@@ -25,7 +25,6 @@ table inet lab {
   set passed { type inet_service . inet_service; counter; }
   map shaped { type inet_service . inet_service : classid; }
   map lossy { type inet_service . inet_service : verdict; }
-  chain lose_30 { numgen random mod 100 < 30 drop; }
   chain arriving {
     type filter hook input priority 0;
     udp sport @silent drop
@@ -77,6 +76,16 @@ impl Lab {
         nft(&format!("delete element inet lab cut {{ {} }}", self.link(one, other)));
     }
 
+    /// Nothing passes from a node to another any more; what the other sends does.
+    pub(crate) fn cut_one_way(&self, from: &str, to: &str) {
+        nft(&format!("add element inet lab cut {{ {} }}", self.direction(from, to)));
+    }
+
+    /// Ends a cut of one way.
+    pub(crate) fn heal_one_way(&self, from: &str, to: &str) {
+        nft(&format!("delete element inet lab cut {{ {} }}", self.direction(from, to)));
+    }
+
     /// Nothing that a node sends arrives any more, and nothing reaches it: its power is gone. Nobody is told.
     pub(crate) fn silence(&self, node: &str) {
         nft(&format!("add element inet lab silent {{ {} }}", self.ports[node]));
@@ -87,10 +96,13 @@ impl Lab {
         nft(&format!("delete element inet lab silent {{ {} }}", self.ports[node]));
     }
 
-    /// A link loses 30 of a hundred datagrams in each direction.
-    pub(crate) fn lose_30_percent(&self, one: &str, other: &str) {
+    /// A link loses so many of a hundred datagrams in each direction.
+    pub(crate) fn lose(&self, one: &str, other: &str, percent: u8) {
+        let chain = format!("lose_{percent}");
+        nft(&format!("add chain inet lab {chain}"));
+        nft(&format!("flush chain inet lab {chain}; add rule inet lab {chain} numgen random mod 100 < {percent} drop"));
         for (from, to) in [(one, other), (other, one)] {
-            nft(&format!("add element inet lab lossy {{ {} : jump lose_30 }}", self.direction(from, to)));
+            nft(&format!("add element inet lab lossy {{ {} : jump {chain} }}", self.direction(from, to)));
         }
     }
 
