@@ -13,12 +13,12 @@ use estafet_model::{
 };
 use estafet_node::{Capture, CaptureRefused, CaptureToken, Captured, Input, Node, NodeEvent};
 use estafet_store::chunk_append;
-use estafet_topology::{Template, Topology};
+use estafet_topology::{CityPlan, Template, Topology};
 use estafet_wire::{Answer, Frame, Verdict};
 
-use crate::network::Wire;
+use crate::network::{Traffic, Wire};
 use crate::oracle::Oracle;
-use crate::plan::Place;
+use crate::plan::{Place, topology_of};
 use crate::seeded::Seeded;
 use crate::session::{End, Message, Session};
 use crate::store::{Command, Store};
@@ -129,6 +129,8 @@ pub struct City {
     pub events: VecDeque<(Now, NodeId, NodeEvent)>,
     /// Refusals for good, as they were sent: by whom, to whom, of what.
     pub refusals: Vec<(NodeId, NodeId, Answer)>,
+    /// What was sent.
+    pub traffic: Traffic,
     /// Everything that mentions this is written down.
     pub watched: Option<String>,
     /// What was written down of it.
@@ -182,7 +184,16 @@ impl City {
     /// If the city has no main server.
     #[must_use]
     pub fn new(place: Place, seed: u64) -> Self {
-        let topology = Arc::new(place.topology(seed));
+        Self::of_plan(place.plan(seed), seed)
+    }
+
+    /// A city of this plan, in which all nodes start at once; nothing is connected yet.
+    ///
+    /// # Panics
+    /// If the plan has no main server, or a link of which it does not say what it carries.
+    #[must_use]
+    pub fn of_plan(plan: CityPlan, seed: u64) -> Self {
+        let topology = Arc::new(topology_of(plan));
         let hub = topology.hub_ids().next().expect("the city has a main server").clone();
         let mut city = Self {
             now: Now::default(),
@@ -190,6 +201,7 @@ impl City {
             answers: BTreeMap::new(),
             events: VecDeque::new(),
             refusals: Vec::new(),
+            traffic: Traffic::default(),
             watched: None,
             sightings: Vec::new(),
             offices: BTreeMap::new(),

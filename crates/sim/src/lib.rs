@@ -23,6 +23,7 @@
 //! Read first: [`City`] (the machine), [`Run`] (one seed), `trouble.rs` (what goes wrong, and how often).
 
 mod city;
+mod drill;
 mod driver;
 mod faults;
 mod network;
@@ -35,8 +36,9 @@ mod store;
 mod trouble;
 
 pub use city::{City, Clock, CounterAnswer, Violation, id, key_of, millis, payload};
+pub use drill::{Drill, Figure, Measures, Outcome, Row, UnknownDrill};
 pub use estafet_spool::Unsynced;
-pub use network::{Condition, IDLE_TIMEOUT, piece};
+pub use network::{Condition, IDLE_TIMEOUT, Traffic, piece};
 pub use oracle::Oracle;
 pub use plan::Place;
 pub use run::{Report, Run};
