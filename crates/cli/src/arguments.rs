@@ -266,7 +266,7 @@ pub enum Command {
         /// What decides everything: the same seed plays the same.
         #[arg(long, default_value_t = 1)]
         seed: u64,
-        /// How many days of it; by default as many as it had.
+        /// How many days of it; by default as many as it had, which is what the figures are for.
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=366))]
         days: Option<u32>,
     },

@@ -38,7 +38,7 @@ pub(crate) enum Event {
     /// A node wants to be woken, if it has not asked for another time since.
     Wake(NodeId),
     /// A node hears something, if it is still the same process.
-    Input { node: NodeId, life: u32, input: Input },
+    Input { node: NodeId, life: u32, input: Box<Input> },
     /// A store's sync returns.
     Synced { node: NodeId, life: u32 },
     /// The node's daemon looks at its room and its round trips.
@@ -69,6 +69,8 @@ pub(crate) struct Office {
     pub(crate) booted: Now,
     pub(crate) wake_at: Option<Now>,
     pub(crate) clock: Clock,
+    /// The numbers of its links.
+    pub(crate) links: Vec<usize>,
     /// All epochs its spools have had, each with the newest number that was given.
     pub(crate) given: BTreeMap<Epoch, u32>,
 }
@@ -227,6 +229,7 @@ impl City {
                 booted: Now::default(),
                 wake_at: None,
                 clock: Clock::Right,
+                links: (0..city.wires.len()).filter(|link| city.wires[*link].end_of(node).is_some()).collect(),
                 given: BTreeMap::new(),
             };
             city.offices.insert(node.clone(), office);
@@ -450,7 +453,7 @@ impl City {
             Event::Wake(node) => self.wake(&node),
             Event::Input { node, life, input } => {
                 if self.offices[&node].life == life {
-                    self.input(&node, input);
+                    self.input(&node, *input);
                 }
             }
             Event::Synced { node, life } => self.synced(&node, life),

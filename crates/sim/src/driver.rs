@@ -134,7 +134,7 @@ impl City {
     /// The node hears something now, after what it is doing.
     pub(crate) fn hear(&mut self, id: &NodeId, input: Input) {
         let life = self.offices[id].life;
-        self.schedule(self.now, Event::Input { node: id.clone(), life, input });
+        self.schedule(self.now, Event::Input { node: id.clone(), life, input: Box::new(input) });
     }
 
     /// Hands the store something to do.

@@ -176,7 +176,8 @@ fn wire_bytes(bytes: usize, fate: &Fate) -> u64 {
 
 impl City {
     pub(crate) fn link_between(&self, one: &NodeId, other: &NodeId) -> Option<usize> {
-        self.wires.iter().position(|wire| wire.end_of(one).is_some() && wire.end_of(other).is_some())
+        let mut links = self.offices.get(one)?.links.iter().copied();
+        links.find(|link| self.wires[*link].end_of(other).is_some())
     }
 
     /// The session of `node` with `neighbor`, if it is open at this end.
@@ -189,7 +190,8 @@ impl City {
 
     /// What a node measures on its open sessions, as QUIC does.
     pub(crate) fn samples(&self, node: &NodeId) -> Vec<(NodeId, LinkSample)> {
-        let open = self.wires.iter().filter_map(|wire| {
+        let wires = self.offices[node].links.iter().map(|link| &self.wires[*link]);
+        let open = wires.filter_map(|wire| {
             let end = wire.end_of(node)?;
             let session = &self.sessions[wire.session?];
             let (packets_sent, packets_lost) = session.losses(end);
@@ -203,7 +205,8 @@ impl City {
     /// The neighbors whose transport a node has heard since it was asked last.
     pub(crate) fn heard_neighbors(&mut self, node: &NodeId) -> Vec<NodeId> {
         let (now, sessions) = (self.now, &mut self.sessions);
-        let heard = self.wires.iter().filter_map(|wire| {
+        let wires = self.offices[node].links.iter().map(|link| &self.wires[*link]);
+        let heard = wires.filter_map(|wire| {
             let end = wire.end_of(node)?;
             let session = &mut sessions[wire.session?];
             (session.open[end] && session.was_acknowledged(end, now)).then(|| wire.ends[1 - end].clone())
@@ -435,7 +438,7 @@ impl City {
 
     /// A process is gone, and its ends with it; no word is sent.
     pub(crate) fn forget_ends(&mut self, node: &NodeId) {
-        for link in 0..self.wires.len() {
+        for link in self.offices[node].links.clone() {
             let Some(end) = self.wires[link].end_of(node) else { continue };
             if let Some(session) = self.wires[link].session {
                 self.sessions[session].open[end] = false;
@@ -445,10 +448,8 @@ impl City {
     }
 
     pub(crate) fn dial_all(&mut self, node: &NodeId) {
-        for link in 0..self.wires.len() {
-            if self.wires[link].end_of(node).is_some() {
-                self.dial_soon(link);
-            }
+        for link in self.offices[node].links.clone() {
+            self.dial_soon(link);
         }
     }
 }

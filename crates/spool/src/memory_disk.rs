@@ -3,7 +3,7 @@
 //! It implements the fault model of [`disk`](crate::Disk) and nothing kinder. [`MemoryDisk::power_cut`] gives the
 //! disk as it is found afterwards; [`MemoryDisk::journal`] lets a test cut the power after each single operation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -245,9 +245,10 @@ impl State {
             Unsynced::Torn(_) => draw(&mut seed) & 1 == 1,
         };
         let names = self.names_after(unsynced);
+        let named: BTreeSet<usize> = names.values().copied().collect();
         let files = self.files.iter().enumerate().map(|(number, file)| {
             // Without a name nobody can open it again. Its number stays, so that the others keep theirs.
-            if !names.values().any(|&named| named == number) {
+            if !named.contains(&number) {
                 return Content::default();
             }
             let mut durable = Arc::clone(&file.durable);

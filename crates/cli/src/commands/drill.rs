@@ -57,12 +57,11 @@ fn progress_bar(days: u32) -> ProgressBar {
 pub fn help() -> String {
     let mut text = String::from("Drills:\n");
     for drill in Drill::ALL {
-        let _ = writeln!(
-            text,
-            "  {drill} ({} days): {}\n    Passed if every promise is kept, and:",
-            drill.days(),
-            drill.story()
-        );
+        let _ = writeln!(text, "  {drill}, {} days by default", drill.days());
+        for line in drill.story().lines() {
+            let _ = writeln!(text, "    {line}");
+        }
+        text.push_str("    Passed if every promise is kept, and:\n");
         for figure in drill.figures() {
             let _ = writeln!(text, "      {} <= {}", figure.row.label(), figure.row.show(figure.at_most));
         }
@@ -73,18 +72,20 @@ pub fn help() -> String {
 }
 
 const MEASURED: &str = "\
-Counters are open from 8 to 15 and from 18 to 21. Each tries in every slot: a message of 1 KiB, or an enrollment of
-64 KiB to 2 MiB. A try is refused if no slip has come after 5 s; it stands for the minutes of its slot. Who has no power
-does not try. A power cut loses what was not synced, and the machine is back with the power.
-
-As it was: a live client with one way. It captures only while every site and line on its way is up, and begins a
-transfer again from nothing when the way breaks. Only what it could capture counts in its times.
-
-Bytes on the wire have the headers of QUIC, UDP and IP and what was sent again, over all hops, without what QUIC
-acknowledges; routing (heartbeats, the map) stands apart. Lost packets take the line again, and a sender that loses has
-the window that Mathis's formula gives it. A route change is another first way of an office, or none. Stretches in which
-nobody captures and no running node holds anything are jumped over where nothing changes (pekanbaru-2013) or lines only
-come and go (ambon-2019); route changes are not counted there.";
+How it is measured:
+  Counters are open from 8 to 15 and from 18 to 21. Each tries in every slot (15, 1 and 3 minutes): a
+  message of 1 KiB, or an enrollment of 64 KiB to 2 MiB. It is refused if there is no slip after 5 s,
+  and stands for the minutes of its slot. Who has no power does not try. A power cut loses what was
+  not synced; the machine is back with the power.
+  As it was is a live client with one way. It captures only while every site and line on its way is
+  up, and begins a transfer again from nothing when the way breaks. Only what it could capture counts
+  in its times.
+  Bytes on the wire are those of all hops, with the headers of QUIC, UDP and IP and what was lost and
+  sent again, without QUIC's acknowledgements. Heartbeats and the map stand apart, as routing. What is
+  lost takes the line again, and a sender that loses has the window of Mathis's formula. A route change
+  is another first way of a site, or none.
+  Left out are stretches in which nobody captures and nothing is on its way while nothing changes
+  (pekanbaru-2013) or lines come and go (ambon-2019): neither bytes nor route changes count there.";
 
 impl From<&Played> for Told {
     fn from(played: &Played) -> Self {

@@ -13,15 +13,18 @@ use crate::drill::script::{DAY, HOUR, Jumps, Line, MINUTE, Pace, Script};
 use crate::seeded::Seeded;
 
 pub(super) const STORY: &str = "\
-Two offices. All their lines are dead from 5:00 for 10 hours. Then, day and night for 14 days, each is up for 45 s and \
-down for 10 s on the average (exponential), carries 128 to 512 kbit/s and loses 5 to 30 % of its packets, drawn anew each \
-hour, with 40 ms one way. With Estafet each office has a backup bearer at a quarter of that, which is as bad: a relay \
-of its own beside the office's. As it was: the first line only.";
+Two offices. All lines are dead on the first day from 5:00 for 10 hours. For the 14 days after that
+each is up for 45 s and down for 10 s on the average (exponential); it carries 128 to 512 kbit/s and
+loses 5 to 30 % of its packets, drawn anew each hour; one way takes 40 ms.
+As it was: one line for each office.
+With Estafet: the same, and a backup bearer at a quarter of that, which comes and goes as well; it
+stands at a relay of its own beside the office's.";
 
+/// That of the fire, and two weeks.
 pub(super) const DAYS: u32 = 15;
 
-/// A counter tries every three minutes; one time in three it is an enrollment. Some 26 MiB a day.
-const PACE: Pace = Pace { slot: MINUTE.saturating_mul(3), enrollment_one_in: 3 };
+/// A counter tries every three minutes; one time in six it is an enrollment. Some 20 MiB a day.
+const PACE: Pace = Pace { slot: MINUTE.saturating_mul(3), enrollment_one_in: 6 };
 
 /// When the exchange burns, and for how long nothing goes.
 const FIRE: Duration = Duration::from_secs(5 * 3600);

@@ -12,9 +12,11 @@ use crate::drill::script::{DAY, HOUR, Line, MINUTE, Pace, Script, within};
 use crate::seeded::Seeded;
 
 pub(super) const STORY: &str = "\
-Three offices. The line of Bogor Tengah to the main server is dead from about 8:30 for 5 to 7 hours; in the same morning \
-its power goes three times, for 1 to 6 minutes each, with 1 to 20 minutes between. As it was: Bogor Barat hangs on \
-Bogor Tengah, each has one way. With Estafet: two radio links more, Bogor Tengah and Bogor Barat to Bogor Timur.";
+Three offices. The line of Bogor Tengah to the main server is dead from about 8:30 for 5 to 7 hours,
+that of Bogor Timur, the last one, from 11:30 for 2 hours. In the morning the power of Bogor Tengah
+goes three times, for 1 to 6 minutes, with 1 to 20 minutes between.
+As it was: Bogor Barat hangs on Bogor Tengah, and each office has one way.
+With Estafet: two radio links more, from Bogor Timur to both others.";
 
 pub(super) const DAYS: u32 = 1;
 
@@ -37,6 +39,9 @@ pub(super) fn stage(seed: u64, days: u32) -> Stage {
         let upstream = old_plan.links[0].ends.clone();
         script.set_line(dark, &upstream, Line::DEAD);
         script.set_line(dark + HOUR * 5 + within(HOUR * 2, &mut seeded), &upstream, Line::GOOD);
+        let last = DAY * day + HOUR * 11 + MINUTE * 30;
+        script.set_line(last, &old_plan.links[1].ends, Line::DEAD);
+        script.set_line(last + HOUR * 2, &old_plan.links[1].ends, Line::GOOD);
         let mut at = dark + MINUTE * 10 + within(HOUR, &mut seeded);
         for _ in 0..FLAPS {
             let back = at + off(&mut seeded);

@@ -118,7 +118,7 @@ impl Row {
             Row::ToHubMax => "time to the main server, max",
             Row::NotThere => "taken, and not there at the end",
             Row::WirePerPayload => "bytes on the wire per payload byte",
-            Row::Routing => "routing, bytes a second per direction of a link",
+            Row::Routing => "routing, bytes a second each way of a link, while played",
             Row::RouteChanges => "route changes, all offices",
             Row::HeldRecords => "held at most at one site, records",
             Row::HeldMebibytes => "held at most at one site, MiB",

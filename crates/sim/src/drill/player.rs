@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use estafet_custody::CustodyEvent;
+use estafet_custody::{CustodyEvent, RecordState, RecordView};
 use estafet_model::{Class, NodeId, Now, RecordId};
 use estafet_node::routing::NeighborState;
-use estafet_node::{CaptureToken, NodeEvent};
+use estafet_node::{CaptureToken, Node, NodeEvent};
 use estafet_topology::CityPlan;
 
 use crate::city::{City, Violation};
@@ -173,12 +173,19 @@ impl Player {
         self.pending.is_empty() && nodes.all(|node| node.custody().held_count() == 0)
     }
 
-    /// Nothing is held by a node that runs, every link is as its ends and its line are, and it has been so for a while.
+    /// Every record that a running node holds waits for a way and for nothing else, every link is as its ends and its line
+    /// are, and it has been so for a while: nothing comes of it but heartbeats.
     fn is_quiet(&mut self) -> bool {
-        if !self.is_idle() || !(0..self.city.link_count()).all(|link| self.is_as_it_should_be(link)) {
+        if !self.is_at_rest() || !(0..self.city.link_count()).all(|link| self.is_as_it_should_be(link)) {
             self.quiet_since = self.city.now;
         }
         self.city.now.since(self.quiet_since) >= QUIET_FOR
+    }
+
+    /// Nobody waits at a counter, and no record that a running node holds is on its way or has a timer.
+    fn is_at_rest(&self) -> bool {
+        let mut nodes = self.city.offices.values().filter_map(|office| office.node.as_ref());
+        self.pending.is_empty() && nodes.all(holds_only_what_has_no_way)
     }
 
     fn is_as_it_should_be(&self, link: usize) -> bool {
@@ -323,6 +330,12 @@ impl Player {
         };
         measures.in_order()
     }
+}
+
+/// Without a next hop and without a timer, a record waits until a way is found.
+fn holds_only_what_has_no_way(node: &Node) -> bool {
+    let waits = |view: RecordView| matches!(view.state, RecordState::Waiting { until: None, .. });
+    node.custody().held_count() == 0 || (node.router().next_hops().is_empty() && node.custody().records().all(waits))
 }
 
 fn condition(line: &Line) -> Condition {

@@ -82,7 +82,7 @@ pub(super) enum Jumps {
     /// Nothing.
     #[default]
     Nowhere,
-    /// Stretches in which no running node holds anything, nothing changes, and all has settled.
+    /// Stretches in which nothing changes, all has settled, and running nodes hold only what has no way.
     WhereNothingHappens,
     /// Stretches in which no running node holds anything, and nobody comes to a counter: lines that come and go then are
     /// as they are afterwards.
@@ -141,7 +141,7 @@ fn enrollment(seeded: &mut Seeded) -> usize {
     least + seeded.below(least)
 }
 
-/// Who has counters: all that are no main server and forward for others only by chance.
+/// Who has counters: all sites of the old network but the main server.
 pub(super) fn offices(plan: &CityPlan) -> Vec<NodeId> {
     plan.nodes.iter().filter(|node| node.role == Role::Relay).map(|node| node.id.clone()).collect()
 }
