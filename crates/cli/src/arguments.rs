@@ -6,8 +6,10 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use estafet_model::NodeId;
+use estafet_sim::Drill;
 use estafet_topology::Template;
 
+use crate::commands::drill;
 use crate::demo::DemoOptions;
 use crate::moment::Moment;
 use crate::record_name::RecordName;
@@ -16,7 +18,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  it failed, was not found, or the answer is bad news: faults in the file, records missing,
-     single points of failure
+     single points of failure, a drill that was not passed
   2  the command was not understood
   3  no node answered";
 
@@ -253,6 +255,22 @@ pub enum Command {
     /// Plan outages: nodes drain themselves before they come.
     #[command(subcommand)]
     Outage(Outage),
+    /// Play an outage that happened: the network as it was beside the same with Estafet. Asks nobody, needs no city.
+    ///
+    /// Real routing, custody and log under virtual time; the seed draws the cuts, the lines and who comes to a counter.
+    /// Exit code 1 if a figure is missed or a promise broken.
+    #[command(after_help = drill::help())]
+    Drill {
+        /// Which: pekanbaru-2013, bogor-2019 or ambon-2019.
+        #[arg(value_name = "NAME")]
+        drill: Drill,
+        /// What decides everything: the same seed plays the same.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// How many days of it; by default as many as it had, which is what the figures are for.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=366))]
+        days: Option<u32>,
+    },
     /// Run a city of real relays on this machine, cut the power of one, and show that nothing is lost.
     Demo(DemoOptions),
     /// Print the completions for a shell.

@@ -17,6 +17,7 @@ pub mod audit;
 pub mod check;
 pub mod completions;
 pub mod drain;
+pub mod drill;
 pub mod fetch;
 pub mod impact;
 pub mod new_city;
@@ -46,6 +47,7 @@ pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> 
         }
         Command::Spof { file } => spof::spof(&plan::topology(options, file.as_deref())?, output),
         Command::Advise { links, file } => advise::advise(&plan::topology(options, file.as_deref())?, links, output),
+        Command::Drill { drill, seed, days } => drill::drill(drill, seed, days, output),
         Command::Demo(options) => demo(&options, output).await,
         Command::Completions { shell } => completions::completions(shell, output),
         Command::Show => show::show(&reach()?, output).await,

@@ -9,6 +9,7 @@ use std::path::Path;
 use clap::Parser;
 use estafet_cli::init::init;
 use estafet_cli::{CityFolder, Cli, Failure, Outcome, Output, run};
+use estafet_sim::Drill;
 use estafet_topology::Template;
 use serde_json::{Value, json};
 
@@ -139,7 +140,7 @@ fn sign_demands_a_higher_version_for_a_change() {
 }
 
 fn names_of_cut_off(told: &Value) -> Vec<&str> {
-    told["cut_off"].as_array().unwrap().iter().filter_map(|entry| entry["node"].as_str()).collect()
+    told["cut_off"].as_array().expect("a list").iter().filter_map(|entry| entry["node"].as_str()).collect()
 }
 
 #[test]
@@ -441,4 +442,29 @@ fn the_exit_codes_stand_in_the_help() {
     {
         assert!(help.contains(part), "{help}");
     }
+}
+
+#[test]
+fn a_day_of_rolling_blackouts_is_told_row_by_row_with_its_figures() {
+    let (outcome, out) = topology(&["drill", "pekanbaru-2013", "--seed", "3", "--days", "1", "--json"]);
+    let told = json(&out);
+    assert_eq!(told["pass"].as_bool(), Some(outcome.unwrap() == Outcome::Good), "{out}");
+    let lost = &told["rows"]["minutes_lost"];
+    assert_eq!((lost["with_estafet"].as_f64(), lost["at_most"].as_f64()), (Some(0.0), Some(0.0)), "{out}");
+    assert!(lost["as_it_was"].as_f64() > Some(0.0), "{out}");
+    assert!(told["rows"]["route_changes"]["as_it_was"].is_null() && told["attempts"].as_u64() > Some(100), "{out}");
+}
+
+#[test]
+fn the_figures_of_each_drill_stand_in_its_help() {
+    let help = Cli::try_parse_from(["topology", "drill", "--help"]).unwrap_err().to_string();
+    for drill in Drill::ALL {
+        let (_, rest) = help.split_once(&format!("  {drill}, {} days", drill.days())).expect("its story");
+        for figure in drill.figures() {
+            let line = format!("{} <= {}", figure.row.label(), figure.row.show(figure.at_most));
+            assert!(rest.contains(&line), "{line} of {drill} in {help}");
+        }
+    }
+    let unknown = Cli::try_parse_from(["topology", "drill", "ambon"]).unwrap_err().to_string();
+    assert!(unknown.contains("ambon-2019"), "{unknown}");
 }

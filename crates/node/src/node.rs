@@ -152,7 +152,7 @@ impl Node {
             Input::Heard(bearer) => self.router.heard(now, &bearer),
             Input::CarrierLost => self.router.carrier_lost(now),
             Input::Frame { from, frame: Frame::Heartbeat { busy, lsdb } } => {
-                self.router.heartbeat(now, &from, busy, lsdb)
+                self.router.heartbeat(now, &from, busy, lsdb);
             }
             Input::Frame { from, frame } => {
                 self.router.spoken_to(now, &from);

@@ -163,7 +163,7 @@ fn a_bearer_that_the_neighbor_has_left_is_used_again_when_the_neighbor_speaks_ov
     let mut rumbai = Rumbai::new(&[(FIBER, 10, false), (RADIO, 20, false)]);
     rumbai.0.doubted(at(10), &sukajadi(FIBER));
     assert!(rumbai.outputs().contains(&RouterOutput::SayAgain { to: id("sukajadi"), doubt: None }));
-    rumbai.0.heartbeat(at(20), &sukajadi(FIBER), true);
+    rumbai.0.heartbeat(at(20), &sukajadi(FIBER), true, None);
     assert_eq!(rumbai.choice().unwrap().urgent, RADIO, "it may still not hear what is said here");
     rumbai.0.spoken_to(at(30), &sukajadi(FIBER));
     assert_eq!(rumbai.choice().unwrap().urgent, FIBER);

@@ -13,12 +13,12 @@ use estafet_model::{
 };
 use estafet_node::{Capture, CaptureRefused, CaptureToken, Captured, Input, Node, NodeEvent};
 use estafet_store::chunk_append;
-use estafet_topology::{Template, Topology};
+use estafet_topology::{CityPlan, Template, Topology};
 use estafet_wire::{Answer, Frame, Verdict};
 
-use crate::network::Wire;
+use crate::network::{Traffic, Wire};
 use crate::oracle::Oracle;
-use crate::plan::Place;
+use crate::plan::{Place, topology_of};
 use crate::seeded::Seeded;
 use crate::session::{End, Message, Session};
 use crate::store::{Command, Store};
@@ -38,7 +38,7 @@ pub(crate) enum Event {
     /// A node wants to be woken, if it has not asked for another time since.
     Wake(NodeId),
     /// A node hears something, if it is still the same process.
-    Input { node: NodeId, life: u32, input: Input },
+    Input { node: NodeId, life: u32, input: Box<Input> },
     /// A store's sync returns.
     Synced { node: NodeId, life: u32 },
     /// The node's daemon looks at its room and its round trips.
@@ -69,6 +69,8 @@ pub(crate) struct Office {
     pub(crate) booted: Now,
     pub(crate) wake_at: Option<Now>,
     pub(crate) clock: Clock,
+    /// The numbers of its links.
+    pub(crate) links: Vec<usize>,
     /// All epochs its spools have had, each with the newest number that was given.
     pub(crate) given: BTreeMap<Epoch, u32>,
 }
@@ -129,6 +131,8 @@ pub struct City {
     pub events: VecDeque<(Now, NodeId, NodeEvent)>,
     /// Refusals for good, as they were sent: by whom, to whom, of what.
     pub refusals: Vec<(NodeId, NodeId, Answer)>,
+    /// What was sent.
+    pub traffic: Traffic,
     /// Everything that mentions this is written down.
     pub watched: Option<String>,
     /// What was written down of it.
@@ -182,7 +186,23 @@ impl City {
     /// If the city has no main server.
     #[must_use]
     pub fn new(place: Place, seed: u64) -> Self {
-        let topology = Arc::new(place.topology(seed));
+        let mut topology = topology_of(place.plan(seed));
+        // Every other city with two main servers keeps records until both have them.
+        topology.copies = if (seed / 4).is_multiple_of(2) { topology.hubs.len() } else { 1 };
+        Self::of_topology(topology, seed)
+    }
+
+    /// A city of this plan, in which all nodes start at once; nothing is connected yet.
+    ///
+    /// # Panics
+    /// If the plan has no main server, or a link of which it does not say what it carries.
+    #[must_use]
+    pub fn of_plan(plan: CityPlan, seed: u64) -> Self {
+        Self::of_topology(topology_of(plan), seed)
+    }
+
+    fn of_topology(topology: Topology, seed: u64) -> Self {
+        let topology = Arc::new(topology);
         let hubs: Vec<NodeId> = topology.hub_ids().cloned().collect();
         assert!(!hubs.is_empty(), "the city has a main server");
         let mut city = Self {
@@ -191,6 +211,7 @@ impl City {
             answers: BTreeMap::new(),
             events: VecDeque::new(),
             refusals: Vec::new(),
+            traffic: Traffic::default(),
             watched: None,
             sightings: Vec::new(),
             offices: BTreeMap::new(),
@@ -216,6 +237,7 @@ impl City {
                 booted: Now::default(),
                 wake_at: None,
                 clock: Clock::Right,
+                links: (0..city.wires.len()).filter(|link| city.wires[*link].end_of(node).is_some()).collect(),
                 given: BTreeMap::new(),
             };
             city.offices.insert(node.clone(), office);
@@ -444,7 +466,7 @@ impl City {
             Event::Wake(node) => self.wake(&node),
             Event::Input { node, life, input } => {
                 if self.offices[&node].life == life {
-                    self.input(&node, input);
+                    self.input(&node, *input);
                 }
             }
             Event::Synced { node, life } => self.synced(&node, life),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use estafet_model::{NodeId, Now};
 use estafet_node::{Input, Output};
 use estafet_store::{begin_append, chunk_append, conflicts_append, epoch_appends, losses_append, transfer_id};
+use estafet_wire::Frame;
 
 use crate::city::{City, Event, Office, refusals};
 use crate::session::{Carry, Message};
@@ -20,11 +21,18 @@ const OUTPUTS_MAX: usize = 32_768;
 impl City {
     /// Hands the node an input, if it is running.
     pub fn input(&mut self, id: &NodeId, input: Input) {
-        self.watch(id, &input);
-        let Some(office) = self.offices.get_mut(id) else { return };
-        let now = Now(self.now.since(office.booted));
-        let Some(node) = office.node.as_mut() else { return };
-        node.handle_input(now, input);
+        self.inputs(id, [input]);
+    }
+
+    /// Hands the node what comes in one moment, if it is running, and then does what it asks for.
+    fn inputs(&mut self, id: &NodeId, inputs: impl IntoIterator<Item = Input>) {
+        for input in inputs {
+            self.watch(id, &input);
+            let Some(office) = self.offices.get_mut(id) else { return };
+            let now = Now(self.now.since(office.booted));
+            let Some(node) = office.node.as_mut() else { return };
+            node.handle_input(now, input);
+        }
         self.poll(id);
     }
 
@@ -54,10 +62,8 @@ impl City {
         let office = self.offices.get_mut(id).expect("offices stay");
         if office.wake_at.is_some_and(|at| at <= self.now) {
             office.wake_at = None;
-            for bearer in self.heard_bearers(id) {
-                self.input(id, Input::Heard(bearer));
-            }
-            self.input(id, Input::Timeout);
+            let heard = self.heard_bearers(id).into_iter().map(Input::Heard);
+            self.inputs(id, heard.chain([Input::Timeout]));
         }
     }
 
@@ -68,7 +74,8 @@ impl City {
                 self.promised(id, &frame);
                 self.refusals.extend(refusals(&frame).map(|answer| (id.clone(), to.neighbor.clone(), answer.clone())));
                 self.digest_of(id, &bytes);
-                self.send(id, &to, Message::Control(bytes));
+                let of_routing = matches!(frame, Frame::Heartbeat { .. } | Frame::LsdbSummary(_) | Frame::Lsas(_));
+                self.send(id, &to, Message::Control { bytes, of_routing });
             }
             Output::Carry { to, id: record, class, chunks, first_chunk } => {
                 self.carry(id, &to, Carry { id: record, class, chunks, next_chunk: first_chunk });
@@ -131,7 +138,7 @@ impl City {
     /// The node hears something now, after what it is doing.
     pub(crate) fn hear(&mut self, id: &NodeId, input: Input) {
         let life = self.offices[id].life;
-        self.schedule(self.now, Event::Input { node: id.clone(), life, input });
+        self.schedule(self.now, Event::Input { node: id.clone(), life, input: Box::new(input) });
     }
 
     /// Hands the store something to do.
@@ -167,11 +174,10 @@ impl City {
         }
         self.schedule(self.now + HOUSEKEEPING, Event::Housekeeping { node: id.clone(), life });
         let room = self.offices[id].store.room();
-        self.input(id, Input::Room(room));
+        let samples = self.samples(id).into_iter();
+        let measured = samples.map(|(bearer, sample)| Input::Measured { bearer, sample });
+        self.inputs(id, [Input::Room(room)].into_iter().chain(measured));
         self.scrub(id);
-        for (bearer, sample) in self.samples(id) {
-            self.input(id, Input::Measured { bearer, sample });
-        }
         self.check_windows(id);
     }
 

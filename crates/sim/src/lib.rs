@@ -10,9 +10,11 @@
 //! - **Disks** fill up and are given room again; a write or a sync fails, after which the log is poisoned until the
 //!   disk is replaced by one with the same content. A relay's disk may be lost for good. A disk does not lie about a
 //!   sync.
-//! - **Links** are cut, for one direction or both, lose packets (which QUIC shows as delay, and now and then as a dead
-//!   session), are slow, or jitter so that streams overtake each other. What was under way in a session that ended may
-//!   still arrive and is ignored. Nobody is told of a cut: sessions end [`IDLE_TIMEOUT`] after the last thing heard.
+//! - **Links** are cut, for one direction or both, are slow, jitter so that streams overtake each other, or lose packets:
+//!   each lost one is sent again after a round trip and takes the line again, what it belongs to waits for it, the sender
+//!   goes as slowly as Mathis's formula says, and now and then the session dies. Control goes before payload. What was
+//!   under way in a session that ended may still arrive and is ignored. Nobody is told of a cut: sessions end
+//!   [`IDLE_TIMEOUT`] after the last thing heard.
 //! - **Clocks** of the wall jump to 1970 and ahead by a day.
 //!
 //! # What is checked
@@ -20,9 +22,14 @@
 //! Everything that is promised (slips, acceptances, receipts) passes the [`Oracle`] in the moment it is given, and is
 //! held against the bytes that a power cut in that moment would leave. See [`Run`] for the two phases of a run.
 //!
-//! Read first: [`City`] (the machine), [`Run`] (one seed), `trouble.rs` (what goes wrong, and how often).
+//! # Drills
+//!
+//! A [`Drill`] is an outage that happened, played on such a city and beside it on a model of the old system: `drill.rs`.
+//!
+//! Read first: [`City`] (the machine), [`Run`] (one seed), `trouble.rs` (what goes wrong, and how often), [`Drill`].
 
 mod city;
+mod drill;
 mod driver;
 mod faults;
 mod network;
@@ -35,8 +42,9 @@ mod store;
 mod trouble;
 
 pub use city::{City, Clock, CounterAnswer, Violation, id, key_of, millis, payload};
+pub use drill::{Drill, Figure, Measures, Outcome, Row, UnknownDrill};
 pub use estafet_spool::Unsynced;
-pub use network::{Condition, IDLE_TIMEOUT, piece};
+pub use network::{Condition, IDLE_TIMEOUT, Traffic, piece};
 pub use oracle::Oracle;
 pub use plan::Place;
 pub use run::{Report, Run};

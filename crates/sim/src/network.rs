@@ -24,14 +24,35 @@ const REDIAL_DELAY: Duration = Duration::from_millis(250);
 /// How long a piece waits for a disk that does not keep up.
 const FLOW_CONTROL_DELAY: Duration = Duration::from_millis(5);
 
+/// How often the sender on a cut line tries whether it carries again.
+const CUT_LINE_LOOK: Duration = Duration::from_millis(50);
+
 /// What a lost packet costs beside round trips: the sender's shortest timer.
 const LOSS_DELAY: Duration = Duration::from_millis(50);
 
 /// What a connection may have under way, of which links are judged: as after a while on a quiet line.
 const WINDOW_BYTES: u64 = 256 << 10;
 
-/// One lost packet in so many takes the session with it.
+/// One message in so many of which something was lost takes the session with it.
 const LOSSES_PER_DEATH: u64 = 300;
+
+/// What a packet carries of a message: QUIC's least datagram.
+const PACKET_BYTES: usize = 1200;
+
+/// What a packet takes on the wire beside that: IPv4 20, UDP 8, QUIC's short header 13, its seal 16.
+const PACKET_OVERHEAD_BYTES: usize = 57;
+
+/// What a sender that loses has under way at least, in packets (RFC 9002, 7.2).
+const WINDOW_PACKETS_MIN: f64 = 2.0;
+
+/// What has been sent in a city, with the headers of its packets and all that was lost and sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Records on their way, and all that is said about them: offers, answers, acceptances, receipts, inventories.
+    pub records_bytes: u64,
+    /// Heartbeats and the map.
+    pub routing_bytes: u64,
+}
 
 /// How a link fares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,15 +61,26 @@ pub struct Condition {
     pub silent: [bool; 2],
     /// How many times slower than it should be.
     pub slowness: u32,
-    /// How many messages in a thousand are lost once on their way.
+    /// How many packets in a thousand are lost. Each is sent again, and takes the line again.
     pub losses_per_mille: u64,
     /// Within what span messages arrive that left together on different streams.
     pub jitter: Duration,
+    /// What it carries in a second, if that is not what the plan says.
+    pub bits_per_second: Option<u64>,
+    /// What one way takes, if that is not what the seed has drawn.
+    pub latency: Option<Duration>,
 }
 
 impl Default for Condition {
     fn default() -> Self {
-        Self { silent: [false; 2], slowness: 1, losses_per_mille: 0, jitter: Duration::from_millis(2) }
+        Self {
+            silent: [false; 2],
+            slowness: 1,
+            losses_per_mille: 0,
+            jitter: Duration::from_millis(2),
+            bits_per_second: None,
+            latency: None,
+        }
     }
 }
 
@@ -91,24 +123,68 @@ impl Wire {
         self.condition.silent != [false; 2]
     }
 
-    fn sending_time(&self, bytes: usize) -> Duration {
-        Duration::from_micros(bytes as u64 * 8 * 1_000_000 / self.bits_per_second) * self.condition.slowness
+    fn latency(&self) -> Duration {
+        self.condition.latency.unwrap_or(self.latency)
     }
 
-    fn fate(&self, seeded: &mut Seeded) -> Fate {
-        let Condition { jitter, losses_per_mille, .. } = self.condition;
-        let delay = self.latency + seeded.micros(0, u64::try_from(jitter.as_micros()).unwrap_or(u64::MAX).max(1));
-        if seeded.draw() % 1000 >= losses_per_mille {
-            return Fate { delay, lost_once: false, fatal: false };
-        }
-        let delay = delay + self.latency * 2 + LOSS_DELAY;
-        Fate { delay, lost_once: true, fatal: seeded.one_in(LOSSES_PER_DEATH) }
+    /// How long the line takes for so many bytes, with what is lost of them and sent again.
+    fn sending_time(&self, bytes: usize) -> Duration {
+        let Condition { bits_per_second, losses_per_mille, slowness, .. } = self.condition;
+        let bits_per_second = bits_per_second.unwrap_or(self.bits_per_second) / u64::from(slowness.max(1));
+        let carried = goodput(bits_per_second, losses_per_mille, self.latency() * 2);
+        Duration::from_micros(bytes as u64 * 8 * 1_000_000 / carried)
     }
+
+    /// Packets are lost one by one; what they belong to is there when the last of them has come.
+    fn fate(&self, bytes: usize, seeded: &mut Seeded) -> Fate {
+        let Condition { jitter, losses_per_mille, .. } = self.condition;
+        let delay = self.latency() + seeded.micros(0, u64::try_from(jitter.as_micros()).unwrap_or(u64::MAX).max(1));
+        let packets = bytes.div_ceil(PACKET_BYTES).max(1);
+        let (mut lost, mut rounds) = (0, 0);
+        if losses_per_mille > 0 {
+            for _ in 0..packets {
+                let tries = (0..).take_while(|_| seeded.draw() % 1000 < losses_per_mille.min(999)).count();
+                lost += tries;
+                rounds = rounds.max(u32::try_from(tries).unwrap_or(u32::MAX));
+            }
+        }
+        let delay = delay + (self.latency() * 2 + LOSS_DELAY) * rounds;
+        let fatal = lost > 0 && seeded.one_in(LOSSES_PER_DEATH);
+        Fate { delay, packets_sent: packets + lost, packets_lost: lost, fatal }
+    }
+}
+
+/// What a line carries of payload in a second when it loses so many packets in a thousand. Each lost one is sent again;
+/// and a sender that loses has no more than `1.22 / sqrt(loss)` packets under way in a round trip (Mathis and others,
+/// 1997), though never less than the least window.
+pub(crate) fn goodput(bits_per_second: u64, losses_per_mille: u64, round_trip: Duration) -> u64 {
+    if losses_per_mille == 0 {
+        return bits_per_second.max(1);
+    }
+    let loss = losses_per_mille.min(999) as f64 / 1000.0;
+    let window = (1.22 / loss.sqrt()).max(WINDOW_PACKETS_MIN) * (PACKET_BYTES * 8) as f64;
+    let line = (bits_per_second as f64).min(window / round_trip.as_secs_f64().max(1e-6));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most what the line carries")]
+    let carried = (line * (1.0 - loss)) as u64;
+    carried.max(1)
+}
+
+/// What a byte takes on a wire that loses so many packets in a thousand, with the headers of its packets.
+pub(crate) fn wire_share(losses_per_mille: u64) -> f64 {
+    let loss = losses_per_mille.min(999) as f64 / 1000.0;
+    (PACKET_BYTES + PACKET_OVERHEAD_BYTES) as f64 / PACKET_BYTES as f64 / (1.0 - loss)
+}
+
+/// What so many bytes take on the wire, in so many packets besides those that were lost.
+fn wire_bytes(bytes: usize, fate: &Fate) -> u64 {
+    let again = fate.packets_lost * bytes.min(PACKET_BYTES);
+    (bytes + again + fate.packets_sent * PACKET_OVERHEAD_BYTES) as u64
 }
 
 impl City {
     pub(crate) fn link_between(&self, one: &NodeId, other: &NodeId) -> Option<usize> {
-        self.wires.iter().position(|wire| wire.end_of(one).is_some() && wire.end_of(other).is_some())
+        let mut links = self.offices.get(one)?.links.iter().copied();
+        links.find(|link| self.wires[*link].end_of(other).is_some())
     }
 
     /// The session of `node` over `bearer`, if it is open at this end.
@@ -122,11 +198,12 @@ impl City {
 
     /// What a node measures on its open sessions, as QUIC does.
     pub(crate) fn samples(&self, node: &NodeId) -> Vec<(Bearer, LinkSample)> {
-        let open = self.wires.iter().filter_map(|wire| {
+        let wires = self.offices[node].links.iter().map(|link| &self.wires[*link]);
+        let open = wires.filter_map(|wire| {
             let end = wire.end_of(node)?;
             let session = &self.sessions[wire.session?];
             let (packets_sent, packets_lost) = session.losses(end);
-            let round_trip = wire.latency * 2;
+            let round_trip = wire.latency() * 2;
             let sample = LinkSample { round_trip, packets_sent, packets_lost, window_bytes: WINDOW_BYTES };
             session.open[end].then(|| (wire.bearer(end), sample))
         });
@@ -136,7 +213,8 @@ impl City {
     /// The bearers over which a node has heard a neighbor's transport since it was asked last.
     pub(crate) fn heard_bearers(&mut self, node: &NodeId) -> Vec<Bearer> {
         let (now, sessions) = (self.now, &mut self.sessions);
-        let heard = self.wires.iter().filter_map(|wire| {
+        let wires = self.offices[node].links.iter().map(|link| &self.wires[*link]);
+        let heard = wires.filter_map(|wire| {
             let end = wire.end_of(node)?;
             let session = &mut sessions[wire.session?];
             (session.open[end] && session.was_acknowledged(end, now)).then(|| wire.bearer(end))
@@ -172,7 +250,7 @@ impl City {
         self.wires[link].session = Some(self.sessions.len());
         self.sessions.push(Session::new(link, lives, self.now));
         // Whoever was dialed learns of it as soon as the first word can reach it.
-        let dialed = self.now + self.wires[link].latency;
+        let dialed = self.now + self.wires[link].latency();
         let session = self.sessions.len() - 1;
         self.schedule(self.now, Event::Opened { session, end: 0 });
         self.schedule(dialed, Event::Opened { session, end: 1 });
@@ -220,7 +298,7 @@ impl City {
     fn tell_peer(&mut self, session: usize, end: End) {
         let wire = &self.wires[self.sessions[session].link];
         if !wire.condition.silent[end] {
-            self.schedule(self.now + wire.latency, Event::Closed { session, end: 1 - end });
+            self.schedule(self.now + wire.latency(), Event::Closed { session, end: 1 - end });
         }
     }
 
@@ -250,7 +328,12 @@ impl City {
     }
 
     fn under_way(&mut self, session: usize, from: End, stream: usize, message: Message) {
-        let fate = self.wires[self.sessions[session].link].fate(&mut self.seeded);
+        let wire = &self.wires[self.sessions[session].link];
+        let mut fate = wire.fate(message.bytes(), &mut self.seeded);
+        if stream == CONTROL {
+            fate.delay += self.sessions[session].send_control(self.now, from, wire.sending_time(message.bytes()));
+        }
+        self.count(&message, &fate);
         if fate.fatal {
             for end in [0, 1] {
                 self.schedule(self.now + fate.delay, Event::Closed { session, end });
@@ -258,6 +341,14 @@ impl City {
         }
         let at = self.sessions[session].send(self.now, from, stream, message, &fate);
         self.schedule(at, Event::Arrival { session, from, stream });
+    }
+
+    fn count(&mut self, message: &Message, fate: &Fate) {
+        let bytes = wire_bytes(message.bytes(), fate);
+        match message {
+            Message::Control { of_routing: true, .. } => self.traffic.routing_bytes += bytes,
+            Message::Control { .. } | Message::Piece { .. } => self.traffic.records_bytes += bytes,
+        }
     }
 
     pub(crate) fn arrival(&mut self, session: usize, from: End, stream: usize) {
@@ -271,11 +362,11 @@ impl City {
         }
         let Some(message) = self.sessions[session].arrive(self.now, from, stream) else { return };
         if !self.wires[link].condition.silent[1 - from] {
-            let heard_at = self.now + self.wires[link].latency;
+            let heard_at = self.now + self.wires[link].latency();
             self.sessions[session].acknowledge(from, heard_at);
         }
         let input = match message {
-            Message::Control(bytes) => {
+            Message::Control { bytes, .. } => {
                 let frame = Frame::decode(bytes.slice(4..)).expect("a neighbor sends good frames");
                 Input::Frame { from: sender, frame }
             }
@@ -290,7 +381,7 @@ impl City {
         let silent = self.wires[link].condition.silent;
         for (from, stream, count) in self.sessions[session].unstall(silent) {
             for _ in 0..count {
-                self.schedule(self.now + self.wires[link].latency, Event::Arrival { session, from, stream });
+                self.schedule(self.now + self.wires[link].latency(), Event::Arrival { session, from, stream });
             }
         }
         for end in [0, 1] {
@@ -320,7 +411,8 @@ impl City {
             let (signed_header, chunk_hashes) = beginning.unzip();
             let chunk_hashes = chunk_hashes.unwrap_or_default();
             let head = PieceHead { signed_header, id, index, chunks, chunk_hashes }.encode(data.len());
-            let free_at = self.now + self.wires[link].sending_time(head.len() + data.len());
+            let takes = self.wires[link].sending_time(head.len() + data.len());
+            let free_at = self.now + takes + self.sessions[session].control_owes(self.now, from);
             let (class, next_chunk) = (carry.class, carry.next_chunk + 1);
             let rest = (next_chunk < carry.chunks).then_some(Carry { next_chunk, ..carry });
             self.sessions[session].occupy(from, rest);
@@ -343,7 +435,12 @@ impl City {
         Some((Some((record.header.encode(), hashes)), data))
     }
 
+    /// What was on a line that was cut meanwhile stays there until it is heard again, or the session ends.
     pub(crate) fn line_free(&mut self, session: usize, from: End, message: Message, class: Class) {
+        let Session { link, open, .. } = self.sessions[session];
+        if open[from] && self.wires[link].condition.silent[from] {
+            return self.schedule(self.now + CUT_LINE_LOOK, Event::LineFree { session, from, message, class });
+        }
         self.sessions[session].line_free(from);
         if self.sessions[session].open[from] {
             self.under_way(session, from, 1 + class as usize, message);
@@ -361,7 +458,7 @@ impl City {
 
     /// A process is gone, and its ends with it; no word is sent.
     pub(crate) fn forget_ends(&mut self, node: &NodeId) {
-        for link in 0..self.wires.len() {
+        for link in self.offices[node].links.clone() {
             let Some(end) = self.wires[link].end_of(node) else { continue };
             if let Some(session) = self.wires[link].session {
                 self.sessions[session].open[end] = false;
@@ -371,10 +468,8 @@ impl City {
     }
 
     pub(crate) fn dial_all(&mut self, node: &NodeId) {
-        for link in 0..self.wires.len() {
-            if self.wires[link].end_of(node).is_some() {
-                self.dial_soon(link);
-            }
+        for link in self.offices[node].links.clone() {
+            self.dial_soon(link);
         }
     }
 }

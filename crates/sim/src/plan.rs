@@ -22,9 +22,8 @@ pub enum Place {
 }
 
 impl Place {
-    /// Its signed plan, as all nodes have it.
-    pub(crate) fn topology(self, seed: u64) -> Topology {
-        let plan = match self {
+    pub(crate) fn plan(self, seed: u64) -> CityPlan {
+        match self {
             Place::Known(template) => template.plan(),
             Place::Drawn(nodes) => drawn(nodes, &mut Seeded::new(seed ^ 0x9142)),
             Place::Doubled(nodes) => {
@@ -32,19 +31,20 @@ impl Place {
                 add_bearers(&mut plan, &mut Seeded::new(seed ^ 0xbea5));
                 plan
             }
-        };
-        let admin = estafet_model::SigningKey::from_seed([7; 32]).public();
-        let operator = Operator { id: "kepala".to_owned(), key: admin, role: OperatorRole::Admin };
-        let address = SocketAddr::from(([127, 0, 0, 1], 4000));
-        let mut topology = plan.into_topology(operator, |node| NodeSetup {
-            key: key_of(node).public(),
-            addresses: vec![address],
-            admin: address,
-        });
-        // Every other city with two main servers keeps records until both have them.
-        topology.copies = if (seed / 4).is_multiple_of(2) { topology.hubs.len() } else { 1 };
-        topology
+        }
     }
+}
+
+/// The signed plan, as all nodes have it.
+pub(crate) fn topology_of(plan: CityPlan) -> Topology {
+    let admin = estafet_model::SigningKey::from_seed([7; 32]).public();
+    let operator = Operator { id: "kepala".to_owned(), key: admin, role: OperatorRole::Admin };
+    let address = SocketAddr::from(([127, 0, 0, 1], 4000));
+    plan.into_topology(operator, |node| NodeSetup {
+        key: key_of(node).public(),
+        addresses: vec![address],
+        admin: address,
+    })
 }
 
 impl std::fmt::Display for Place {

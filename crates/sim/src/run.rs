@@ -235,7 +235,7 @@ fn around(gap: Duration, seeded: &mut Seeded) -> Duration {
     seeded.micros(1, micros * 2)
 }
 
-fn words_of(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn words_of(panic: &(dyn std::any::Any + Send)) -> String {
     let words = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     format!("the code under test panicked: {}", words.unwrap_or("without words"))
 }

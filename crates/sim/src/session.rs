@@ -17,15 +17,26 @@ pub(crate) const CONTROL: usize = 0;
 /// What travels.
 #[derive(Debug)]
 pub(crate) enum Message {
-    Control(Bytes),
+    Control { bytes: Bytes, of_routing: bool },
     Piece { head: Bytes, data: Bytes },
+}
+
+impl Message {
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Message::Control { bytes, .. } => bytes.len(),
+            Message::Piece { head, data } => head.len() + data.len(),
+        }
+    }
 }
 
 /// What becomes of a message on its way.
 #[derive(Debug)]
 pub(crate) struct Fate {
     pub(crate) delay: Duration,
-    pub(crate) lost_once: bool,
+    /// With those that were lost.
+    pub(crate) packets_sent: usize,
+    pub(crate) packets_lost: usize,
     /// The session dies of it.
     pub(crate) fatal: bool,
 }
@@ -58,8 +69,12 @@ struct Direction {
     busy: bool,
     /// When acknowledgements come back to the end that sends.
     acknowledged: VecDeque<Now>,
-    messages_sent: u64,
-    messages_lost: u64,
+    packets_sent: u64,
+    packets_lost: u64,
+    /// When the last control frame will have left. They wait for each other alone.
+    control_free_at: Now,
+    /// What control frames have taken of the line since the last piece began.
+    control_took: Duration,
 }
 
 #[derive(Debug)]
@@ -83,8 +98,8 @@ impl Session {
     /// Puts a message on its way, at the first or a later attempt; returns when it arrives.
     pub(crate) fn send(&mut self, now: Now, from: End, stream: usize, message: Message, fate: &Fate) -> Now {
         let direction = &mut self.from[from];
-        direction.messages_sent += 1;
-        direction.messages_lost += u64::from(fate.lost_once);
+        direction.packets_sent += fate.packets_sent as u64;
+        direction.packets_lost += fate.packets_lost as u64;
         let stream = &mut direction.streams[stream];
         stream.in_flight.push_back(message);
         stream.last_arrival = stream.last_arrival.max(now + fate.delay);
@@ -111,9 +126,27 @@ impl Session {
         heard > 0
     }
 
-    /// How many messages an end has sent, and how many of these were lost once.
+    /// How many packets an end has sent, and how many of these were lost.
     pub(crate) fn losses(&self, end: End) -> (u64, u64) {
-        (self.from[end].messages_sent, self.from[end].messages_lost)
+        (self.from[end].packets_sent, self.from[end].packets_lost)
+    }
+
+    /// A control frame that the line takes so long for leaves as soon as those before it have left, ahead of all
+    /// payload. Returns when it has left.
+    pub(crate) fn send_control(&mut self, now: Now, from: End, takes: Duration) -> Duration {
+        let direction = &mut self.from[from];
+        direction.control_free_at = direction.control_free_at.max(now) + takes;
+        if direction.busy {
+            direction.control_took += takes;
+        }
+        direction.control_free_at.since(now)
+    }
+
+    /// What the next piece waits for: control that is still leaving, and what control took of the line from the last.
+    pub(crate) fn control_owes(&mut self, now: Now, from: End) -> Duration {
+        let direction = &mut self.from[from];
+        let took = std::mem::take(&mut direction.control_took);
+        took.max(direction.control_free_at.since(now))
     }
 
     /// The link is cut: what would arrive now waits, as QUIC sends it again.

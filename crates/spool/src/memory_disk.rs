@@ -3,7 +3,7 @@
 //! It implements the fault model of [`disk`](crate::Disk) and nothing kinder. [`MemoryDisk::power_cut`] gives the
 //! disk as it is found afterwards; [`MemoryDisk::journal`] lets a test cut the power after each single operation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -81,10 +81,11 @@ struct State {
     fail_sync: Option<(u64, Fault)>,
 }
 
+/// Files that nothing was written to since a power cut share their bytes with those on the disk, and with copies.
 #[derive(Debug, Clone, Default)]
 struct Content {
-    current: Vec<u8>,
-    durable: Vec<u8>,
+    current: Arc<Vec<u8>>,
+    durable: Arc<Vec<u8>>,
     pending: Vec<Change>,
     unreadable: Option<Range<u64>>,
 }
@@ -170,7 +171,7 @@ impl MemoryDisk {
         if let Some(&file) = state.names.get(name) {
             let content = &mut state.files[file];
             for bytes in [&mut content.current, &mut content.durable] {
-                if let Some(byte) = bytes.get_mut(offset) {
+                if let Some(byte) = Arc::make_mut(bytes).get_mut(offset) {
                     *byte ^= 1 << (bit & 7);
                 }
             }
@@ -244,14 +245,15 @@ impl State {
             Unsynced::Torn(_) => draw(&mut seed) & 1 == 1,
         };
         let names = self.names_after(unsynced);
+        let named: BTreeSet<usize> = names.values().copied().collect();
         let files = self.files.iter().enumerate().map(|(number, file)| {
             // Without a name nobody can open it again. Its number stays, so that the others keep theirs.
-            if !names.values().any(|&named| named == number) {
+            if !named.contains(&number) {
                 return Content::default();
             }
-            let mut durable = file.durable.clone();
-            file.pending.iter().for_each(|change| change.apply(&mut durable, &mut keeps));
-            Content { current: durable.clone(), durable, pending: Vec::new(), unreadable: file.unreadable.clone() }
+            let mut durable = Arc::clone(&file.durable);
+            file.pending.iter().for_each(|change| change.apply(Arc::make_mut(&mut durable), &mut keeps));
+            Content { current: Arc::clone(&durable), durable, pending: Vec::new(), unreadable: file.unreadable.clone() }
         });
         let files = files.collect();
         State { files, durable_names: names.clone(), names, capacity: self.capacity, ..State::default() }
@@ -295,14 +297,14 @@ impl State {
 
 impl Content {
     fn change(&mut self, change: Change) {
-        change.apply(&mut self.current, &mut |_| true);
+        change.apply(Arc::make_mut(&mut self.current), &mut |_| true);
         self.pending.push(change);
     }
 
     /// Decides what of the pending changes is on the disk.
     fn settle(&mut self, keeps: &mut dyn FnMut(&()) -> bool) {
         for change in self.pending.drain(..) {
-            change.apply(&mut self.durable, keeps);
+            change.apply(Arc::make_mut(&mut self.durable), keeps);
         }
     }
 }
