@@ -648,7 +648,7 @@ impl Driver {
                 // Nobody is left to tell when the driver has ended.
                 Ok(commits) => drop(commands.send(Command::Found(commits)).await),
                 Err(error) => {
-                    warn!(%error, "the ledger does not answer; what other hubs lack is looked for again later")
+                    warn!(%error, "the ledger does not answer; what other hubs lack is looked for again later");
                 }
             }
         });
