@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use estafet_model::NodeId;
+use estafet_model::{Class, NodeId};
 use estafet_wire::Offer;
 
 use crate::fair::FairTurns;
@@ -18,6 +18,7 @@ const LOW_CLASS_EVERY: u64 = 8;
 pub(crate) struct Asking {
     classes: [Queue; 3],
     count: usize,
+    next_order: u64,
     taken: u64,
 }
 
@@ -28,8 +29,8 @@ struct Queue {
     turns: FairTurns<NodeId>,
 }
 
-/// What waits of one origin: of each neighbor the oldest first.
-type Origin = BTreeMap<NodeId, VecDeque<Offer>>;
+/// What waits of one origin: of each neighbor the oldest first, each with its place in the order in which all came.
+type Origin = BTreeMap<NodeId, VecDeque<(u64, Offer)>>;
 
 impl Asking {
     /// Queues an offer for its turn; false if too many wait.
@@ -38,10 +39,12 @@ impl Asking {
             return false;
         }
         self.count += 1;
+        let order = self.next_order;
+        self.next_order += 1;
         let queue = &mut self.classes[offer.class as usize];
         queue.turns.enter(&offer.id.origin);
         let origin = queue.origins.entry(offer.id.origin.clone()).or_default();
-        origin.entry(from.clone()).or_default().push_back(offer);
+        origin.entry(from.clone()).or_default().push_back((order, offer));
         true
     }
 
@@ -49,12 +52,19 @@ impl Asking {
         self.count == 0
     }
 
-    /// Takes the offer whose turn it is: of the most urgent class, of the origin that has had least, of the neighbor that
-    /// has least to send. `has_to_send` says how much that is, or nothing if it may not send this as well.
-    pub(crate) fn take(&mut self, has_to_send: impl Fn(&NodeId, &Offer) -> Option<u64>) -> Option<(NodeId, Offer)> {
-        let low_first = (self.taken + 1).is_multiple_of(LOW_CLASS_EVERY);
-        let order = if low_first { [2, 1, 0] } else { [0, 1, 2] };
-        let taken = order.into_iter().find_map(|class| self.classes[class].take(&has_to_send))?;
+    /// Takes the offer whose turn it is: of the most urgent class, of the origin that has had least, the oldest of a neighbor
+    /// that `may_send` it. Where there is room for `only_urgent` ones, no others are looked at.
+    pub(crate) fn take(
+        &mut self,
+        only_urgent: bool,
+        may_send: impl Fn(&NodeId, &Offer) -> bool,
+    ) -> Option<(NodeId, Offer)> {
+        let mut order = Class::ALL;
+        if (self.taken + 1).is_multiple_of(LOW_CLASS_EVERY) {
+            order.reverse();
+        }
+        let mut classes = order.into_iter().filter(|class| !only_urgent || *class == Class::Urgent);
+        let taken = classes.find_map(|class| self.classes[class as usize].take(&may_send))?;
         self.count -= 1;
         self.taken += 1;
         Some(taken)
@@ -75,16 +85,17 @@ impl Asking {
 }
 
 impl Queue {
-    fn take(&mut self, has_to_send: impl Fn(&NodeId, &Offer) -> Option<u64>) -> Option<(NodeId, Offer)> {
+    fn take(&mut self, may_send: impl Fn(&NodeId, &Offer) -> bool) -> Option<(NodeId, Offer)> {
         let sender = |origin: &NodeId| {
-            let offers = self.origins.get(origin)?.iter();
-            let may_send = offers.filter_map(|(from, offers)| Some((has_to_send(from, offers.front()?)?, from)));
-            may_send.min().map(|(_, from)| from.clone())
+            let oldest = self.origins.get(origin)?.iter().filter_map(|(from, offers)| Some((from, offers.front()?)));
+            let may_send = oldest.filter(|(from, (_, offer))| may_send(from, offer));
+            // By age alone: a branch of which some were never asked for would have no room for its own in the end.
+            may_send.min_by_key(|(_, (order, _))| *order).map(|(from, _)| from.clone())
         };
         let (name, from) = self.turns.iter().find_map(|origin| Some((origin.clone(), sender(origin)?)))?;
         let origin = self.origins.get_mut(&name)?;
         let offers = origin.get_mut(&from)?;
-        let offer = offers.pop_front()?;
+        let (_, offer) = offers.pop_front()?;
         if offers.is_empty() {
             origin.remove(&from);
         }
@@ -101,7 +112,7 @@ impl Queue {
 mod tests {
     use std::ops::RangeInclusive;
 
-    use estafet_model::{Class, HeaderDigest};
+    use estafet_model::HeaderDigest;
 
     use super::*;
 
@@ -110,13 +121,13 @@ mod tests {
         Offer { id, class, payload_bytes, digest: HeaderDigest([0; 32]), for_hub: None }
     }
 
-    fn turns(offers: &[(&str, Offer)], has_to_send: impl Fn(&NodeId, &Offer) -> Option<u64>) -> String {
+    fn turns(offers: &[(&str, Offer)], may_send: impl Fn(&NodeId, &Offer) -> bool) -> String {
         let mut asking = Asking::default();
         for (from, offer) in offers {
             assert!(asking.push(&from.parse().unwrap(), offer.clone()));
         }
         let mut turns = Vec::new();
-        while let Some((from, offer)) = asking.take(&has_to_send) {
+        while let Some((from, offer)) = asking.take(false, &may_send) {
             turns.push(format!("{from}:{}{}", offer.id.origin, offer.id.seq.get()));
         }
         turns.join(" ")
@@ -128,7 +139,7 @@ mod tests {
         let of = |from: &'static str, origin: &'static str, seqs: RangeInclusive<u32>, class: Class, bytes: u32| {
             seqs.map(move |seq| (from, offer(origin, seq, class, bytes)))
         };
-        let rows: [(&str, Vec<(&str, Offer)>, &str); 4] = [
+        let rows: [(&str, Vec<(&str, Offer)>, &str); 5] = [
             ("in order", of("n", "a", 1..=3, Normal, 1).collect(), "n:a1 n:a2 n:a3"),
             (
                 "in turns of the origins, not of the neighbors",
@@ -137,6 +148,14 @@ mod tests {
                     .chain(of("m", "c", 1..=3, Normal, 1))
                     .collect(),
                 "n:a1 n:b1 m:c1 n:a2 n:b2 m:c2 m:c3",
+            ),
+            (
+                "in order, whoever offers",
+                of("n", "a", 1..=2, Normal, 1)
+                    .chain(of("m", "a", 3..=3, Normal, 1))
+                    .chain(of("n", "a", 4..=4, Normal, 1))
+                    .collect(),
+                "n:a1 n:a2 m:a3 n:a4",
             ),
             (
                 "by bytes",
@@ -153,14 +172,10 @@ mod tests {
             ),
         ];
         for (case, offers, expected) in rows {
-            assert_eq!(turns(&offers, |_, _| Some(0)), expected, "{case}");
+            assert_eq!(turns(&offers, |_, _| true), expected, "{case}");
         }
         let offers = [("m", offer("a", 1, Normal, 1)), ("n", offer("a", 2, Normal, 1)), ("n", offer("b", 1, Bulk, 1))];
-        assert_eq!(
-            turns(&offers, |from, _| (from.as_str() == "n").then_some(0)),
-            "n:a2 n:b1",
-            "who may not send keeps nobody back"
-        );
+        assert_eq!(turns(&offers, |from, _| from.as_str() == "n"), "n:a2 n:b1", "who may not send keeps nobody back");
     }
 
     #[test]
@@ -172,6 +187,6 @@ mod tests {
         assert!(!asking.push(&b, offer("a", 1, Class::Urgent, 1)));
         asking.forget(&a);
         assert!(asking.is_empty() && asking.push(&b, offer("a", 1, Class::Urgent, 1)));
-        assert_eq!(asking.take(|_, _| Some(0)).map(|(from, _)| from), Some(b));
+        assert_eq!(asking.take(true, |_, _| true).map(|(from, _)| from), Some(b));
     }
 }

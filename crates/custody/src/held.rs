@@ -116,7 +116,7 @@ impl From<Micros> for Now {
 #[derive(Debug, Clone)]
 pub(crate) struct Held {
     pub(crate) digest: HeaderDigest,
-    /// Its place in the queue of its class.
+    /// Its place in the queue of its class and origin.
     pub(crate) order: u64,
     pub(crate) since: Micros,
     /// When the state ends by itself, if it does.

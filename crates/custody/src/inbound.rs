@@ -15,10 +15,10 @@ use crate::asking::Asking;
 use crate::bodies::{Bodies, Body};
 use crate::output::{CustodyOutput, StorePayload, StoreRecord, TransferId};
 
-/// As long as neighbors are sending less than this, another record may begin: what a line of 100 Mbit/s carries in a
-/// quarter of a second. That keeps it busy over any round trip, and is so little that the turns of the origins decide who
-/// gets on, not whose transport takes most of the line, and that what is urgent finds no long queue.
-const FRESH_BYTES: u64 = 3 << 20;
+/// As long as neighbors are sending less than this, another record may begin: what a line of 100 Mbit/s carries in a fifth
+/// of a second. That keeps it busy over any round trip, and fits in the queue before it. So nothing is lost there, the
+/// turns of the origins decide who gets on and not whose transport began first, and what is urgent finds no long queue.
+const FRESH_BYTES: u64 = 5 << 19;
 
 /// What was granted so long ago counts no more: who is slow keeps nobody else from sending.
 const FRESH: Duration = Duration::from_secs(1);
@@ -164,10 +164,9 @@ impl Inbound {
         if *fresh_bytes >= FRESH_BYTES * URGENT_FACTOR {
             return None;
         }
-        asking.take(|from, offer| {
+        asking.take(*fresh_bytes >= FRESH_BYTES, |from, offer| {
             let factor = if offer.class == Class::Urgent { URGENT_FACTOR } else { 1 };
-            let is_sending = sending.get(from).copied().unwrap_or_default();
-            (*fresh_bytes < FRESH_BYTES * factor && is_sending < SENDING_BYTES * factor).then_some(is_sending)
+            sending.get(from).is_none_or(|bytes| *bytes < SENDING_BYTES * factor)
         })
     }
 

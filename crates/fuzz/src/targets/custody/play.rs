@@ -112,8 +112,7 @@ impl Play {
             1 => self.neighbor_down(&from),
             2 => {
                 let hops = [bytes.choose(&NEIGHBORS)?, bytes.choose(&NEIGHBORS)?].map(|name| node(name));
-                let downhill = bytes.int_in_range(0..=hops.len())?;
-                self.custody.set_downhill(&hops[..downhill]);
+                self.custody.set_downhill(&hops);
                 self.custody.set_next_hops(self.now, &hops);
             }
             3 => self.custody.set_room(ByteCount(*bytes.choose(&[0, 1 << 10, 1 << 20, u64::MAX])?)),
