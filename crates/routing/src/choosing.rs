@@ -98,7 +98,7 @@ fn the_best_bearer_is_chosen_and_its_cost_is_told() {
         (three, &[IsDoubted(FIBER)], both(RADIO), Some(10)),
         (three, &[IsGray(FIBER)], both(RADIO), Some(20)),
         (three, &[Dies(FIBER), Dies(RADIO)], Some((CELLULAR, None)), Some(40)),
-        (three, &[Dies(FIBER), IsDoubted(RADIO), IsDoubted(CELLULAR)], both(RADIO), Some(20)),
+        (three, &[Dies(FIBER), IsDoubted(RADIO), IsDoubted(CELLULAR)], Some((CELLULAR, None)), Some(20)),
         (three, &[Dies(FIBER), Dies(RADIO), Dies(CELLULAR)], None, None),
         (backup, &[], both(FIBER), Some(10)),
         (backup, &[IsSuspect(FIBER)], Some((CELLULAR, None)), Some(10)),
