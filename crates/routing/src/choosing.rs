@@ -75,6 +75,9 @@ impl Rumbai {
     }
 }
 
+/// The bearer for control and urgent records, and that for the rest.
+type Expected = Option<(Medium, Option<Medium>)>;
+
 #[derive(Debug, Clone, Copy)]
 enum Happens {
     Dies(Medium),
@@ -90,7 +93,7 @@ fn the_best_bearer_is_chosen_and_its_cost_is_told() {
     let backup = &[(FIBER, 10, false), (CELLULAR, 40, true)][..];
     let both = |medium| Some((medium, Some(medium)));
     let shunned = |cost| (LinkCost(cost) + SHUNNED_COST).0;
-    let rows: [(&[_], &[Happens], Option<(Medium, Option<Medium>)>, Option<u32>); 15] = [
+    let rows: [(&[_], &[Happens], Expected, Option<u32>); 15] = [
         (three, &[], both(FIBER), Some(10)),
         (three, &[Dies(RADIO)], both(FIBER), Some(10)),
         (three, &[Dies(FIBER)], both(RADIO), Some(20)),
@@ -98,7 +101,7 @@ fn the_best_bearer_is_chosen_and_its_cost_is_told() {
         (three, &[IsDoubted(FIBER)], both(RADIO), Some(10)),
         (three, &[IsGray(FIBER)], both(RADIO), Some(20)),
         (three, &[Dies(FIBER), Dies(RADIO)], Some((CELLULAR, None)), Some(40)),
-        (three, &[Dies(FIBER), IsDoubted(RADIO), IsDoubted(CELLULAR)], both(RADIO), Some(20)),
+        (three, &[Dies(FIBER), IsDoubted(RADIO), IsDoubted(CELLULAR)], Some((CELLULAR, None)), Some(20)),
         (three, &[Dies(FIBER), Dies(RADIO), Dies(CELLULAR)], None, None),
         (backup, &[], both(FIBER), Some(10)),
         (backup, &[IsSuspect(FIBER)], Some((CELLULAR, None)), Some(10)),

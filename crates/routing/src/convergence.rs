@@ -50,9 +50,9 @@ fn a_lost_session_and_a_goodbye_switch_before_any_news() {
         area.change("rumbai", |router, now| {
             let sukajadi = id("sukajadi");
             if goodbye {
-                router.goodbye(now, &by_radio(sukajadi.as_str()))
+                router.goodbye(now, &by_radio(sukajadi.as_str()));
             } else {
-                router.session_down(now, &by_radio(sukajadi.as_str()))
+                router.session_down(now, &by_radio(sukajadi.as_str()));
             }
         });
         assert_eq!(area.next_hops("rumbai"), "senapelan rumbai-pesisir");

@@ -150,8 +150,8 @@ impl Graph {
         (self.ids, self.vertices) = (Arc::new(ids), vertices);
     }
 
-    /// Adds an edge, and its ends if they are new. Of two edges between the same nodes the cheaper is taken, and the other
-    /// is its spare; an edge from a node to itself is ignored.
+    /// Adds an edge, and its ends if they are new. Of two edges between the same nodes the cheaper is taken; by another
+    /// medium, the other is its spare. An edge from a node to itself is ignored.
     ///
     /// A cost of zero counts as one: shortest paths and the loop-free conditions need every step to cost something.
     pub fn add_edge(&mut self, from: NodeId, to: NodeId, edge: Edge) {
@@ -169,7 +169,9 @@ impl Graph {
         edge.cost = edge.cost.max(LinkCost(1));
         let out = &mut self.vertices[from as usize].out;
         match out.binary_search_by_key(&to, |(to, _)| *to) {
-            Ok(there) => out[there].1.add(edge),
+            Ok(there) if edge.medium.is_some() && edge.medium != out[there].1.medium => out[there].1.add(edge),
+            Ok(there) if edge.cost < out[there].1.cost => out[there].1 = edge,
+            Ok(_) => {}
             Err(place) => out.insert(place, (to, edge)),
         }
     }
