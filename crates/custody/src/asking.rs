@@ -133,13 +133,16 @@ mod tests {
         turns.join(" ")
     }
 
+    /// What is tried, who offers what, and who has a turn.
+    type Row<'a> = (&'a str, Vec<(&'a str, Offer)>, &'a str);
+
     #[test]
     fn origins_take_turns_and_what_is_urgent_goes_first() {
         use Class::{Bulk, Normal, Urgent};
         let of = |from: &'static str, origin: &'static str, seqs: RangeInclusive<u32>, class: Class, bytes: u32| {
             seqs.map(move |seq| (from, offer(origin, seq, class, bytes)))
         };
-        let rows: [(&str, Vec<(&str, Offer)>, &str); 5] = [
+        let rows: [Row<'_>; 5] = [
             ("in order", of("n", "a", 1..=3, Normal, 1).collect(), "n:a1 n:a2 n:a3"),
             (
                 "in turns of the origins, not of the neighbors",
