@@ -10,14 +10,14 @@ use crate::harness::{City, Given, wait_for};
 
 /// What the branch is to hold when it dies.
 const RECORDS: usize = 1_000;
-const RECORD_BYTES: usize = 4 << 10;
+const RECORD_BYTES: usize = 1 << 10;
 
 /// Too little for more than a few records a second, enough for all that is not payload.
 const WEAK_KILOBITS_PER_SECOND: u32 = 128;
 
 const DELIVERED_WITHIN: Duration = Duration::from_secs(10);
 
-/// What the branch may be sent when it returns: news, but not the 4 MiB again that have gone another way.
+/// What the branch may be sent when it returns: news, but not the MiB again that has gone another way.
 const RETURN_BYTES_MAX: u64 = 256 << 10;
 
 #[test]
