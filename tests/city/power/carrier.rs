@@ -5,7 +5,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use super::flow::{NOISE, Network, all_given, median, time_until_first_hop};
+use super::flow::{Network, all_given, median, time_until_first_hop};
 use super::lab::{LAB_TOOLS, Lab};
 use super::load::number;
 use super::namespace::{alone, own_network_names, report, run};
@@ -20,6 +20,9 @@ const FAR_ADDRESS: &str = "10.7.0.2";
 
 /// Of each end, in a run of all tests; `ESTAFET_TRIALS` makes more.
 const TRIALS: u64 = 3;
+
+/// The longest that a record may be stranded at a node that is cut off: its death takes half of it.
+const STRANDED_MAX: Duration = Duration::from_secs(1);
 
 fn lay_cable() {
     own_network_names();
@@ -93,8 +96,9 @@ fn a_pulled_cable_costs_the_flow_a_moment_and_no_record() {
                 gaps.last().unwrap(),
                 stranded.iter().max().unwrap()
             ));
-            // What the counter's own disk takes is no fault of the network: its pauses are in the gaps, and not in this.
-            assert!(median(&mut stranded) < Duration::from_millis(100) * NOISE);
+            // What the counter's own disk takes is no fault of the network: its pauses are in the gaps, and not in this. A
+            // record that Sukajadi had accepted waits for its death.
+            assert!(median(&mut stranded) < STRANDED_MAX);
         }
         assert!(network.city.log("rumbai").contains("has lost its carrier"), "the kernel told");
         network.city.assert_honored(&all);
