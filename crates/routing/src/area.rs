@@ -140,6 +140,12 @@ impl Area {
         words(&neighbors)
     }
 
+    /// Those of the next hops that a large queue may spread over.
+    pub(crate) fn downhill(&self, node: &str) -> String {
+        let downhill = self.router(node).next_hops().into_iter().filter(|hop| hop.downhill);
+        words(&downhill.map(|hop| hop.neighbor).collect::<Vec<_>>())
+    }
+
     pub(crate) fn change(&mut self, node: &str, change: impl FnOnce(&mut Router, Now)) {
         let now = self.now;
         change(self.routers.get_mut(&id(node)).unwrap(), now);

@@ -23,6 +23,7 @@ fn measure(area: &mut Area, from: &str, to: &str, begin: u64, seconds: u64, lost
 #[test]
 fn a_suspect_is_the_last_choice_at_once_and_nobody_is_told() {
     let mut area = Area::settled(redundant());
+    assert_eq!(area.downhill("rumbai"), "sukajadi senapelan");
     area.lsa_frames = 0;
     area.change("rumbai", |router, now| {
         router.busy(now, &by_radio("sukajadi"));
@@ -30,6 +31,7 @@ fn a_suspect_is_the_last_choice_at_once_and_nobody_is_told() {
         router.handle_timeout(now + SUSPECT_AFTER, |_| true);
     });
     assert_eq!(area.next_hops("rumbai"), "senapelan rumbai-pesisir sukajadi");
+    assert_eq!(area.downhill("rumbai"), "senapelan");
     area.change("rumbai", |router, now| router.heard(now + SUSPECT_AFTER * 2, &by_radio("sukajadi")));
     assert_eq!(area.next_hops("rumbai"), "sukajadi senapelan rumbai-pesisir");
     assert_eq!(area.lsa_frames, 0);
@@ -41,6 +43,7 @@ fn a_gray_link_is_left_within_three_seconds_and_used_again_after_ten_good_ones()
     measure(&mut area, "rumbai", "sukajadi", 0, 3, 30);
     assert_eq!(area.next_hops("rumbai"), "senapelan rumbai-pesisir sukajadi");
     assert!(area.router("rumbai").gray(&id("sukajadi")).is_some());
+    assert_eq!(area.downhill("rumbai"), "senapelan rumbai-pesisir", "both are nearer now than rumbai");
     assert_eq!(area.next_hops("rumbai-pesisir"), "sukajadi lima-puluh rumbai", "its own link is good");
     measure(&mut area, "rumbai", "sukajadi", 1_000, 9, 0);
     assert_eq!(area.next_hops("rumbai"), "senapelan rumbai-pesisir sukajadi");
