@@ -8,7 +8,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use super::flow::{NOISE, Network, OLD_WAY, all_given, time_until_first_hop};
+use super::flow::{Network, OLD_WAY, all_given, time_until_first_hop};
 use super::lab::{LAB_TOOLS, Lab};
 use super::namespace::{alone, report, run};
 use crate::harness::{City, program};
@@ -98,7 +98,8 @@ fn a_clock_that_jumps_during_a_death_changes_nothing() {
             report(&format!(
                 "the clock jumps {what} as sukajadi dies: no commit for {gap:.0?}, the slowest record took {slowest:.0?}"
             ));
-            assert!(gap < Duration::from_millis(250) * NOISE);
+            // One death each: a disk may stall in it, but nothing waits for the wall clock.
+            assert!(gap < Duration::from_secs(3));
             all.extend(all_given([sent]));
         }
         assert!(network.city.log("rumbai").lines().any(|line| line.contains("1970-01-02T")), "its clock did jump");
