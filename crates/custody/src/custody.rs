@@ -810,13 +810,19 @@ impl Custody {
     #[must_use]
     pub fn own_held(&self, epoch: Epoch) -> SeqRanges {
         let own = self.outbound.own_held(epoch);
-        own.map(|(me, held)| self.receipts.uncovered_of(me, epoch, held)).unwrap_or_default()
+        own.map(|(me, held)| self.without_receipt(me, epoch, held)).unwrap_or_default()
     }
 
     /// Per origin and epoch, the numbers of all that is held here without a receipt of any hub.
     pub fn holdings(&self) -> impl Iterator<Item = (&NodeId, Epoch, SeqRanges)> {
-        let uncovered = |(origin, epoch, held)| (origin, epoch, self.receipts.uncovered_of(origin, epoch, held));
+        let uncovered = |(origin, epoch, held)| (origin, epoch, self.without_receipt(origin, epoch, held));
         self.outbound.holdings().map(uncovered).filter(|(_, _, held)| !held.is_empty())
+    }
+
+    /// Those of the held numbers for which there is no receipt, or one for another record.
+    fn without_receipt(&self, origin: &NodeId, epoch: Epoch, held: &SeqRanges) -> SeqRanges {
+        let covered = self.receipts.covered().get(&(origin.clone(), epoch));
+        covered.map_or_else(|| held.clone(), |covered| held.minus(&self.less_conflicts(origin, epoch, covered)))
     }
 
     /// Per origin and epoch, what is known to be committed at a hub.
