@@ -77,7 +77,7 @@ fn a_pulled_cable_costs_the_flow_a_moment_and_no_record() {
             let (mut gaps, mut stranded) = (vec![], vec![]);
             for _ in 0..number("ESTAFET_TRIALS").unwrap_or(TRIALS) {
                 let sent = network.flow(|_, _| set_end(far, "down"));
-                let (gap, slowest) = network.delays(&sent);
+                let (gap, slowest) = network.delays_of_the_blow(&sent);
                 gaps.push(gap);
                 stranded.push(slowest);
                 set_end(far, "up");

@@ -90,7 +90,7 @@ fn a_clock_that_jumps_during_a_death_changes_nothing() {
                 city.kill("sukajadi");
                 time_until_first_hop(city, "senapelan");
             });
-            let (gap, slowest) = network.delays(&sent);
+            let (gap, slowest) = network.delays_of_the_blow(&sent);
             thread::sleep(AWAY);
             network.lab.hear_again("sukajadi");
             clock.start(&mut network.city, "sukajadi");

@@ -38,7 +38,7 @@ fn a_silent_death_costs_the_flow_a_moment_and_no_record() {
                 lab.silence("sukajadi");
                 city.kill("sukajadi");
             });
-            let (gap, slowest) = network.delays(&sent);
+            let (gap, slowest) = network.delays_of_the_blow(&sent);
             deaths.push(gap);
             stranded.push(slowest);
             all.extend(all_given([sent]));
@@ -83,7 +83,7 @@ fn a_goodbye_costs_nothing() {
     alone("power::failover::a_goodbye_costs_nothing", LAB_TOOLS, || {
         let mut network = Network::new();
         let sent = network.flow(|city, _| city.stop("sukajadi"));
-        let (gap, slowest) = network.delays(&sent);
+        let (gap, slowest) = network.delays_of_the_blow(&sent);
         report(&format!(
             "sukajadi is shut down under flow: no commit for {gap:.0?}, the slowest record took {slowest:.0?}"
         ));
@@ -148,7 +148,7 @@ fn a_silent_death_on_a_machine_that_has_no_time_costs_little_more() {
                 lab.silence("sukajadi");
                 city.kill("sukajadi");
             });
-            let (gap, slowest) = network.delays(&sent);
+            let (gap, slowest) = network.delays_of_the_blow(&sent);
             gaps.push(gap);
             stranded.push(slowest);
             all.extend(all_given([sent]));
@@ -185,7 +185,7 @@ fn a_link_that_fails_one_way_is_left_like_a_dead_one() {
                 wait_for("a death", || (deaths(city)? > before).then_some(()));
                 dead = Some(begin.elapsed());
             });
-            let ((gap, slowest), dead) = (network.delays(&sent), dead.unwrap());
+            let ((gap, slowest), dead) = (network.delays_of_the_blow(&sent), dead.unwrap());
             report(&format!(
                 "nothing passes from {from} to {to}, the other way all does: no commit for {gap:.0?}, the slowest record \
                  took {slowest:.0?}, dead after {dead:.1?}"

@@ -15,6 +15,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long records flow before and after what happens to them: thirty of them each.
 const AROUND: Duration = Duration::from_millis(1_500);
 
+/// What is done to the network shows within this.
+const BLOW: Duration = Duration::from_secs(1);
+
 /// How they go when nothing is wrong.
 pub(crate) const OLD_WAY: [&str; 3] = ["rumbai", "sukajadi", "induk"];
 
@@ -28,6 +31,8 @@ pub(crate) struct Network {
     pub(crate) lab: Lab,
     pub(crate) commits: Commits,
     records: u64,
+    /// When the last flow was disturbed.
+    disturbed: Instant,
 }
 
 /// A record of a flow, with the moments in which it was handed in and promised.
@@ -53,18 +58,19 @@ impl Network {
         // The listener hears commits as they happen from here on.
         let first = capture(&city.intake("rumbai"), b"the first", &[]);
         commits.moments(&[&first.record_id]);
-        Self { city, lab, commits, records: 0 }
+        Self { city, lab, commits, records: 0, disturbed: Instant::now() }
     }
 
     /// Records from Rumbai at a steady pace while `disturb` runs, and before and after it.
     pub(crate) fn flow(&mut self, disturb: impl FnOnce(&mut City, &mut Lab)) -> Vec<Sent> {
         let stop = &AtomicBool::new(false);
         let (url, first) = (self.city.intake("rumbai"), self.records);
-        let (city, lab) = (&mut self.city, &mut self.lab);
+        let (city, lab, disturbed) = (&mut self.city, &mut self.lab, &mut self.disturbed);
         let sent = thread::scope(|scope| {
             let counter = scope.spawn(|| steadily(&url, first, stop));
             let stopping = StopOnDrop(stop);
             thread::sleep(AROUND);
+            *disturbed = Instant::now();
             disturb(city, lab);
             thread::sleep(AROUND);
             drop(stopping);
@@ -77,6 +83,22 @@ impl Network {
     /// The longest that no record of a flow was committed, and the longest that one took.
     pub(crate) fn delays(&self, sent: &[Sent]) -> (Duration, Duration) {
         delays(&self.commits, sent)
+    }
+
+    /// The same, but of the pauses only those that began within a second after the last flow was disturbed, or went on
+    /// then, as long as they would have been with a counter whose own disk keeps the pace: other stalls of disks are no fault
+    /// of the network.
+    pub(crate) fn delays_of_the_blow(&self, sent: &[Sent]) -> (Duration, Duration) {
+        let mut commits: Vec<(Instant, Instant)> =
+            self.moments(sent).into_iter().zip(sent.iter().map(|sent| sent.promised)).collect();
+        commits.sort();
+        let pauses = commits.windows(2).enumerate().filter_map(|(index, pause)| {
+            let (last, end) = (pause[0].0, pause[1].0);
+            let waits_since = commits[index + 1..].iter().map(|(_, promised)| *promised).min()?;
+            let struck = end > self.disturbed && last < self.disturbed + BLOW;
+            struck.then(|| end - last.max(waits_since - PAUSE))
+        });
+        (pauses.max().unwrap(), self.delays(sent).1)
     }
 
     /// How long in all no record was committed though one waited for it: what every such pause is longer than the pace of

@@ -306,7 +306,7 @@ fn others_beside_it_as_a_neighbor_dies_in_silence() {
                 lab.silence("sukajadi");
                 city.kill("sukajadi");
             });
-            gaps.push(network.delays(&sent).0);
+            gaps.push(network.delays_of_the_blow(&sent).0);
             all.extend(all_given([sent]));
             thread::sleep(AFTER);
             network.lab.hear_again("sukajadi");
