@@ -27,7 +27,7 @@ fn state(city: &City, node: &str) -> Value {
 }
 
 /// A moment so many seconds from now, in RFC 3339.
-fn moment(seconds: i64) -> String {
+pub(crate) fn moment(seconds: i64) -> String {
     let date = Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ", "-d", &format!("{seconds} seconds")]).output();
     String::from_utf8(date.unwrap().stdout).unwrap().trim().to_owned()
 }
@@ -174,4 +174,26 @@ fn an_outage_in_the_calendar_drains_before_it_begins_and_no_longer_than_it_lasts
         shown(&city, "induk", "rumbai").filter(|row| row["state"] == "serving")
     });
     assert!(began.elapsed().unwrap() > Duration::from_secs(10) || !city.log("rumbai").contains("PlannedOutage"));
+}
+
+#[test]
+fn a_link_that_a_planned_outage_darkens_is_left_before_and_used_again_afterward() {
+    let mut city = City::new("pekanbaru");
+    // The mast carries Rumbai's link to Sukajadi, and neither of the two stands on it.
+    let (lead, lasts) = (10, 10);
+    let start = moment(lead);
+    let outage = ["--risk", "mast-sukajadi", "--start", &start, "--for", &format!("{lasts}s"), "--reason", "paint"];
+    city.ask(&[&["outage", "add"], &outage[..]].concat()).unwrap();
+    for node in ["sukajadi", "senapelan", "rumbai", "induk"] {
+        city.start(node);
+    }
+    wait_for_next_hop(&city, "rumbai", "senapelan");
+    let given = captures(&city, "rumbai", 0..5);
+    city.assert_honored(&given);
+    let show = city.ask(&["--node", "rumbai", "show"]).unwrap();
+    let links = show["links"].as_array().unwrap().iter();
+    let state =
+        |ends: [&str; 2]| links.clone().find(|link| link["ends"] == serde_json::json!(ends)).unwrap()["state"].clone();
+    assert_eq!((state(["rumbai", "sukajadi"]), state(["rumbai", "senapelan"])), ("gray".into(), "up".into()));
+    wait_for_next_hop(&city, "rumbai", "sukajadi");
 }

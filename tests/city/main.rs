@@ -19,4 +19,5 @@ mod lost_disks;
 mod main_server;
 mod power;
 mod strangers;
+mod topologies;
 mod two_main_servers;

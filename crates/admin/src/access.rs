@@ -30,6 +30,7 @@ const NEEDED_ROLES: &[(&str, OperatorRole)] = &[
     ("/estafet.admin.v1.Admin/Drain", OperatorRole::Operator),
     ("/estafet.admin.v1.Admin/Undrain", OperatorRole::Operator),
     ("/estafet.admin.v1.Admin/SetPower", OperatorRole::Operator),
+    ("/estafet.admin.v1.Admin/PushTopology", OperatorRole::Operator),
     ("/grpc.health.v1.Health/", OperatorRole::Viewer),
     ("/grpc.reflection.v1.ServerReflection/", OperatorRole::Viewer),
     ("/grpc.reflection.v1alpha.ServerReflection/", OperatorRole::Viewer),

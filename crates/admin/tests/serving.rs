@@ -76,6 +76,10 @@ impl Admin for Dummy {
         Ok(Response::new(v1::Standing::default()))
     }
 
+    async fn push_topology(&self, _: Request<v1::PushTopologyRequest>) -> Reply<v1::PushTopologyResponse> {
+        Ok(Response::new(v1::PushTopologyResponse::default()))
+    }
+
     async fn fetch(&self, _: Request<v1::FetchRequest>) -> Reply<Self::FetchStream> {
         Ok(Response::new(Box::pin(tokio_stream::empty())))
     }

@@ -85,7 +85,7 @@ pub enum Supply {
 /// What to do about planned outages.
 #[derive(Debug, Subcommand)]
 pub enum Outage {
-    /// Write one into the city's topology.toml, raise its version and sign it with the operator's key.
+    /// Write one into the city's topology.toml, raise its version, sign it with the operator's key and push it to a node.
     Add(NewOutage),
     /// List them with what they strike and when they come next.
     List,
@@ -251,6 +251,15 @@ pub enum Command {
         /// On low it hands over what it can, says goodbye and stops.
         #[arg(value_enum)]
         supply: Supply,
+    },
+    /// Give a signed topology to a node, from which it spreads to all others. Needs the role operator.
+    ///
+    /// Each node takes it if it is newer than its own and an admin of its own has signed it, keeps it over restarts, and
+    /// heeds it at once; what changes main servers, or a node's own role or addresses, waits for that node's next start.
+    Push {
+        /// The signed file; by default the city's city.topology.
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
     },
     /// Plan outages: nodes drain themselves before they come.
     #[command(subcommand)]

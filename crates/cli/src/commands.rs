@@ -5,7 +5,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tonic::Request;
 
-use crate::arguments::{Cli, Command, Outage, Quarantine};
+use crate::arguments::{Cli, Command, Options, Outage, Quarantine};
+use crate::city::TOPOLOGY_SIGNED;
 use crate::demo::demo;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
@@ -23,6 +24,7 @@ pub mod impact;
 pub mod new_city;
 pub mod outage;
 pub mod path;
+pub mod push;
 pub mod quarantine;
 pub mod records;
 pub mod show;
@@ -66,7 +68,21 @@ pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> 
         }
         Command::Undrain { node } => drain::undrain(&Reach::just(options, &node)?, &node, output).await,
         Command::Power { node, supply } => drain::set_power(&Reach::just(options, &node)?, &node, supply, output).await,
-        Command::Outage(Outage::Add(outage)) => outage::add(&outage::city(options)?, &outage, output),
+        Command::Push { file } => {
+            let file = match file {
+                Some(file) => file,
+                None => outage::city(options)?.dir().join(TOPOLOGY_SIGNED),
+            };
+            push::push(&reach()?, &file, output).await
+        }
+        Command::Outage(Outage::Add(outage)) => {
+            let city = outage::city(options)?;
+            let outcome = outage::add(&city, &outage, output)?;
+            // Its --node says what goes dark, not whom to ask.
+            let reach = Reach::from_options(&Options { node: None, ..options.clone() })?;
+            push::push_change(&reach, &city.dir().join(TOPOLOGY_SIGNED), output).await;
+            Ok(outcome)
+        }
         Command::Outage(Outage::List) => outage::list(&outage::city(options)?, output),
         Command::Audit => audit::audit(&reach()?, output).await,
         Command::Fetch { record, out } => fetch::fetch(&reach()?.hubs()?, &record, &out, output).await,

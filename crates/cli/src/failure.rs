@@ -245,6 +245,10 @@ fn remedy(status: &Status) -> &'static str {
         }
         Code::NotFound => "check the name; another node may know more (--node ID)",
         Code::FailedPrecondition => "ask the node that is meant: its own socket, or its address in the city's topology",
+        // Of `push`: nothing else changes a topology.
+        Code::Aborted => {
+            "raise `version` in topology.toml above that in force, let an admin whom the nodes know sign it, and push again"
+        }
         Code::InvalidArgument => "check what was typed",
         Code::Unimplemented => "the node runs another version of Estafet; ask another one with --node ID",
         _ if is_silence(status) => "the node went away while it was asked; try again, or another one with --node ID",

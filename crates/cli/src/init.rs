@@ -127,7 +127,9 @@ fn source_text(topology: &Topology) -> String {
 #   1. edit this file and raise `version`;
 #   2. topology check {TOPOLOGY_SOURCE}
 #   3. topology sign {TOPOLOGY_SOURCE} --key {OPERATOR_KEY}
-# The last writes {TOPOLOGY_SIGNED}, which nodes believe. A node that is no longer listed is shut out.
+#   4. topology --city . push
+# The third writes {TOPOLOGY_SIGNED}, which nodes believe; the last gives it to one of them, from which it spreads. A node
+# that is no longer listed is shut out.
 
 {text}",
         label = topology.label,

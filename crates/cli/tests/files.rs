@@ -18,7 +18,7 @@ fn topology(arguments: &[&str]) -> (Result<Outcome, Failure>, String) {
     let cli = Cli::try_parse_from(["topology"].iter().chain(arguments)).expect("a good command line");
     let (mut out, mut notes) = (Vec::new(), Vec::new());
     let json = cli.options.json;
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let outcome = runtime.block_on(run(cli, &mut Output::new(&mut out, &mut notes, json)));
     (outcome, String::from_utf8(out).expect("text"))
 }

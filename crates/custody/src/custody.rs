@@ -126,6 +126,11 @@ impl Custody {
         custody
     }
 
+    /// Which nodes may capture records, from now on.
+    pub fn set_origins(&mut self, origins: BTreeMap<NodeId, PublicKey>) {
+        self.origins = origins;
+    }
+
     /// At a hub: what was found damaged at the start, and was not known to be, is taken back.
     fn note_new_losses(&mut self, known: &BTreeMap<(NodeId, Epoch), Losses>) {
         if !self.receipts.is_hub() {

@@ -1,6 +1,7 @@
 //! What goes into a node and what comes out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use estafet_custody::{CustodyEvent, HeldRecord, Losses, Piece, StoreRecord, TransferId};
@@ -9,6 +10,7 @@ use estafet_model::{
     SignedHeader, SignedReceipt,
 };
 use estafet_routing::{Captured, Choice, DownReason, Gray, LinkSample, Standing, TimerReason};
+use estafet_topology::Topology;
 use estafet_wire::Frame;
 
 use crate::captures::{Capture, CaptureRefused, CaptureToken, Captured as CapturedRecord};
@@ -87,6 +89,10 @@ pub enum Input {
     Room(ByteCount),
     /// What this node does with transit from now on, on what power, and why.
     Standing(Standing),
+    /// Another topology is in force. Its hubs, and this node's role and key, are as before.
+    Topology(Arc<Topology>),
+    /// The links of this node that a planned outage darkens, now or soon: all of them.
+    PlannedDark(BTreeSet<Bearer>),
 }
 
 /// Something to do.

@@ -62,6 +62,8 @@ pub enum Whereabouts<'a> {
 pub struct Node {
     me: NodeId,
     signing_key: SigningKey,
+    /// Its store keeps what is synced.
+    durable: bool,
     topology: Arc<Topology>,
     router: Router,
     custody: Custody,
@@ -101,7 +103,7 @@ impl Node {
         let custody_config = CustodyConfig {
             me: config.me.clone(),
             hub_key: is_hub.then(|| config.signing_key.clone()),
-            origins: keys.clone(),
+            origins: keys,
             hubs,
             copies: config.topology.copies,
             first_transfer: config.first_transfer,
@@ -116,11 +118,14 @@ impl Node {
             committed: recovered.committed,
             losses: recovered.losses,
         };
+        let (key, first_sequence) = (config.signing_key.clone(), config.first_lsa_sequence);
+        let router_config = router_config(&config.me, &config.topology, key, first_sequence, config.durable);
         let mut node = Self {
-            router: Router::new(config.me.clone(), router_config(&config, keys)),
+            router: Router::new(config.me.clone(), router_config),
             custody: Custody::new(custody_config, stored),
             me: config.me,
             signing_key: config.signing_key,
+            durable: config.durable,
             topology: config.topology,
             captures,
             former: recovered.former,
@@ -197,6 +202,8 @@ impl Node {
                 self.ledger_changed = true;
             }
             Input::Room(room) => self.custody.set_room(room),
+            Input::Topology(topology) => self.set_topology(now, topology),
+            Input::PlannedDark(bearers) => self.router.set_planned_dark(now, &bearers),
             Input::Standing(standing) => {
                 self.custody.set_draining(standing.is_draining());
                 self.router.set_standing(now, standing);
@@ -205,11 +212,20 @@ impl Node {
         self.settle(now);
     }
 
+    fn set_topology(&mut self, now: Now, topology: Arc<Topology>) {
+        self.topology = topology;
+        self.custody.set_origins(node_keys(&self.topology));
+        let config = router_config(&self.me, &self.topology, self.signing_key.clone(), 0, self.durable);
+        self.router.reconfigure(now, config);
+    }
+
     fn frame(&mut self, now: Now, neighbor: NodeId, frame: Frame) {
         let from = &neighbor;
         match frame {
             // The session layer has read the first, and its bearer the second; another one changes nothing.
             Frame::Hello(_) | Frame::Heartbeat { .. } => {}
+            // Judged and kept by whoever drives the node, who then says what is in force.
+            Frame::Topology(_) => {}
             Frame::Doubt(medium) => self.router.doubted(now, &Bearer::new(neighbor, medium)),
             Frame::LsdbSummary(summary) => self.router.lsdb_summary_received(from, &summary),
             Frame::Lsas(lsas) => lsas.iter().for_each(|lsa| self.lsa(now, from, lsa)),
@@ -653,24 +669,23 @@ fn node_keys(topology: &Topology) -> BTreeMap<NodeId, PublicKey> {
     topology.nodes.values().map(|node| (node.id.clone(), node.key)).collect()
 }
 
-fn router_config(config: &NodeConfig, keys: BTreeMap<NodeId, PublicKey>) -> RouterConfig {
+fn router_config(
+    me: &NodeId,
+    topology: &Topology,
+    signing_key: SigningKey,
+    first_sequence: u64,
+    durable: bool,
+) -> RouterConfig {
     let mut link_risks = LinkRisks::new();
-    for link in &config.topology.links {
+    for link in &topology.links {
         let [one, other] = &link.ends;
         link_risks.insert(one, other, link.risks.iter().cloned());
     }
     let mut neighbors: BTreeMap<NodeId, BTreeMap<Medium, BearerTerms>> = BTreeMap::new();
-    for (neighbor, link) in config.topology.neighbors(&config.me) {
+    for (neighbor, link) in topology.neighbors(me) {
         let terms = BearerTerms { cost: link.cost, urgent_only: link.is_urgent_only() };
         neighbors.entry(neighbor.clone()).or_default().insert(link.medium, terms);
     }
-    RouterConfig {
-        neighbors,
-        link_risks,
-        keys,
-        hubs: config.topology.hub_ids().cloned().collect(),
-        signing_key: config.signing_key.clone(),
-        first_sequence: config.first_lsa_sequence,
-        durable: config.durable,
-    }
+    let (keys, hubs) = (node_keys(topology), topology.hub_ids().cloned().collect());
+    RouterConfig { neighbors, link_risks, keys, hubs, signing_key, first_sequence, durable }
 }

@@ -60,10 +60,11 @@ fn jittered(pause: Duration) -> Duration {
 }
 
 async fn attempt(shared: &Arc<Shared>, bearer: &Bearer) -> Result<(), String> {
-    let peer = &shared.neighbors[&bearer.neighbor];
+    let neighborhood = shared.neighborhood();
+    let peer = neighborhood.neighbors.get(&bearer.neighbor).ok_or("it is no neighbor any more")?;
     let config = client_config(shared, peer).map_err(|error| error.to_string())?;
     let mut failure = "it has no address".to_owned();
-    for address in &peer.bearers[&bearer.medium] {
+    for address in peer.bearers.get(&bearer.medium).into_iter().flatten() {
         let connecting = shared.endpoint.connect_with(config.clone(), *address, "estafet");
         let connecting = connecting.map_err(|error| error.to_string())?;
         let connection = match timeout(ATTEMPT_TIMEOUT, connecting).await {

@@ -17,4 +17,6 @@ mod transport;
 
 pub use pieces::{ReceivedPiece, ReceivedPieces};
 pub use session::{Carry, Figures, PayloadSource, ReadRecord, Session, SessionGone, SessionId, Unreadable};
-pub use transport::{DownReason, Neighbor, SessionEvent, SessionEvents, Transport, TransportConfig, TransportError};
+pub use transport::{
+    DownReason, Neighbor, Neighborhood, SessionEvent, SessionEvents, Transport, TransportConfig, TransportError,
+};

@@ -76,6 +76,14 @@ impl Registry {
         active.get(bearer).is_some_and(|present| present.connection.close_reason().is_none())
     }
 
+    /// Ends the sessions over all bearers but those that stay.
+    pub(crate) fn retain(&self, stays: impl Fn(&Bearer) -> bool) {
+        let active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, gone) in active.iter().filter(|(bearer, _)| !stays(bearer)) {
+            gone.connection.close(close_code::PROTOCOL, b"not a neighbor any more");
+        }
+    }
+
     /// The session is gone.
     pub(crate) fn end(&self, bearer: &Bearer, session: SessionId) {
         let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);

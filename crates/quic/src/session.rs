@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use estafet_model::{Bearer, ChunkHash, Class, Medium, NodeId, RecordId};
-use estafet_wire::{BadFrame, Frame, Hello};
+use estafet_wire::{BadFrame, Frame};
 use quinn::{ApplicationClose, Connection, ConnectionError, ConnectionStats};
 use tokio::sync::mpsc;
 use tracing::info;
@@ -176,7 +176,7 @@ pub(crate) async fn establish(
 ) -> Result<(), NoSession> {
     let we_dialed = dialed.is_some();
     let (mut send, mut receive) = if we_dialed { connection.open_bi().await? } else { connection.accept_bi().await? };
-    let hello = |medium| Frame::Hello(Hello { medium, ..shared.hello.clone() }).encode();
+    let hello = |medium| Frame::Hello(shared.hello(medium)).encode();
     if we_dialed {
         send.write_chunk(hello(dialed)).await.map_err(|error| NoSession::Stream(error.to_string()))?;
     }
@@ -220,7 +220,8 @@ pub(crate) async fn establish(
 
 /// Which bearer both ends mean, if this node's topology has it.
 fn agreed_medium(shared: &Shared, neighbor: &NodeId, dialed: Option<Medium>, theirs: Option<Medium>) -> Option<Medium> {
-    let bearers = &shared.neighbors.get(neighbor)?.bearers;
+    let neighborhood = shared.neighborhood();
+    let bearers = &neighborhood.neighbors.get(neighbor)?.bearers;
     let only = bearers.keys().next().copied().filter(|_| bearers.len() == 1);
     let medium = dialed.or(theirs).or(only)?;
     (bearers.contains_key(&medium) && theirs.is_none_or(|theirs| theirs == medium)).then_some(medium)

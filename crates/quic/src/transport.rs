@@ -15,7 +15,8 @@ use quinn::{
     TokioRuntime, VarInt,
 };
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
 use crate::dial;
@@ -86,14 +87,35 @@ pub struct TransportConfig {
     pub me: NodeId,
     /// Drawn at random at this start.
     pub boot: u64,
-    /// The version of the topology in force.
-    pub topology_version: u64,
     /// Where to listen (UDP).
     pub listen: SocketAddr,
     /// This node's key and certificate.
     pub identity: Identity,
+    /// Who may have a session, to begin with.
+    pub neighborhood: Neighborhood,
+}
+
+/// What the topology in force says of this node's neighbors.
+#[derive(Debug, Clone)]
+pub struct Neighborhood {
+    /// The topology's version, told to each of them.
+    pub topology_version: u64,
     /// Who may have a session.
     pub neighbors: BTreeMap<NodeId, Neighbor>,
+}
+
+impl Neighborhood {
+    fn knows(&self, key: &PublicKey) -> bool {
+        self.neighbors.values().any(|neighbor| neighbor.key == *key)
+    }
+
+    /// Every bearer on which there is an address to dial.
+    fn dialed(&self) -> impl Iterator<Item = (Bearer, &[SocketAddr])> {
+        self.neighbors.iter().flat_map(|(id, neighbor)| {
+            let with_address = neighbor.bearers.iter().filter(|(_, addresses)| !addresses.is_empty());
+            with_address.map(|(medium, addresses)| (Bearer::new(id.clone(), *medium), &addresses[..]))
+        })
+    }
 }
 
 /// The endpoint could not be set up.
@@ -175,20 +197,35 @@ pub struct SessionEvents {
 /// What all tasks of a transport share.
 pub(crate) struct Shared {
     pub(crate) me: NodeId,
-    /// What is said of this node over any bearer.
-    pub(crate) hello: Hello,
+    boot: u64,
     pub(crate) identity: Identity,
     pub(crate) endpoint: Endpoint,
-    pub(crate) neighbors: BTreeMap<NodeId, Neighbor>,
+    neighborhood: watch::Receiver<Arc<Neighborhood>>,
     pub(crate) registry: Registry,
     pub(crate) control: mpsc::Sender<SessionEvent>,
     pub(crate) pieces: mpsc::Sender<ReceivedPieces>,
     pub(crate) source: Arc<dyn PayloadSource>,
 }
 
+impl Shared {
+    /// The neighbors by the topology in force.
+    pub(crate) fn neighborhood(&self) -> Arc<Neighborhood> {
+        Arc::clone(&self.neighborhood.borrow())
+    }
+
+    /// What is said of this node over a bearer.
+    pub(crate) fn hello(&self, medium: Option<Medium>) -> Hello {
+        let topology_version = self.neighborhood.borrow().topology_version;
+        Hello { node: self.me.clone(), boot: self.boot, topology_version, medium }
+    }
+}
+
 /// The endpoint of one node.
 pub struct Transport {
     shared: Arc<Shared>,
+    neighborhood: watch::Sender<Arc<Neighborhood>>,
+    /// Who dials over each bearer.
+    dialing: BTreeMap<Bearer, AbortHandle>,
 }
 
 impl Transport {
@@ -199,8 +236,9 @@ impl Transport {
     ) -> Result<(Self, SessionEvents), TransportError> {
         let listen = config.listen;
         let socket = bind(listen).map_err(|source| TransportError::Listen { address: listen, source })?;
-        let keys: Vec<PublicKey> = config.neighbors.values().map(|neighbor| neighbor.key).collect();
-        let server = config.identity.server_config(move |key| keys.contains(key), ALPN)?;
+        let (neighborhood, neighborhood_out) = watch::channel(Arc::new(config.neighborhood));
+        let admitted = neighborhood_out.clone();
+        let server = config.identity.server_config(move |key| admitted.borrow().knows(key), ALPN)?;
         let mut server = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(server)?));
         server.transport_config(Arc::new(transport_parameters()));
         let mut datagrams = EndpointConfig::default();
@@ -210,29 +248,53 @@ impl Transport {
         let (control, control_out) = mpsc::channel(CONTROL_QUEUE);
         let (pieces, pieces_out) = mpsc::channel(PIECE_QUEUE);
         let shared = Arc::new(Shared {
-            hello: Hello {
-                node: config.me.clone(),
-                boot: config.boot,
-                topology_version: config.topology_version,
-                medium: None,
-            },
             me: config.me,
+            boot: config.boot,
             identity: config.identity,
             endpoint,
-            neighbors: config.neighbors,
+            neighborhood: neighborhood_out,
             registry: Registry::default(),
             control,
             pieces,
             source,
         });
         tokio::spawn(accept(Arc::clone(&shared)));
-        for (neighbor, Neighbor { bearers, .. }) in &shared.neighbors {
-            for (medium, _) in bearers.iter().filter(|(_, addresses)| !addresses.is_empty()) {
-                let bearer = Bearer::new(neighbor.clone(), *medium);
-                tokio::spawn(dial::keep_dialing(Arc::clone(&shared), bearer));
-            }
+        let mut transport = Self { shared, neighborhood, dialing: BTreeMap::new() };
+        transport.dial_all();
+        Ok((transport, SessionEvents { control: control_out, pieces: pieces_out }))
+    }
+
+    /// Another topology is in force: sessions with those who are no neighbors any more end, those who have become some are
+    /// dialed, and all others notice nothing. Must be called within a tokio runtime.
+    pub fn set_neighborhood(&mut self, next: Neighborhood) {
+        let before = self.neighborhood.send_replace(Arc::new(next));
+        let next = self.shared.neighborhood();
+        let stays = |bearer: &Bearer| {
+            let key_and_bearer = |neighborhood: &Neighborhood| {
+                let neighbor = neighborhood.neighbors.get(&bearer.neighbor)?;
+                neighbor.bearers.contains_key(&bearer.medium).then_some(neighbor.key)
+            };
+            key_and_bearer(&next).is_some_and(|key| key_and_bearer(&before).is_none_or(|before| before == key))
+        };
+        self.shared.registry.retain(stays);
+        let addresses: BTreeMap<Bearer, &[SocketAddr]> = next.dialed().collect();
+        let before: BTreeMap<Bearer, &[SocketAddr]> = before.dialed().collect();
+        for (_, dialing) in
+            self.dialing.extract_if(.., |bearer, _| !stays(bearer) || addresses.get(bearer) != before.get(bearer))
+        {
+            dialing.abort();
         }
-        Ok((Self { shared }, SessionEvents { control: control_out, pieces: pieces_out }))
+        self.dial_all();
+    }
+
+    /// Dials over every bearer over which nobody does yet.
+    fn dial_all(&mut self) {
+        for (bearer, _) in self.shared.neighborhood().dialed() {
+            let dial = |bearer: &Bearer| {
+                tokio::spawn(dial::keep_dialing(Arc::clone(&self.shared), bearer.clone())).abort_handle()
+            };
+            self.dialing.entry(bearer).or_insert_with_key(dial);
+        }
     }
 
     /// Where the endpoint listens.
@@ -333,5 +395,6 @@ fn neighbor_of(shared: &Shared, connection: &Connection) -> Option<NodeId> {
     let identity = connection.peer_identity()?;
     let certificates = identity.downcast_ref::<Vec<estafet_tls::CertificateDer<'static>>>()?;
     let key = key_of_certificate(certificates.first()?)?;
-    shared.neighbors.iter().find(|(_, neighbor)| neighbor.key == key).map(|(id, _)| id.clone())
+    let neighborhood = shared.neighborhood();
+    neighborhood.neighbors.iter().find(|(_, neighbor)| neighbor.key == key).map(|(id, _)| id.clone())
 }

@@ -14,7 +14,6 @@ use estafet_admin::v1::{
 use estafet_model::{NodeId, RecordId, Slip};
 use estafet_node::routing::{Words, WordsError};
 use estafet_spool::{Extent, ReadPayload};
-use estafet_topology::Topology;
 use futures_util::Stream;
 use tokio::sync::Mutex;
 use tokio_stream::wrappers::ReceiverStream;
@@ -29,6 +28,7 @@ use crate::scrub::unreadable;
 use crate::standing::Supply;
 use crate::store::{Store, wall_clock};
 use crate::tail::Tail;
+use crate::topologies::{NotTaken, Offered, Topologies};
 use crate::views::{audit, links, nodes, path, record_status, standing};
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -37,6 +37,7 @@ pub(crate) struct AdminService {
     commands: Commands,
     store: Store,
     names: Arc<Names>,
+    topologies: Arc<Topologies>,
     /// One order at a time: what is on the disk is what the driver was told last.
     drain_file: Mutex<DrainFile>,
 }
@@ -46,11 +47,11 @@ impl AdminService {
         commands: Commands,
         store: Store,
         me: NodeId,
-        topology: &Topology,
+        topologies: Arc<Topologies>,
         drain_file: DrainFile,
     ) -> Self {
-        let codes = topology.nodes.values().map(|node| (node.id.clone(), node.code)).collect();
-        Self { commands, store, names: Arc::new(Names { me, codes }), drain_file: Mutex::new(drain_file) }
+        let names = Arc::new(Names { me, in_force: topologies.in_force() });
+        Self { commands, store, names, topologies, drain_file: Mutex::new(drain_file) }
     }
 
     /// Refuses what is meant for another node: a socket, or a forwarded port, leads where it leads.
@@ -192,6 +193,27 @@ impl Admin for AdminService {
         info!(by, power, "an operator tells what this node runs on");
         self.commands.set_supply(supply).await.map_err(|error| Status::unavailable(error.to_string()))?;
         self.standing().await
+    }
+
+    async fn push_topology(
+        &self,
+        request: Request<v1::PushTopologyRequest>,
+    ) -> Result<Response<v1::PushTopologyResponse>, Status> {
+        let by = caller(&request);
+        let offered = self.topologies.offer(&request.into_inner().signed, None).await.map_err(|error| match error {
+            NotTaken::NoSuccessor(_) | NotTaken::ShutOut { .. } => Status::aborted(error.to_string()),
+            NotTaken::Disk(_) => Status::internal(error.to_string()),
+            NotTaken::ShuttingDown => Status::unavailable(error.to_string()),
+        })?;
+        info!(by, ?offered, "an operator has pushed a topology");
+        let (version, waits_for_restart) = match offered {
+            Offered::Known { version } => (version, false),
+            Offered::Taken { version, at_once } => (version, !at_once),
+            Offered::Outdated { version, ours } => {
+                return Err(Status::aborted(format!("version {ours} is in force, which is newer than {version}")));
+            }
+        };
+        Ok(Response::new(v1::PushTopologyResponse { version, waits_for_restart }))
     }
 
     type ListRecordsStream = Answers<Record>;

@@ -1,5 +1,6 @@
 //! `relay.toml`: the file as people write it, and what it means once every file it names has been read and checked.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,9 +9,11 @@ use std::time::Duration;
 use estafet_model::{ByteCount, NodeId, PublicKey, SigningKey};
 use estafet_topology::{Node, Role, SignedTopology, Topology};
 use serde::Deserialize;
+use tracing::warn;
 
 use crate::nut::Nut;
 use crate::standing::Rules;
+use crate::topologies::TopologyFile;
 
 /// The keys of the file. What is not among them is refused.
 const KEYS: &[&str] = &[
@@ -153,6 +156,8 @@ const UPS: &str = "ups";
 pub(crate) struct Config {
     pub(crate) node: Node,
     pub(crate) topology: Arc<Topology>,
+    /// The same, as it was signed.
+    pub(crate) signed: Arc<SignedTopology>,
     pub(crate) key: SigningKey,
     pub(crate) data: PathBuf,
     pub(crate) listen: SocketAddr,
@@ -181,8 +186,10 @@ impl Config {
         let trusted: Vec<PublicKey> =
             trusted.collect::<Result<_, _>>().map_err(|error| malformed(format!("operator_keys: {error}")))?;
         let key = load_key(&folder.join(&file.key))?;
+        let data = folder.join(file.data);
         let topology_path = folder.join(&file.topology);
-        let topology = load_topology(&topology_path, &trusted)?;
+        let signed = newest(load_topology(&topology_path, &trusted), TopologyFile::in_folder(&data).load())?;
+        let topology = signed.topology();
         let Some(node) = topology.node(&id).cloned() else {
             return Err(ConfigError::NotListed { path: topology_path, node: id });
         };
@@ -204,12 +211,14 @@ impl Config {
                 .map_err(|error| malformed(format!("outage_lead: {error}: write such as 10m")))?,
         };
         let power = file.power;
-        let rules = Rules {
-            outages: topology.outages_of(&id).cloned().collect(),
+        let mut rules = Rules {
+            outages: Vec::new(),
+            link_outages: BTreeMap::new(),
             outage_lead,
             drain_minutes: power.drain_minutes.unwrap_or(DRAIN_MINUTES),
             stop_max: Duration::from_secs(power.stop_seconds.unwrap_or(STOP_SECONDS).into()),
         };
+        rules.heed(topology, &id);
         let nut = load_nut(power, folder).map_err(|error| match error {
             Ok(message) => malformed(message),
             Err(error) => error,
@@ -217,8 +226,8 @@ impl Config {
         Ok(Self {
             rules,
             nut,
-            data: folder.join(file.data),
-            listen: file.listen.unwrap_or_else(|| listen_address(&topology, &node)),
+            data,
+            listen: file.listen.unwrap_or_else(|| listen_address(topology, &node)),
             admin: file.admin.unwrap_or(node.admin),
             admin_socket: file.admin_socket.map(|socket| folder.join(socket)),
             intake: file.intake.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
@@ -226,7 +235,8 @@ impl Config {
             hold_bytes_max: size(file.spool.hold_bytes_max, HOLD_BYTES_MAX)?,
             hold_max: Duration::from_secs(24 * 3600) * u32::from(file.spool.hold_days.unwrap_or(HOLD_DAYS)),
             scrub_interval: (scrub_days > 0.0).then(|| Duration::from_secs_f64(scrub_days * 24.0 * 3600.0)),
-            topology: Arc::new(topology),
+            topology: Arc::new(topology.clone()),
+            signed: Arc::new(signed),
             node,
             key,
         })
@@ -311,11 +321,24 @@ fn listen_address(topology: &Topology, node: &Node) -> SocketAddr {
     }
 }
 
-fn load_topology(path: &Path, trusted: &[PublicKey]) -> Result<Topology, ConfigError> {
+/// The topology that `relay.toml` names or the one that came over the network since, whichever is newer.
+fn newest(
+    named: Result<SignedTopology, ConfigError>,
+    kept: Option<SignedTopology>,
+) -> Result<SignedTopology, ConfigError> {
+    match (named, kept) {
+        (Ok(named), Some(kept)) if named.topology().version < kept.topology().version => Ok(kept),
+        (Err(error), Some(kept)) => {
+            warn!(%error, version = kept.topology().version, "the topology that relay.toml names is no use: the last one that came over the network is in force");
+            Ok(kept)
+        }
+        (named, _) => named,
+    }
+}
+
+fn load_topology(path: &Path, trusted: &[PublicKey]) -> Result<SignedTopology, ConfigError> {
     let text = read(path)?;
-    let signed = SignedTopology::decode(&text, trusted)
-        .map_err(|source| ConfigError::Topology { path: path.to_owned(), source })?;
-    Ok(signed.topology().clone())
+    SignedTopology::decode(&text, trusted).map_err(|source| ConfigError::Topology { path: path.to_owned(), source })
 }
 
 /// `8GiB`, `512MiB`, `64KiB`, `100B`.

@@ -1,13 +1,14 @@
 //! An operator's order to drain, kept in the data folder so that it lasts over restarts.
 
-use std::fs::File;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use estafet_model::UnixMillis;
 use serde::{Deserialize, Serialize};
 use tracing::error;
+
+use crate::durable_file;
 
 /// The file's name in the data folder.
 const FILE: &str = "drain.json";
@@ -67,20 +68,9 @@ impl DrainFile {
     /// Keeps an order, or that there is none, durably: after a cut it is the old one or the new one. Blocks for the disk.
     pub(crate) fn store(&self, order: Option<&DrainOrder>) -> io::Result<()> {
         match order {
-            Some(order) => {
-                let unfinished = self.path.with_extension("new");
-                let mut file = File::create(&unfinished)?;
-                file.write_all(&serde_json::to_vec(order)?)?;
-                file.sync_all()?;
-                std::fs::rename(&unfinished, &self.path)?;
-            }
-            None => match std::fs::remove_file(&self.path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
-            },
+            Some(order) => durable_file::replace(&self.path, &serde_json::to_vec(order)?),
+            None => durable_file::remove(&self.path),
         }
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        File::open(folder)?.sync_all()
     }
 }
 

@@ -4,20 +4,24 @@
 //! does what the node says, and wakes it when it wants to be woken. Whoever wants to know something sends a
 //! [`Question`], which is answered between two inputs from a consistent state.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use estafet_model::{Bearer, Durable, Epoch, NodeId, Now, RecordId, SeqRanges, UnixMillis};
 use estafet_node::custody::{CustodyEvent, HeldRecord, Piece};
 use estafet_node::routing::{Choice, LinkSample, Standing};
 use estafet_node::{Capture, CaptureRefused, CaptureToken, Captured, Input, Node, NodeEvent, Output};
-use estafet_quic::{Carry, DownReason, Figures, ReceivedPiece, ReceivedPieces, Session, SessionEvent, SessionEvents};
+use estafet_quic::{
+    Carry, DownReason, Figures, ReceivedPiece, ReceivedPieces, Session, SessionEvent, SessionEvents, Transport,
+};
 use estafet_spool::{Append, NewRecord, Payload};
 use estafet_store::{
     begin_append, chunk_append, conflicts_append, epoch_appends, losses_append, receipt_append, record_append,
     stored_record, transfer_id,
 };
+use estafet_wire::Frame;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, error, info, warn};
@@ -29,6 +33,7 @@ use crate::ledger::Commit;
 use crate::scrub::unreadable;
 use crate::standing::{Grounds, Supply};
 use crate::store::{Health, Level, Store, StoreEvent, wall_clock};
+use crate::topologies::{Kept, Told, neighborhood};
 
 /// Commands that may wait. Intake beyond that waits in its own requests.
 const COMMAND_QUEUE: usize = 1024;
@@ -98,6 +103,8 @@ enum Command {
     Supply(Supply),
     /// A network device of this machine has lost its carrier.
     CarrierLost,
+    /// A newer topology is durable.
+    Topology(Box<Kept>),
 }
 
 /// Why the driver ended.
@@ -172,6 +179,11 @@ impl Commands {
         self.sender.blocking_send(Command::CarrierLost).map_err(|_| ShuttingDown)
     }
 
+    /// A newer topology is durable: it is heeded and passed on.
+    pub(crate) async fn topology(&self, kept: Kept) -> Result<(), ShuttingDown> {
+        self.sender.send(Command::Topology(Box::new(kept))).await.map_err(|_| ShuttingDown)
+    }
+
     /// What the node says about its service.
     pub(crate) fn standing(&self) -> Standing {
         self.standing.borrow().clone()
@@ -183,7 +195,17 @@ impl Commands {
     }
 }
 
+/// What a change of the topology reaches beside the node.
+pub(crate) struct Successions {
+    pub(crate) transport: Transport,
+    /// The newest topology that is durable here.
+    pub(crate) told: Told,
+    /// Where neighbors' topologies go to be judged.
+    pub(crate) offers: mpsc::Sender<(NodeId, Bytes)>,
+}
+
 pub(crate) struct Driver {
+    successions: Successions,
     node: Node,
     store: Store,
     started: Instant,
@@ -195,6 +217,7 @@ pub(crate) struct Driver {
     health: watch::Sender<Health>,
     grounds: Grounds,
     standing: watch::Sender<Standing>,
+    planned_dark: BTreeSet<Bearer>,
     waiting: HashMap<CaptureToken, oneshot::Sender<CaptureAnswer>>,
     next_token: u64,
     /// Captures that wait for company.
@@ -221,12 +244,19 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    pub(crate) fn new(node: Node, store: Store, hold_max: Duration, grounds: Grounds) -> (Self, Commands) {
+    pub(crate) fn new(
+        node: Node,
+        store: Store,
+        hold_max: Duration,
+        grounds: Grounds,
+        successions: Successions,
+    ) -> (Self, Commands) {
         let (commands_sender, commands) = mpsc::channel(COMMAND_QUEUE);
         let (health, health_out) = watch::channel(store.health());
         let (standing, standing_out) = watch::channel(Standing::default());
         let handle = Commands { sender: commands_sender.clone(), health: health_out, standing: standing_out };
         let driver = Self {
+            successions,
             node,
             store,
             started: Instant::now(),
@@ -237,6 +267,7 @@ impl Driver {
             health,
             grounds,
             standing,
+            planned_dark: BTreeSet::new(),
             waiting: HashMap::new(),
             next_token: 0,
             gathered: Vec::new(),
@@ -262,9 +293,19 @@ impl Driver {
         Now(self.started.elapsed())
     }
 
-    /// Drives until `stop` is done, or power is about to go and nothing more can be saved.
+    /// Drives until `stop` is done, or power is about to go and nothing more can be saved. The transport is given back.
     pub(crate) async fn run(
         mut self,
+        sessions: SessionEvents,
+        store_events: mpsc::UnboundedReceiver<StoreEvent>,
+        stop: impl Future<Output = ()>,
+    ) -> (Ended, Transport) {
+        let ended = self.drive(sessions, store_events, stop).await;
+        (ended, self.successions.transport)
+    }
+
+    async fn drive(
+        &mut self,
         mut sessions: SessionEvents,
         mut store_events: mpsc::UnboundedReceiver<StoreEvent>,
         stop: impl Future<Output = ()>,
@@ -331,6 +372,12 @@ impl Driver {
             self.standing.send_replace(standing.clone());
             self.feed(Input::Standing(standing));
         }
+        let dark = self.grounds.planned_dark(wall_clock());
+        if dark != self.planned_dark {
+            info!(links = ?dark, "the links that a planned outage darkens now or soon");
+            self.planned_dark.clone_from(&dark);
+            self.feed(Input::PlannedDark(dark));
+        }
     }
 
     /// Notes over which bearers the neighbors' transports were heard, before silences are judged.
@@ -361,11 +408,7 @@ impl Driver {
                 for bearer in over {
                     self.feed(Input::SessionDown { bearer, goodbye: false });
                 }
-                let ours = self.node.topology().version;
-                if hello.topology_version != ours {
-                    let neighbor = &bearer.neighbor;
-                    warn!(%neighbor, theirs = hello.topology_version, ours, "the neighbor has another topology version");
-                }
+                self.compare_topologies(&bearer.neighbor, hello.topology_version, &session);
                 self.sessions.insert(bearer.clone(), session);
                 self.feed(Input::SessionUp(bearer));
             }
@@ -378,15 +421,56 @@ impl Driver {
                 }
             }
             SessionEvent::Control { bearer, session, frame } => {
-                if self.is_current(&bearer, session) {
-                    self.feed(Input::Frame { from: bearer, frame });
+                if !self.is_current(&bearer, session) {
+                    return;
                 }
+                if let Frame::Topology(signed) = frame {
+                    // With too many of them waiting it is dropped: its sender has it for the next session as well.
+                    let _ = self.successions.offers.try_send((bearer.neighbor, signed));
+                    return;
+                }
+                self.feed(Input::Frame { from: bearer, frame });
             }
             SessionEvent::Unreadable { id, .. } => {
                 self.look_at_commit(id.clone());
                 self.feed(Input::Unreadable(id));
             }
         }
+    }
+
+    /// Sends this node's topology to a neighbor that has an older one. A newer one comes by itself.
+    fn compare_topologies(&self, neighbor: &NodeId, theirs: u64, session: &Session) {
+        let Told { version: ours, frame } = &self.successions.told;
+        if theirs == *ours {
+            return;
+        }
+        info!(%neighbor, theirs, ours, "the neighbor has another version of the topology");
+        if let Some(frame) = frame.as_ref().filter(|_| theirs < *ours) {
+            // If it is gone, the next session begins with the same comparison.
+            let _gone = session.send(frame);
+        }
+    }
+
+    /// A newer topology is durable: it is heeded, unless that waits for the next start, and passed on.
+    fn succeed(&mut self, Kept { in_force, told, from }: Kept) {
+        let me = self.node.id().clone();
+        if let Some(topology) = in_force {
+            self.grounds.heed(&topology, &me);
+            self.feed(Input::Topology(topology));
+        }
+        let neighborhood = neighborhood(self.node.topology(), &me, told.version);
+        self.successions.transport.set_neighborhood(neighborhood);
+        if let Some(frame) = &told.frame {
+            let sessions = self.sessions.iter().map(|(bearer, session)| (&bearer.neighbor, session));
+            // One of its sessions is enough for each neighbor.
+            let others: BTreeMap<&NodeId, &Session> =
+                sessions.filter(|(neighbor, _)| from.as_ref() != Some(neighbor)).collect();
+            for session in others.into_values() {
+                let _gone = session.send(frame);
+            }
+        }
+        self.successions.told = told;
+        self.review_standing();
     }
 
     fn is_current(&self, bearer: &Bearer, session: estafet_quic::SessionId) -> bool {
@@ -482,6 +566,7 @@ impl Driver {
                     self.grounds.set_supply(supply, self.now());
                     self.review_standing();
                 }
+                Command::Topology(kept) => self.succeed(*kept),
                 Command::CarrierLost => {
                     // What came before the loss proves nothing.
                     self.listen();

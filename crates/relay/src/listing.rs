@@ -1,11 +1,11 @@
 //! Records as a list, however long: a page at a time, so that neither the driver nor memory is held up by it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use estafet_admin::v1::Record;
-use estafet_model::{NodeId, RecordId, ShortCode};
-use tokio::sync::mpsc;
+use estafet_model::{NodeId, RecordId};
+use estafet_topology::Topology;
+use tokio::sync::{mpsc, watch};
 use tonic::Status;
 
 use crate::driver::Commands;
@@ -19,12 +19,13 @@ const PAGE: u32 = 500;
 /// What a committed record is called, without asking the node.
 pub(crate) struct Names {
     pub(crate) me: NodeId,
-    pub(crate) codes: BTreeMap<NodeId, ShortCode>,
+    pub(crate) in_force: watch::Receiver<Arc<Topology>>,
 }
 
 impl Names {
     pub(crate) fn slip(&self, id: &RecordId) -> String {
-        self.codes.get(&id.origin).map(|code| id.slip(*code).to_string()).unwrap_or_default()
+        let topology = self.in_force.borrow();
+        topology.node(&id.origin).map(|node| id.slip(node.code).to_string()).unwrap_or_default()
     }
 
     pub(crate) fn committed(&self, commit: &Commit) -> Record {

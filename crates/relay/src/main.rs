@@ -8,6 +8,7 @@ mod door;
 mod drain;
 mod driver;
 mod durability;
+mod durable_file;
 mod failovers;
 mod intake;
 mod ledger;
@@ -21,6 +22,7 @@ mod store;
 mod submit;
 mod surgery;
 mod tail;
+mod topologies;
 mod upload;
 mod views;
 

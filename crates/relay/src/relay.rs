@@ -1,13 +1,11 @@
 //! One running relay: opens what it needs, joins it, and takes it down in order.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 
 use estafet_admin::{Caller, Listeners, ServeError, bind_unix};
-use estafet_model::NodeId;
 use estafet_node::{Node, NodeConfig};
-use estafet_quic::{Neighbor, Transport, TransportConfig, TransportError};
+use estafet_quic::{Transport, TransportConfig, TransportError};
 use estafet_tls::{Identity, TlsError};
 use estafet_topology::Role;
 use rustix::process::Signal;
@@ -22,12 +20,13 @@ use crate::carrier;
 use crate::config::Config;
 use crate::door;
 use crate::drain::DrainFile;
-use crate::driver::{Commands, Driver, Ended};
+use crate::driver::{Commands, Driver, Ended, Successions};
 use crate::intake::Intake;
 use crate::nut;
 use crate::scrub::{self, Scrubs};
 use crate::standing::{Grounds, Supply};
 use crate::store::{FIRST_NEIGHBOR_TRANSFER, Opened, Store, StoreError, random_epoch, wall_clock};
+use crate::topologies::{Told, Topologies, TopologyFile, neighborhood};
 
 /// The relay could not start, or stopped by a fault.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -82,7 +81,10 @@ async fn serve(config: Config, opened: Opened, promises: bool) -> Result<(), Rel
     );
     let drain_file = DrainFile::in_folder(&config.data);
     let grounds = Grounds::new(config.rules.clone(), drain_file.load(), wall_clock());
-    let (driver, commands) = Driver::new(node, store.clone(), config.hold_max, grounds);
+    let (transport, sessions) = Transport::start(transport_config(&config)?, Arc::new(store.clone()))?;
+    let (offers, offered) = Topologies::channel();
+    let successions = Successions { transport, told: Told::new(&config.signed), offers };
+    let (driver, commands) = Driver::new(node, store.clone(), config.hold_max, grounds, successions);
 
     let intake_listener = listen("counters", config.intake).await?;
     let admin_listener = listen("operators", config.admin).await?;
@@ -97,7 +99,6 @@ async fn serve(config: Config, opened: Opened, promises: bool) -> Result<(), Rel
         tcp: Some((admin_listener, Identity::new(&config.key, me.as_str())?)),
         unix: admin_socket.transpose()?,
     };
-    let (transport, sessions) = Transport::start(transport_config(&config)?, Arc::new(store.clone()))?;
     info!(node = %me, quic = %config.listen, admin = %config.admin, intake = %config.intake, "serving");
 
     let (stop, stopped) = watch::channel(false);
@@ -108,18 +109,27 @@ async fn serve(config: Config, opened: Opened, promises: bool) -> Result<(), Rel
     }
     let routes = Intake::new(promises, commands.clone(), store.clone(), config.node.code, scrubs).routes();
     let intake = tokio::spawn(door::serve(intake_listener, routes, until(stopped.clone())));
-    let topology = Arc::clone(&config.topology);
-    let callers = move |key: &estafet_model::PublicKey| Caller::by_key(&topology, key);
+    let topologies = Topologies::new(
+        me.clone(),
+        TopologyFile::in_folder(&config.data),
+        commands.clone(),
+        Arc::clone(&config.signed),
+    );
+    let topologies = Arc::new(topologies);
+    tokio::spawn(Arc::clone(&topologies).hear(offered));
+    let in_force = topologies.in_force();
+    let callers = move |key: &estafet_model::PublicKey| Caller::by_key(&in_force.borrow(), key);
     if let Some(nut) = config.nut.clone() {
         tokio::spawn(nut::watch(nut, commands.clone()));
     }
     carrier::watch(commands.clone());
     tokio::spawn(heed_power_signal(signal(SignalKind::from_raw(Signal::POWER.as_raw()))?, commands.clone()));
-    let admin = AdminService::new(commands, store, me.clone(), &config.topology, drain_file);
+    let admin = AdminService::new(commands, store, me.clone(), topologies, drain_file);
     let admin = tokio::spawn(estafet_admin::serve(admin, listeners, callers, until(stopped.clone())));
 
     // On the main thread, not as a task among the others: what comes while it works is then handled together.
-    let why = match driver.run(sessions, events, shutdown_signal()?).await {
+    let (ended, transport) = driver.run(sessions, events, shutdown_signal()?).await;
+    let why = match ended {
         Ended::Asked => "shutdown",
         Ended::PowerGone => "power gone",
     };
@@ -143,20 +153,13 @@ async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, 
 }
 
 fn transport_config(config: &Config) -> Result<TransportConfig, RelayError> {
-    let mut neighbors: BTreeMap<NodeId, Neighbor> = BTreeMap::new();
-    for (id, link) in config.topology.neighbors(&config.node.id) {
-        let Some(node) = config.topology.node(id) else { continue };
-        let neighbor = Neighbor { key: node.key, bearers: BTreeMap::new() };
-        let addresses = config.topology.addresses_over(link, id).to_vec();
-        neighbors.entry(id.clone()).or_insert(neighbor).bearers.insert(link.medium, addresses);
-    }
+    let me = &config.node.id;
     Ok(TransportConfig {
-        me: config.node.id.clone(),
+        me: me.clone(),
         boot: rand::random(),
-        topology_version: config.topology.version,
         listen: config.listen,
-        identity: Identity::new(&config.key, config.node.id.as_str())?,
-        neighbors,
+        identity: Identity::new(&config.key, me.as_str())?,
+        neighborhood: neighborhood(&config.topology, me, config.topology.version),
     })
 }
 

@@ -3,11 +3,12 @@
 //! The calendar is read by this node's own clock, and what follows is told in its LSA: all nodes share one map, whatever
 //! their clocks say.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use estafet_model::{Now, UnixMillis};
+use estafet_model::{Bearer, NodeId, Now, UnixMillis};
 use estafet_node::routing::{NodeState, Notice, PowerState, Reason, Standing, Words};
-use estafet_topology::{Outage, imminent_outage};
+use estafet_topology::{Darkness, Outage, Topology, imminent_outage};
 use tracing::{info, warn};
 
 use crate::drain::DrainOrder;
@@ -30,17 +31,31 @@ pub(crate) enum Supply {
     Low,
 }
 
-/// What does not change while the relay runs.
+/// When the node drains by itself.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
     /// The outages that darken this node.
     pub(crate) outages: Vec<Outage>,
-    /// How long before one it drains.
+    /// The outages that darken links of this node, of each that has some.
+    pub(crate) link_outages: BTreeMap<Bearer, Vec<Outage>>,
+    /// How long before one it drains, or leaves such a link.
     pub(crate) outage_lead: Duration,
     /// With less than this left in the battery it drains.
     pub(crate) drain_minutes: u16,
     /// With a low battery it stops after this, whatever is left to hand over.
     pub(crate) stop_max: Duration,
+}
+
+impl Rules {
+    /// Takes the outages that strike node `me` and its links from a topology.
+    pub(crate) fn heed(&mut self, topology: &Topology, me: &NodeId) {
+        self.outages = topology.outages_of(me).cloned().collect();
+        let links = topology.neighbors(me).map(|(neighbor, link)| {
+            let outages: Vec<Outage> = topology.outages_of_link(link).cloned().collect();
+            (Bearer::new(neighbor.clone(), link.medium), outages)
+        });
+        self.link_outages = links.filter(|(_, outages)| !outages.is_empty()).collect();
+    }
 }
 
 /// Everything from which the standing follows.
@@ -60,6 +75,11 @@ impl Grounds {
         let mut grounds = Self { rules, order: None, order_ends: None, supply: Supply::default(), low_since: None };
         grounds.set_order(order, Now::default(), wall);
         grounds
+    }
+
+    /// Another topology is in force.
+    pub(crate) fn heed(&mut self, topology: &Topology, me: &NodeId) {
+        self.rules.heed(topology, me);
     }
 
     pub(crate) fn set_order(&mut self, order: Option<DrainOrder>, now: Now, wall: UnixMillis) {
@@ -92,10 +112,8 @@ impl Grounds {
 
     /// What the node says.
     pub(crate) fn standing(&self, wall: UnixMillis) -> Standing {
-        let wall_s = wall.0 / 1000;
         let power = self.power();
-        let outage =
-            imminent_outage(&self.rules.outages, i64::try_from(wall_s).unwrap_or(i64::MAX), self.rules.outage_lead);
+        let outage = self.imminent(&self.rules.outages, wall);
         let by_power = || Notice { reason: Reason::Power, words: Words::default(), back_unix_s: None };
         let notice = if power == PowerState::LowBattery {
             Some(by_power())
@@ -110,6 +128,16 @@ impl Grounds {
         };
         let drains = power == PowerState::LowBattery || self.order.is_some() || outage.is_some();
         Standing { state: if drains { NodeState::Draining } else { NodeState::Serving }, power, notice }
+    }
+
+    /// The links of this node that an outage darkens, or is about to.
+    pub(crate) fn planned_dark(&self, wall: UnixMillis) -> BTreeSet<Bearer> {
+        let links = self.rules.link_outages.iter();
+        links.filter(|(_, outages)| self.imminent(outages, wall).is_some()).map(|(link, _)| link.clone()).collect()
+    }
+
+    fn imminent<'a>(&self, outages: &'a [Outage], wall: UnixMillis) -> Option<(Darkness, &'a Outage)> {
+        imminent_outage(outages, i64::try_from(wall.0 / 1000).unwrap_or(i64::MAX), self.rules.outage_lead)
     }
 
     fn power(&self) -> PowerState {
@@ -136,6 +164,8 @@ impl Grounds {
 
 #[cfg(test)]
 mod tests {
+    use estafet_model::Medium;
+
     use super::*;
 
     const NOON: UnixMillis = UnixMillis(1_375_786_800_000);
@@ -148,6 +178,10 @@ mod tests {
         UnixMillis(NOON.0.saturating_add_signed(minutes * 60_000))
     }
 
+    fn by_radio() -> Bearer {
+        Bearer::new("induk".parse().unwrap(), Medium::Radio)
+    }
+
     fn rules() -> Rules {
         let outage = Outage {
             start: "2013-08-06T18:00:00+07:00".to_owned(),
@@ -158,6 +192,7 @@ mod tests {
             reason: "rolling blackout".to_owned(),
         };
         Rules {
+            link_outages: BTreeMap::from([(by_radio(), vec![outage.clone()])]),
             outages: vec![outage],
             outage_lead: Duration::from_secs(600),
             drain_minutes: 5,
@@ -175,13 +210,15 @@ mod tests {
     }
 
     #[test]
-    fn the_calendar_drains_a_while_before_and_until_the_end() {
+    fn the_calendar_drains_and_leaves_links_a_while_before_and_until_the_end() {
         let grounds = Grounds::new(rules(), None, wall(-60));
         let drains = "Draining Mains planned-outage `rolling blackout` Some(180)";
         for (minutes, expected) in
             [(-11, "Serving Mains"), (-10, drains), (0, drains), (179, drains), (180, "Serving Mains")]
         {
             assert_eq!(said(&grounds, wall(minutes)), expected, "{minutes} min");
+            let dark = if expected == drains { BTreeSet::from([by_radio()]) } else { BTreeSet::new() };
+            assert_eq!(grounds.planned_dark(wall(minutes)), dark, "{minutes} min");
         }
     }
 

@@ -266,6 +266,22 @@ fn a_new_topology_takes_nodes_out_and_lets_the_rest_go_on() {
 }
 
 #[test]
+fn a_link_that_is_planned_to_go_dark_is_left_by_all_and_used_again_afterward() {
+    let mut area = Area::settled(redundant());
+    for (dark, first_hop, path) in [
+        (BTreeSet::from([by_radio("sukajadi")]), "senapelan", "rumbai senapelan induk"),
+        (BTreeSet::new(), "sukajadi", "rumbai sukajadi induk"),
+    ] {
+        area.change("rumbai", |router, now| router.set_planned_dark(now, &dark));
+        area.run(SETTLE);
+        assert!(area.next_hops("rumbai").starts_with(first_hop), "{}", area.next_hops("rumbai"));
+        let route = area.router("sail").route_from(&id("rumbai"), &id("induk")).unwrap();
+        assert_eq!(words(&route.path), path, "as others see it");
+    }
+    assert!(area.downs.is_empty(), "no session ends for it");
+}
+
+#[test]
 fn forgeries_are_told_and_strangers_ignored() {
     let mut area = Area::settled(redundant());
     let router = area.routers.get_mut(&id("rumbai")).unwrap();

@@ -56,7 +56,7 @@ pub struct BearerState {
     pub doubtful: bool,
     /// What is wrong with it, if it works badly.
     pub gray: Option<Gray>,
-    /// It is gray, or flaps.
+    /// It is gray, or flaps, or a planned outage darkens it now or soon.
     pub shunned: bool,
     /// Something goes over it now.
     pub in_use: bool,
@@ -73,6 +73,8 @@ pub(crate) struct BearerLink {
     doubted: bool,
     /// Something was said over it that has not been said again since.
     spoken: bool,
+    /// A planned outage darkens it now or soon.
+    planned_dark: bool,
 }
 
 impl BearerLink {
@@ -84,6 +86,7 @@ impl BearerLink {
             damping: Damping::default(),
             doubted: false,
             spoken: false,
+            planned_dark: false,
         }
     }
 
@@ -93,9 +96,9 @@ impl BearerLink {
         self.doubted = false;
     }
 
-    /// The last choice but for those in doubt: it is gray, or flaps.
+    /// The last choice but for those in doubt: it is gray, or flaps, or is about to go dark.
     fn is_shunned(&self) -> bool {
-        self.quality.gray().is_some() || self.damping.out_until().is_some()
+        self.quality.gray().is_some() || self.damping.out_until().is_some() || self.planned_dark
     }
 
     fn is_doubtful(&self) -> bool {
@@ -152,6 +155,15 @@ impl Neighbor {
         self.bearers.get_mut(&medium)
     }
 
+    /// Which bearers a planned outage darkens; true if that is news.
+    pub(crate) fn set_planned_dark(&mut self, is_dark: impl Fn(Medium) -> bool) -> bool {
+        let news = |(medium, link): (&Medium, &mut BearerLink)| {
+            let dark = is_dark(*medium);
+            std::mem::replace(&mut link.planned_dark, dark) != dark
+        };
+        self.bearers.iter_mut().map(news).fold(false, |any, one| any | one)
+    }
+
     pub(crate) fn choice(&self) -> Option<Choice> {
         self.choice
     }
@@ -191,7 +203,7 @@ impl Neighbor {
         self.face().and_then(|(_, link)| link.quality.gray())
     }
 
-    /// The last choice: gray, or flapping, or not up.
+    /// The last choice: gray, or flapping, or about to go dark, or not up.
     pub(crate) fn is_shunned(&self) -> bool {
         self.face().is_none_or(|(_, link)| link.is_shunned())
     }

@@ -233,6 +233,17 @@ impl Router {
         self.own.standing()
     }
 
+    /// The bearers that a planned outage darkens, now or soon: they are used only where nothing else leads on.
+    pub fn set_planned_dark(&mut self, now: Now, dark: &BTreeSet<Bearer>) {
+        let neighbors: Vec<NodeId> = self.neighbors.keys().cloned().collect();
+        for neighbor in neighbors {
+            let link = self.neighbors.get_mut(&neighbor).expect("its own key");
+            if link.set_planned_dark(|medium| dark.contains(&Bearer::new(neighbor.clone(), medium))) {
+                self.review(now, &neighbor, None);
+            }
+        }
+    }
+
     /// The hubs that take records: those that do not drain.
     #[must_use]
     pub fn serving_hubs(&self) -> BTreeSet<NodeId> {

@@ -76,6 +76,11 @@ impl Topology {
         self.outages.iter().filter(move |outage| node.is_some_and(|node| outage.strikes_node(node)))
     }
 
+    /// The outages that darken a link, by a risk of its own. Those of its ends are theirs.
+    pub fn outages_of_link(&self, link: &Link) -> impl Iterator<Item = &Outage> {
+        self.outages.iter().filter(move |outage| outage.strikes_link(link))
+    }
+
     /// The outages that go on at `unix_s`, each with the stretch that covers it.
     pub fn outages_at(&self, unix_s: i64) -> impl Iterator<Item = (Darkness, &Outage)> {
         let not_over = self.outages.iter().filter_map(move |outage| Some((outage.at_or_after(unix_s)?, outage)));

@@ -247,6 +247,16 @@ impl SignedTopology {
         Ok(Self { topology, body: canonical, signers })
     }
 
+    /// Reads back what a node has kept on its own disk after it had judged it: whoever signed it, is trusted.
+    ///
+    /// # Errors
+    /// As [`SignedTopology::decode`].
+    pub fn decode_kept(text: &str) -> Result<Self, UntrustedTopology> {
+        let (signers, _) = take_apart(text)?;
+        let signers: Vec<PublicKey> = signers.iter().map(|signer| signer.key).collect();
+        Self::decode(text, &signers)
+    }
+
     /// What was signed.
     #[must_use]
     pub fn topology(&self) -> &Topology {

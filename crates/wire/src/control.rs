@@ -16,6 +16,9 @@ use crate::proto::control_frame::Frame as Raw;
 /// A longer control frame is refused before it is read. Senders split what could grow beyond.
 pub const CONTROL_FRAME_BYTES_MAX: usize = 1 << 20;
 
+/// A longer topology is no frame: it does not flood, and is brought to each node as a file.
+pub const TOPOLOGY_BYTES_MAX: usize = CONTROL_FRAME_BYTES_MAX - 64;
+
 /// The neighbor sent something that is no frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadFrame {
@@ -61,6 +64,8 @@ pub enum Frame {
     Holdings(Vec<Holding>),
     /// The sender has left this bearer to the receiver: what either said over it lately may be lost.
     Doubt(Medium),
+    /// The topology in force at the sender, signed. At most [`TOPOLOGY_BYTES_MAX`].
+    Topology(Bytes),
 }
 
 /// Who is there.
@@ -226,6 +231,7 @@ impl Frame {
             Raw::Inventory(inventory) => Frame::Inventory(few(&inventory.sets, RecordSet::read)?),
             Raw::Holdings(holdings) => Frame::Holdings(few(&holdings.holdings, Holding::read)?),
             Raw::Doubt(doubt) => Frame::Doubt(medium(&doubt.medium)?),
+            Raw::Topology(topology) => Frame::Topology(topology.signed),
         })
     }
 
@@ -292,6 +298,7 @@ impl Frame {
                 Raw::Holdings(proto::Holdings { holdings: all.iter().map(Holding::to_raw).collect() })
             }
             Frame::Doubt(medium) => Raw::Doubt(proto::Doubt { medium: medium.to_string() }),
+            Frame::Topology(signed) => Raw::Topology(proto::Topology { signed: signed.clone() }),
         }
     }
 }
@@ -450,6 +457,7 @@ mod tests {
             Frame::Hello(Hello { node: node.clone(), boot: u64::MAX, topology_version: 4, medium: None }),
             Frame::Hello(Hello { node: node.clone(), boot: 1, topology_version: 4, medium: Some(Medium::Cellular) }),
             Frame::Doubt(Medium::Fiber),
+            Frame::Topology(Bytes::from_static(b"estafet-topology 1")),
             Frame::Heartbeat { busy: true, lsdb: None },
             Frame::Heartbeat { busy: false, lsdb: Some(LsdbDigest(u64::MAX)) },
             Frame::LsdbSummary(vec![LsaVersion { origin: node, sequence: 12, checksum: u32::MAX }]),

@@ -14,7 +14,8 @@ mod proto {
 }
 
 pub use control::{
-    Answer, BadFrame, CONTROL_FRAME_BYTES_MAX, Frame, Hello, NeverReason, Offer, ReceiptVersion, Verdict,
+    Answer, BadFrame, CONTROL_FRAME_BYTES_MAX, Frame, Hello, NeverReason, Offer, ReceiptVersion, TOPOLOGY_BYTES_MAX,
+    Verdict,
 };
 pub use inventory::{Holding, RecordSet};
 pub use payload::{PIECE_META_BYTES_MAX, PieceHead, PieceLengths};

@@ -31,10 +31,7 @@ pub fn add(city: &CityFolder, outage: &NewOutage, output: &mut Output<'_>) -> Re
     parse(&source.display().to_string(), &changed)?;
     read_key(&key)?;
     safe_file::replace(&source, &changed)?;
-    let outcome = sign(&source, &key, None, Some(&city.dir().join(TOPOLOGY_SIGNED)), output)?;
-    output
-        .note("Each node reads it when it starts: bring city.topology to those that are elsewhere, and restart them.");
-    Ok(outcome)
+    sign(&source, &key, None, Some(&city.dir().join(TOPOLOGY_SIGNED)), output)
 }
 
 /// The topology's text with one outage more and a version that is higher than the file's and `signed`.

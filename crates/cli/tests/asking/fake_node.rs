@@ -228,6 +228,13 @@ impl Admin for Story {
         Ok(Response::new(v1::Standing { state, power, minutes_left: Some(10), ..v1::Standing::default() }))
     }
 
+    async fn push_topology(&self, request: Request<v1::PushTopologyRequest>) -> Reply<v1::PushTopologyResponse> {
+        if request.into_inner().signed.starts_with("estafet-topology 1\n") {
+            return Ok(Response::new(v1::PushTopologyResponse { version: 2, waits_for_restart: true }));
+        }
+        Err(Status::aborted("this is no signed topology"))
+    }
+
     /// `rumbai.1.4` comes too short and `rumbai.1.5` with one letter changed.
     async fn fetch(&self, request: Request<v1::FetchRequest>) -> Reply<Self::FetchStream> {
         let id = request.into_inner().record;

@@ -126,6 +126,21 @@ async fn a_node_is_told_to_drain_and_what_it_runs_on() {
 }
 
 #[tokio::test]
+async fn a_topology_is_pushed_to_the_first_node_that_answers() {
+    let city = City::start(&["sukajadi"]).await;
+    let (_, lines) = city.json(&["push"]).await;
+    assert_eq!(lines, [json!({ "node": "sukajadi", "version": 2, "waits_for_restart": true })]);
+    let (_, text) = city.ask(&["push"]).await;
+    assert!(text.contains("sukajadi has version 2") && text.contains("waits for a restart"), "{text}");
+    let stranger = city.file("topology.toml");
+    let (refused, _) = city.ask(&["push", stranger.to_str().unwrap()]).await;
+    let said = format!("{:?}", miette::Report::new(refused.unwrap_err()));
+    assert!(said.contains("this is no signed topology") && said.contains("push again"), "{said}");
+    let (nobody, _) = City::start(&[]).await.ask(&["push"]).await;
+    assert_eq!(nobody.unwrap_err().exit_code(), 3);
+}
+
+#[tokio::test]
 async fn a_city_without_its_hub_answers_too() {
     let city = City::start(&["sukajadi"]).await;
     let (_, lines) = city.json(&["show"]).await;

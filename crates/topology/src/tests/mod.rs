@@ -3,6 +3,7 @@
 mod faults;
 mod round_trip;
 mod signed;
+mod succession;
 mod templates;
 
 use estafet_model::SigningKey;

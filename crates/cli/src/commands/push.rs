@@ -1,0 +1,55 @@
+//! `topology push`: gives a signed topology to one node, from which it floods through the area.
+
+use std::fs;
+use std::path::Path;
+
+use estafet_admin::v1;
+use serde::Serialize;
+
+use super::question;
+use crate::failure::{Failure, Outcome};
+use crate::output::Output;
+use crate::reach::{NodeClient, Reach};
+
+#[derive(Serialize)]
+struct Pushed {
+    /// Who has it now.
+    node: String,
+    version: u64,
+    /// It changes what that node only changes when it is started again.
+    waits_for_restart: bool,
+}
+
+/// Gives the signed topology in `file` to the first node that answers.
+pub async fn push(reach: &Reach, file: &Path, output: &mut Output<'_>) -> Result<Outcome, Failure> {
+    let pushed = give(reach, file).await?;
+    output.answer(&pushed, |pushed, output| {
+        output.line(format_args!("{} has version {}, and passes it on to all others", pushed.node, pushed.version))?;
+        if pushed.waits_for_restart {
+            output.line("It changes main servers, or that node's own role or addresses, and waits for a restart of the nodes that concerns.")?;
+        }
+        Ok(())
+    })?;
+    Ok(Outcome::Good)
+}
+
+/// The same in a note, beside the answer of a command that has changed the topology. A node that does not answer is no
+/// failure of that.
+pub(super) async fn push_change(reach: &Reach, file: &Path, output: &mut Output<'_>) {
+    match give(reach, file).await {
+        Ok(Pushed { node, version, .. }) => {
+            output.note(format_args!("{node} has version {version}, and passes it on to all others."));
+        }
+        Err(error) => output.note(format_args!(
+            "No node has it yet ({error}): `topology push` brings it to one that answers, from which it spreads."
+        )),
+    }
+}
+
+async fn give(reach: &Reach, file: &Path) -> Result<Pushed, Failure> {
+    let signed = fs::read_to_string(file).map_err(Failure::read(file))?;
+    let NodeClient { name, mut client } = reach.first().await?;
+    let answer = client.push_topology(question(v1::PushTopologyRequest { signed })).await;
+    let v1::PushTopologyResponse { version, waits_for_restart } = answer.map_err(Failure::refused(&name))?.into_inner();
+    Ok(Pushed { node: name, version, waits_for_restart })
+}

@@ -1,0 +1,200 @@
+//! How another topology takes the place of the one in force while the relay runs.
+//!
+//! It comes from an operator, or from a neighbor that has a newer one. It is judged by the newest that is kept here, made
+//! durable, heeded, and passed on to the other neighbors: in this order, so that after a cut at any moment the node has the
+//! old one or the new one, and nobody is told what it might not have. Each neighbor is sent it once, and so is whoever
+//! begins a session with an older one.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use estafet_model::NodeId;
+use estafet_quic::{Neighbor, Neighborhood};
+use estafet_topology::{NoSuccessor, SignedTopology, Succession, TakesEffect, Topology};
+use estafet_wire::{Frame, TOPOLOGY_BYTES_MAX};
+use tokio::sync::{Mutex, mpsc, watch};
+use tracing::{debug, error, info, warn};
+
+use crate::driver::Commands;
+use crate::durable_file;
+
+/// The file's name in the data folder.
+const FILE: &str = "city.topology";
+
+/// Offers of neighbors that may wait to be judged. Beyond that they are dropped: whoever has a newer one offers it again
+/// with the next session.
+const OFFERS_MAX: usize = 4;
+
+/// Where the newest topology is kept that came over the network.
+#[derive(Debug, Clone)]
+pub(crate) struct TopologyFile {
+    path: PathBuf,
+}
+
+impl TopologyFile {
+    pub(crate) fn in_folder(data: &Path) -> Self {
+        Self { path: data.join(FILE) }
+    }
+
+    /// The topology that was kept. One that cannot be read is reported, and is as if it had never come.
+    pub(crate) fn load(&self) -> Option<SignedTopology> {
+        let text = match std::fs::read_to_string(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return None,
+            Err(error) => {
+                error!(file = %self.path.display(), %error, "cannot read the topology that came over the network");
+                return None;
+            }
+        };
+        let kept = SignedTopology::decode_kept(&text);
+        kept.inspect_err(|error| {
+            error!(file = %self.path.display(), %error, "cannot read the topology that came over the network");
+        })
+        .ok()
+    }
+
+    /// Keeps a topology durably. Blocks for the disk.
+    fn store(&self, signed: &SignedTopology) -> io::Result<()> {
+        durable_file::replace(&self.path, signed.encode().as_bytes())
+    }
+}
+
+/// The newest topology that is durable here, for those who have an older one.
+#[derive(Debug, Clone)]
+pub(crate) struct Told {
+    pub(crate) version: u64,
+    /// Nothing if it is too long to flood.
+    pub(crate) frame: Option<Frame>,
+}
+
+impl Told {
+    pub(crate) fn new(signed: &SignedTopology) -> Self {
+        let version = signed.topology().version;
+        let text = signed.encode();
+        if text.len() > TOPOLOGY_BYTES_MAX {
+            warn!(version, bytes = text.len(), "the topology is too long to flood: bring it to each node as a file");
+            return Self { version, frame: None };
+        }
+        Self { version, frame: Some(Frame::Topology(Bytes::from(text))) }
+    }
+}
+
+/// A topology that is durable, on its way to the driver.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// What is to be in force from now on, unless that waits for the next start.
+    pub(crate) in_force: Option<Arc<Topology>>,
+    pub(crate) told: Told,
+    /// The neighbor that it came from has it.
+    pub(crate) from: Option<NodeId>,
+}
+
+/// What became of a topology that was offered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Offered {
+    /// It is durable, and in force now or at the next start.
+    Taken { version: u64, at_once: bool },
+    /// It was there.
+    Known { version: u64 },
+    /// A newer one was there.
+    Outdated { version: u64, ours: u64 },
+}
+
+/// Why a topology was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotTaken {
+    #[error(transparent)]
+    NoSuccessor(#[from] NoSuccessor),
+    #[error("this node has no place in it, and goes on with the one it has: {because}")]
+    ShutOut { because: &'static str },
+    #[error("this node's disk does not keep it: {0}")]
+    Disk(#[from] io::Error),
+    #[error("the relay is shutting down")]
+    ShuttingDown,
+}
+
+/// Judges topologies that are offered, one after the other.
+pub(crate) struct Topologies {
+    me: NodeId,
+    file: TopologyFile,
+    commands: Commands,
+    /// The newest that is durable here.
+    kept: Mutex<Arc<SignedTopology>>,
+    in_force: watch::Sender<Arc<Topology>>,
+}
+
+impl Topologies {
+    /// Where neighbors' offers go.
+    pub(crate) fn channel() -> (mpsc::Sender<(NodeId, Bytes)>, mpsc::Receiver<(NodeId, Bytes)>) {
+        mpsc::channel(OFFERS_MAX)
+    }
+
+    pub(crate) fn new(me: NodeId, file: TopologyFile, commands: Commands, signed: Arc<SignedTopology>) -> Self {
+        let in_force = watch::Sender::new(Arc::new(signed.topology().clone()));
+        Self { me, file, commands, kept: Mutex::new(signed), in_force }
+    }
+
+    /// The topology in force, now and later.
+    pub(crate) fn in_force(&self) -> watch::Receiver<Arc<Topology>> {
+        self.in_force.subscribe()
+    }
+
+    /// Judges what neighbors offer, as long as the driver lives.
+    pub(crate) async fn hear(self: Arc<Self>, mut offers: mpsc::Receiver<(NodeId, Bytes)>) {
+        while let Some((from, signed)) = offers.recv().await {
+            match self.offer(&String::from_utf8_lossy(&signed), Some(from.clone())).await {
+                Ok(outcome) => debug!(%from, ?outcome, "a neighbor has sent its topology"),
+                Err(error) => error!(%from, %error, "the topology of a neighbor is not taken"),
+            }
+        }
+    }
+
+    /// Takes a topology, if it is newer than the one here and to be believed.
+    pub(crate) async fn offer(&self, text: &str, from: Option<NodeId>) -> Result<Offered, NotTaken> {
+        let mut kept = self.kept.lock().await;
+        let signed = match kept.judge(text)? {
+            Succession::Newer(signed) => Arc::new(*signed),
+            Succession::Same => return Ok(Offered::Known { version: kept.topology().version }),
+            Succession::Older { version } => {
+                return Ok(Offered::Outdated { version, ours: kept.topology().version });
+            }
+        };
+        let version = signed.topology().version;
+        let in_force = match signed.topology().takes_effect(&self.me, &self.in_force.borrow()) {
+            TakesEffect::AtOnce => Some(Arc::new(signed.topology().clone())),
+            TakesEffect::NextStart { because } => {
+                warn!(version, because, "a newer topology waits for a restart of this node");
+                None
+            }
+            // Kept, it would keep this node from starting, and its counter from being served.
+            TakesEffect::Never { because } => return Err(NotTaken::ShutOut { because }),
+        };
+        let (file, stored) = (self.file.clone(), Arc::clone(&signed));
+        let stored = tokio::task::spawn_blocking(move || file.store(&stored)).await;
+        stored.map_err(|_| NotTaken::ShuttingDown)??;
+        kept.clone_from(&signed);
+        let change = Kept { in_force: in_force.clone(), told: Told::new(&signed), from };
+        self.commands.topology(change).await.map_err(|_| NotTaken::ShuttingDown)?;
+        let at_once = in_force.is_some();
+        if let Some(in_force) = in_force {
+            info!(version, "another topology is in force");
+            self.in_force.send_replace(in_force);
+        }
+        Ok(Offered::Taken { version, at_once })
+    }
+}
+
+/// What a topology says of a node's neighbors; `version` is the newest that the node has.
+pub(crate) fn neighborhood(topology: &Topology, me: &NodeId, version: u64) -> Neighborhood {
+    let mut neighbors: BTreeMap<NodeId, Neighbor> = BTreeMap::new();
+    for (id, link) in topology.neighbors(me) {
+        let Some(node) = topology.node(id) else { continue };
+        let neighbor = Neighbor { key: node.key, bearers: BTreeMap::new() };
+        let addresses = topology.addresses_over(link, id).to_vec();
+        neighbors.entry(id.clone()).or_insert(neighbor).bearers.insert(link.medium, addresses);
+    }
+    Neighborhood { topology_version: version, neighbors }
+}

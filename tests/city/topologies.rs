@@ -1,0 +1,96 @@
+//! A topology that changes while the city runs: from one node to all, at once, for good.
+
+use std::fs;
+
+use crate::drain::{moment, shown, wait_for_next_hop};
+use crate::harness::{City, capture, noise, said, wait_for};
+
+fn version_at(city: &City, node: &str) -> Option<u64> {
+    city.ask(&["--node", node, "show"])?["version"].as_u64()
+}
+
+fn wait_for_version(city: &City, node: &str, version: u64) {
+    wait_for(&format!("{node} has version {version}"), || (version_at(city, node)? == version).then_some(()));
+}
+
+/// The topology without a node, its links and its mention.
+fn without(node: &str, text: &str) -> String {
+    let name = format!("\"{node}\"");
+    let tables = text.split("\n[[").enumerate();
+    let kept = tables.filter(|(index, table)| *index == 0 || !table.contains(&name)).map(|(_, table)| table);
+    kept.collect::<Vec<_>>().join("\n[[")
+}
+
+#[test]
+fn a_change_spreads_from_one_node_to_all_and_lasts() {
+    let mut city = City::new("pekanbaru");
+    // Tampan has a file of its own, and is away while the others hear of the change.
+    let first = fs::read_to_string(city.dir().join("city.topology")).unwrap();
+    fs::write(city.folder("tampan").join("own.topology"), &first).unwrap();
+    let config = fs::read_to_string(city.config("tampan")).unwrap();
+    let line = config.lines().find(|line| line.starts_with("topology = ")).unwrap();
+    fs::write(city.config("tampan"), config.replace(line, "topology = \"own.topology\"")).unwrap();
+    for node in city.node_ids().into_iter().filter(|node| node != "tampan") {
+        city.start(&node);
+    }
+    wait_for_next_hop(&city, "rumbai", "sukajadi");
+    let sessions_lost = || city.metric("rumbai", "estafet_sessions_lost_total");
+    let before = sessions_lost().unwrap();
+
+    // An outage that is near is heeded without a restart, and nobody's session ends for it.
+    let start = moment(300);
+    city.ask(&["outage", "add", "--node", "sukajadi", "--start", &start, "--for", "1h", "--reason", "PLN"]).unwrap();
+    for node in city.node_ids().iter().filter(|node| *node != "tampan") {
+        wait_for_version(&city, node, 2);
+    }
+    wait_for("sukajadi drains", || shown(&city, "rumbai", "sukajadi").filter(|row| row["state"] == "draining"));
+    wait_for_next_hop(&city, "rumbai", "senapelan");
+    assert_eq!(sessions_lost().unwrap(), before);
+
+    // Who was away hears of it with the first session.
+    city.start("tampan");
+    wait_for_version(&city, "tampan", 2);
+
+    // It lasts over a cut, also where the file that the configuration names is the old one; and the old one does not return.
+    city.kill("tampan");
+    city.start("tampan");
+    wait_for_version(&city, "tampan", 2);
+    let old = city.dir().join("old.topology");
+    fs::write(&old, &first).unwrap();
+    let refused = city.run(&["push", old.to_str().unwrap()]);
+    assert!(!refused.status.success() && said(&refused).contains("newerthan1"), "{}", said(&refused));
+
+    // Costs are heeded at once as well.
+    city.edit_topology(|text| {
+        let link = "ends = [\"rumbai\", \"senapelan\"]\nmedium = \"radio\"\ncost = ";
+        assert!(text.contains(&format!("{link}15")), "{text}");
+        text.replace(&format!("{link}15"), &format!("{link}99"))
+    });
+    let pushed = city.ask(&["--node", "tampan", "push"]).unwrap();
+    assert_eq!((&pushed["node"], &pushed["version"]), (&"tampan".into(), &3.into()), "{pushed}");
+    wait_for_next_hop(&city, "rumbai", "rumbai-pesisir");
+    let given: Vec<_> = (0..5).map(|seed| capture(&city.intake("rumbai"), &noise(seed, 65_536), &[])).collect();
+    city.assert_honored(&given);
+}
+
+#[test]
+fn a_node_that_is_removed_is_shut_out_at_once_and_goes_on_serving_its_counter() {
+    let mut city = City::running("pekanbaru");
+    let sail_is_up = || {
+        let show = city.ask(&["--node", "sail", "show"])?;
+        show["links"].as_array()?.iter().any(|link| link["state"] == "up").then_some(())
+    };
+    wait_for("sail has its neighbors", sail_is_up);
+    city.edit_topology(|text| without("sail", &text));
+    city.ask(&["--node", "induk", "push"]).unwrap();
+    wait_for("the main server has no session with sail", || {
+        city.log("induk").lines().any(|line| line.contains("session down") && line.contains("sail")).then_some(())
+    });
+    for node in city.node_ids().into_iter().filter(|node| node != "sail") {
+        wait_for_version(&city, &node, 2);
+    }
+    assert!(shown(&city, "rumbai", "sail").is_none());
+    wait_for("sail is refused", || city.log("induk").contains("refused a connection: not a neighbor").then_some(()));
+    capture(&city.intake("sail"), b"still here", &[]);
+    city.stop("sail");
+}
