@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use estafet_model::{Bearer, Durable, Epoch, NodeId, Now, RecordId, SeqRanges, UnixMillis};
 use estafet_node::custody::{CustodyEvent, HeldRecord, Piece};
 use estafet_node::routing::{Choice, LinkSample, Standing};
@@ -33,7 +32,7 @@ use crate::ledger::Commit;
 use crate::scrub::unreadable;
 use crate::standing::{Grounds, Supply};
 use crate::store::{Health, Level, Store, StoreEvent, wall_clock};
-use crate::topologies::{Kept, Told, neighborhood};
+use crate::topologies::{Kept, Offer, Told, neighborhood};
 
 /// Commands that may wait. Intake beyond that waits in its own requests.
 const COMMAND_QUEUE: usize = 1024;
@@ -201,7 +200,7 @@ pub(crate) struct Successions {
     /// The newest topology that is durable here.
     pub(crate) told: Told,
     /// Where neighbors' topologies go to be judged.
-    pub(crate) offers: mpsc::Sender<(NodeId, Bytes)>,
+    pub(crate) offers: mpsc::Sender<Offer>,
 }
 
 pub(crate) struct Driver {
@@ -426,7 +425,7 @@ impl Driver {
                 }
                 if let Frame::Topology(signed) = frame {
                     // With too many of them waiting it is dropped: its sender has it for the next session as well.
-                    let _ = self.successions.offers.try_send((bearer.neighbor, signed));
+                    let _ = self.successions.offers.try_send(Offer { from: bearer.neighbor, signed });
                     return;
                 }
                 self.feed(Input::Frame { from: bearer, frame });

@@ -116,6 +116,13 @@ pub(crate) enum NotTaken {
     ShuttingDown,
 }
 
+/// A topology as a neighbor sent it.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    pub(crate) from: NodeId,
+    pub(crate) signed: Bytes,
+}
+
 /// Judges topologies that are offered, one after the other.
 pub(crate) struct Topologies {
     me: NodeId,
@@ -128,7 +135,7 @@ pub(crate) struct Topologies {
 
 impl Topologies {
     /// Where neighbors' offers go.
-    pub(crate) fn channel() -> (mpsc::Sender<(NodeId, Bytes)>, mpsc::Receiver<(NodeId, Bytes)>) {
+    pub(crate) fn channel() -> (mpsc::Sender<Offer>, mpsc::Receiver<Offer>) {
         mpsc::channel(OFFERS_MAX)
     }
 
@@ -143,8 +150,8 @@ impl Topologies {
     }
 
     /// Judges what neighbors offer, as long as the driver lives.
-    pub(crate) async fn hear(self: Arc<Self>, mut offers: mpsc::Receiver<(NodeId, Bytes)>) {
-        while let Some((from, signed)) = offers.recv().await {
+    pub(crate) async fn hear(self: Arc<Self>, mut offers: mpsc::Receiver<Offer>) {
+        while let Some(Offer { from, signed }) = offers.recv().await {
             match self.offer(&String::from_utf8_lossy(&signed), Some(from.clone())).await {
                 Ok(outcome) => debug!(%from, ?outcome, "a neighbor has sent its topology"),
                 Err(error) => error!(%from, %error, "the topology of a neighbor is not taken"),
