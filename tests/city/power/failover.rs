@@ -33,6 +33,7 @@ fn a_silent_death_costs_the_flow_a_moment_and_no_record() {
         let trials = number("ESTAFET_TRIALS").unwrap_or(TRIALS);
         let mut network = Network::new();
         let (mut all, mut deaths, mut stranded, mut returns, mut idle) = (vec![], vec![], vec![], vec![], vec![]);
+        let mut used_again = None;
         for _ in 0..trials {
             let sent = network.flow(|city, lab| {
                 lab.silence("sukajadi");
@@ -46,6 +47,8 @@ fn a_silent_death_costs_the_flow_a_moment_and_no_record() {
             let sent = network.flow(|city, lab| {
                 lab.hear_again("sukajadi");
                 city.start("sukajadi");
+                // It had been steady before it died the first time, and only then.
+                used_again.get_or_insert_with(|| time_until_first_hop(city, "sukajadi"));
             });
             returns.push(network.delays(&sent).1);
             all.extend(all_given([sent]));
@@ -69,12 +72,17 @@ fn a_silent_death_costs_the_flow_a_moment_and_no_record() {
         report(&format!(
             "{trials} silent deaths of sukajadi under 20 records/s: no commit for {gap:.0?} (median), {:.0?} (worst); the \
              slowest record took {:.0?}; while idle, capture to commit {while_idle:.0?} (median), {:.0?} (worst); the slowest \
-             record at its return {:.0?}",
-            spans[0], spans[1], spans[3], spans[2]
+             record at its return {:.0?}; used again {:.0?} after its start, having been steady before",
+            spans[0],
+            spans[1],
+            spans[3],
+            spans[2],
+            used_again.unwrap()
         ));
         network.city.assert_honored(&all);
         assert!(gap < Duration::from_millis(100) * NOISE && while_idle < Duration::from_millis(150) * NOISE);
         assert!(median(&mut stranded) < Duration::from_secs(1) * NOISE);
+        assert!(used_again.unwrap() < Duration::from_secs(1) * NOISE);
     });
 }
 
