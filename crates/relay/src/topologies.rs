@@ -205,3 +205,52 @@ pub(crate) fn neighborhood(topology: &Topology, me: &NodeId, version: u64) -> Ne
     }
     Neighborhood { topology_version: version, neighbors }
 }
+
+#[cfg(test)]
+mod tests {
+    use estafet_model::SigningKey;
+    use estafet_topology::{NodeSetup, Operator, OperatorRole, Template};
+
+    use super::*;
+
+    fn signed() -> SignedTopology {
+        let key = |number: u8| SigningKey::from_seed([number; 32]);
+        let operator = Operator { id: "kepala".to_owned(), key: key(100).public(), role: OperatorRole::Admin };
+        let mut number = 0;
+        let topology = Template::Pekanbaru.plan().into_topology(operator, |_| {
+            number += 1;
+            let address = |port| ([10, 77, 0, number], port).into();
+            NodeSetup { key: key(number).public(), addresses: vec![address(4460)], admin: address(4461) }
+        });
+        SignedTopology::sign(topology, "kepala", &key(100)).unwrap()
+    }
+
+    #[test]
+    fn what_was_kept_is_found_again_and_what_is_damaged_is_as_if_it_never_came() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = TopologyFile::in_folder(folder.path());
+        assert_eq!(file.load(), None);
+        let signed = signed();
+        file.store(&signed).unwrap();
+        assert_eq!(file.load().unwrap(), signed);
+        let text = std::fs::read_to_string(&file.path).unwrap();
+        for damaged in [&text[..text.len() / 2], &text.replace("Sukajadi", "Sukajaya"), ""] {
+            std::fs::write(&file.path, damaged).unwrap();
+            assert_eq!(file.load(), None);
+        }
+    }
+
+    #[test]
+    fn each_bearer_of_a_neighbor_is_in_the_neighborhood_with_its_addresses() {
+        let signed = signed();
+        let rumbai = "rumbai".parse().unwrap();
+        let found = neighborhood(signed.topology(), &rumbai, 7);
+        let linked: Vec<&str> = found.neighbors.keys().map(NodeId::as_str).collect();
+        assert_eq!((found.topology_version, linked), (7, vec!["rumbai-pesisir", "senapelan", "sukajadi"]));
+        for (id, neighbor) in &found.neighbors {
+            let node = signed.topology().node(id).unwrap();
+            assert_eq!(neighbor.key, node.key);
+            assert!(neighbor.bearers.values().all(|addresses| *addresses == node.addresses), "{id}");
+        }
+    }
+}
