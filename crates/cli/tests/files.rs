@@ -117,6 +117,31 @@ fn a_changed_signed_file_is_not_believed() {
 }
 
 #[test]
+fn a_second_admin_adds_a_signature_where_two_are_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    init(Template::Pekanbaru, folder.path()).unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let second = estafet_model::SigningKey::from_seed([7; 32]);
+    fs::write(path("wakil.key"), second.to_pem()).unwrap();
+    fs::set_permissions(path("wakil.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    let source = path("topology.toml");
+    let text = fs::read_to_string(&source).unwrap().replacen("version = 1", "version = 2\nrequired_signatures = 2", 1);
+    let admin =
+        format!("[[operator]]\nid = \"wakil\"\nkey = \"{}\"\nrole = \"admin\"\n\n[[operator]]", second.public());
+    fs::write(&source, text.replacen("[[operator]]", &admin, 1)).unwrap();
+    let sign = |key: &str| {
+        let key = path(key);
+        let (outcome, out) = topology(&["sign", source.to_str().unwrap(), "--key", key.to_str().unwrap(), "--json"]);
+        assert_eq!(outcome.unwrap(), Outcome::Good, "{out}");
+        (names(&json(&out)["operators"]).join(" "), json(&out)["missing_signatures"].as_u64().unwrap())
+    };
+    assert_eq!(sign("operator.key"), ("operator".to_owned(), 1));
+    assert_eq!(sign("operator.key"), ("operator".to_owned(), 1), "the same again adds nothing");
+    assert_eq!(sign("wakil.key"), ("operator wakil".to_owned(), 0));
+    assert!(CityFolder::open(folder.path()).is_ok());
+}
+
+#[test]
 fn sign_demands_a_higher_version_for_a_change() {
     let folder = tempfile::tempdir().unwrap();
     init(Template::Pekanbaru, folder.path()).unwrap();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use estafet_model::{ByteCount, NodeId, PublicKey, SigningKey};
-use estafet_topology::{Node, Role, SignedTopology, Topology};
+use estafet_topology::{Node, Role, SignedTopology, Succession, Topology};
 use serde::Deserialize;
 use tracing::warn;
 
@@ -63,6 +63,11 @@ pub(crate) enum ConfigError {
     #[error("{}: {source}", path.display())]
     #[diagnostic(help("sign it with `topology sign`; the signer's key must be in operator_keys of relay.toml"))]
     Topology { path: PathBuf, source: estafet_topology::UntrustedTopology },
+    #[error("the topology in {} asks for {missing} more signatures", path.display())]
+    #[diagnostic(help(
+        "let another of its admins sign the same file: `topology sign` adds to the signatures that are there"
+    ))]
+    Unfinished { path: PathBuf, missing: usize },
     #[error("the topology in {} does not list node `{node}`", path.display())]
     #[diagnostic(help("correct `node` in relay.toml, or add the node to topology.toml and sign it again"))]
     NotListed { path: PathBuf, node: NodeId },
@@ -188,7 +193,7 @@ impl Config {
         let key = load_key(&folder.join(&file.key))?;
         let data = folder.join(file.data);
         let topology_path = folder.join(&file.topology);
-        let signed = newest(load_topology(&topology_path, &trusted), TopologyFile::in_folder(&data).load())?;
+        let signed = load_topology(&topology_path, &trusted, TopologyFile::in_folder(&data).load())?;
         let topology = signed.topology();
         let Some(node) = topology.node(&id).cloned() else {
             return Err(ConfigError::NotListed { path: topology_path, node: id });
@@ -321,24 +326,31 @@ fn listen_address(topology: &Topology, node: &Node) -> SocketAddr {
     }
 }
 
-/// The topology that `relay.toml` names or the one that came over the network since, whichever is newer.
-fn newest(
-    named: Result<SignedTopology, ConfigError>,
+/// The topology that `relay.toml` names, signed by one of `trusted`; or the one that came over the network since, if the
+/// other is no newer.
+fn load_topology(
+    path: &Path,
+    trusted: &[PublicKey],
     kept: Option<SignedTopology>,
 ) -> Result<SignedTopology, ConfigError> {
-    match (named, kept) {
-        (Ok(named), Some(kept)) if named.topology().version < kept.topology().version => Ok(kept),
-        (Err(error), Some(kept)) => {
-            warn!(%error, version = kept.topology().version, "the topology that relay.toml names is no use: the last one that came over the network is in force");
+    let Some(kept) = kept else {
+        let malformed = |source| ConfigError::Topology { path: path.to_owned(), source };
+        let named = SignedTopology::decode(&read(path)?, trusted).map_err(malformed)?;
+        return match named.missing_signatures() {
+            0 => Ok(named),
+            missing => Err(ConfigError::Unfinished { path: path.to_owned(), missing }),
+        };
+    };
+    let named = read(path).map_err(|error| error.to_string());
+    match named.and_then(|text| kept.judge(&text).map_err(|error| error.to_string())) {
+        Ok(Succession::Newer(named)) => Ok(*named),
+        Ok(Succession::Same | Succession::Older { .. }) => Ok(kept),
+        Err(error) => {
+            let (file, version) = (path.display(), kept.topology().version);
+            warn!(%file, %error, version, "what came over the network is in force, and not what relay.toml names");
             Ok(kept)
         }
-        (named, _) => named,
     }
-}
-
-fn load_topology(path: &Path, trusted: &[PublicKey]) -> Result<SignedTopology, ConfigError> {
-    let text = read(path)?;
-    SignedTopology::decode(&text, trusted).map_err(|source| ConfigError::Topology { path: path.to_owned(), source })
 }
 
 /// `8GiB`, `512MiB`, `64KiB`, `100B`.

@@ -22,6 +22,9 @@ impl Topology {
         if sorted.copies != 1 {
             text.plain("copies", sorted.copies);
         }
+        if sorted.required_signatures != 1 {
+            text.plain("required_signatures", sorted.required_signatures);
+        }
         sorted.operators.iter().for_each(|operator| write_operator(&mut text, operator));
         sorted.hubs.iter().for_each(|hub| write_hub(&mut text, hub));
         sorted.nodes.values().for_each(|node| write_node(&mut text, node));

@@ -14,13 +14,14 @@ use toml::de::DeTable;
 use crate::faults::FaultLog;
 use crate::reader::{Key, TableReader};
 use crate::topology::{Hub, Link, Node, Operator, OperatorRole, Outage, Place, Power, Role, Topology};
-use crate::values::{Capacity, Copies, Latitude, Longitude, Minutes, Moment, Name, Span, Text, Version};
+use crate::values::{Capacity, Count, Latitude, Longitude, Minutes, Moment, Name, Span, Text, Version};
 
 const TOP_KEYS: &[Key] = &[
     ("area", "\"pekanbaru\""),
     ("label", "\"Kota Pekanbaru\""),
     ("version", "1"),
     ("copies", "2"),
+    ("required_signatures", "2"),
     ("node", "[{ … }]"),
     ("link", "[{ … }]"),
     ("hub", "[{ … }]"),
@@ -76,7 +77,8 @@ pub(crate) struct Draft {
     area: Option<Spanned<Name>>,
     label: Option<Spanned<Text>>,
     version: Option<Spanned<Version>>,
-    pub(crate) copies: Option<Spanned<Copies>>,
+    pub(crate) copies: Option<Spanned<Count>>,
+    pub(crate) required_signatures: Option<Spanned<Count>>,
     pub(crate) nodes: Vec<NodeDraft>,
     pub(crate) links: Vec<LinkDraft>,
     pub(crate) hubs: Vec<HubDraft>,
@@ -150,6 +152,7 @@ impl Draft {
             label: top.required("label"),
             version: top.required("version"),
             copies: top.optional("copies"),
+            required_signatures: top.optional("required_signatures"),
             nodes: top.tables("node", "[[node]]", NODE_KEYS).iter().map(NodeDraft::read).collect(),
             links: top.tables("link", "[[link]]", LINK_KEYS).iter().map(LinkDraft::read).collect(),
             hubs: top.tables("hub", "[[hub]]", HUB_KEYS).iter().map(HubDraft::read).collect(),
@@ -166,6 +169,7 @@ impl Draft {
             label: self.label?.into_inner().0,
             version: self.version?.into_inner().0,
             copies: self.copies.map_or(1, |copies| copies.into_inner().0),
+            required_signatures: self.required_signatures.map_or(1, |required| required.into_inner().0),
             nodes: nodes.collect::<Option<_>>()?,
             links: self.links.into_iter().map(LinkDraft::finish).collect::<Option<_>>()?,
             hubs: self.hubs.into_iter().map(HubDraft::finish).collect::<Option<_>>()?,

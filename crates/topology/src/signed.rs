@@ -263,6 +263,13 @@ impl SignedTopology {
         &self.topology
     }
 
+    /// How many admins have still to sign before a node takes it, by its own word; the topology in force there may ask for
+    /// more.
+    #[must_use]
+    pub fn missing_signatures(&self) -> usize {
+        self.topology.required_signatures.saturating_sub(self.signers.len())
+    }
+
     /// Who signed, in the order in which they did. At least one.
     #[must_use]
     pub fn signers(&self) -> &[Signer] {

@@ -40,6 +40,15 @@ pub enum NoSuccessor {
         /// The one it names.
         other: String,
     },
+    /// The topology in force, or this one itself, asks for more admins than have signed it.
+    #[error("{found} of the {required} admins who have to sign it have")]
+    #[diagnostic(help("let another admin sign the same file: `topology sign` adds to the signatures that are there"))]
+    TooFewSignatures {
+        /// How many admins that count have signed.
+        found: usize,
+        /// How many have to.
+        required: usize,
+    },
     /// Two different topologies have one version.
     #[error("version {version} is in force, and is another topology")]
     #[diagnostic(help("raise `version` above {version} in topology.toml, and sign it again"))]
@@ -76,6 +85,14 @@ impl SignedTopology {
         let admins = present.operators.iter().filter(|operator| operator.role == OperatorRole::Admin);
         let trusted: Vec<PublicKey> = admins.map(|admin| admin.key).collect();
         let other = Self::decode(text, &trusted)?;
+        let known = other.signers().iter().filter(|signer| trusted.contains(&signer.key)).count();
+        for (found, required) in
+            [(known, present.required_signatures), (other.signers().len(), other.topology().required_signatures)]
+        {
+            if found < required {
+                return Err(NoSuccessor::TooFewSignatures { found, required });
+            }
+        }
         let (area, version) = (&other.topology().area, other.topology().version);
         if *area != present.area {
             return Err(NoSuccessor::OtherArea { area: present.area.to_string(), other: area.to_string() });

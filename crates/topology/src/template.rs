@@ -149,6 +149,7 @@ impl CityPlan {
             label: self.label,
             version: 1,
             copies: 1,
+            required_signatures: 1,
             nodes: nodes.collect(),
             links: self.links,
             hubs,

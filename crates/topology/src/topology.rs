@@ -21,6 +21,8 @@ pub struct Topology {
     pub version: u64,
     /// How many hubs are to have signed for a record before its origin lets it go; 1 unless the file says otherwise.
     pub copies: usize,
+    /// How many admins are to have signed a topology before a node takes it; 1 unless the file says otherwise.
+    pub required_signatures: usize,
     /// The nodes by their ids.
     pub nodes: BTreeMap<NodeId, Node>,
     /// The links, by their ends and their medium.

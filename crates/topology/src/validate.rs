@@ -190,6 +190,15 @@ impl<'a> Check<'a> {
             self.log
                 .report(0..0, Problem::new("no operator with role admin: nobody could sign the next version", remedy));
         }
+        let admins = self.draft.operators.iter().filter(|operator| may_be_admin(operator.role.as_ref())).count();
+        if let Some(required) = &self.draft.required_signatures
+            && required.get_ref().0 > admins.max(1)
+        {
+            let what =
+                format!("`required_signatures` asks for {}, and the file has {admins} admins", required.get_ref().0);
+            let remedy = "no later version could be signed: add an [[operator]] with role admin, or lower it";
+            self.log.report(required.span(), Problem::new(what, remedy));
+        }
     }
 
     fn outages_strike_something(&self) {

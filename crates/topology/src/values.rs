@@ -39,7 +39,7 @@ pub(crate) struct Name(pub(crate) String);
 pub(crate) struct Version(pub(crate) u64);
 
 /// How many hubs are to have a record before its origin lets it go.
-pub(crate) struct Copies(pub(crate) usize);
+pub(crate) struct Count(pub(crate) usize);
 
 /// Bits per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +138,7 @@ impl FromToml for LinkCost {
     }
 }
 
-impl FromToml for Copies {
+impl FromToml for Count {
     fn from_toml(value: &DeValue<'_>) -> Result<Self, Problem> {
         whole_number(value, 1, u64::from(u16::MAX)).map(|copies| Self(usize::try_from(copies).unwrap_or(usize::MAX)))
     }

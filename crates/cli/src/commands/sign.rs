@@ -17,10 +17,15 @@ struct Signed<'a> {
     file: &'a Path,
     area: &'a str,
     version: u64,
+    /// Who signed now.
     operator: &'a str,
+    /// All who have signed.
+    operators: Vec<&'a str>,
+    missing_signatures: usize,
 }
 
-/// Signs `file` with the private key in `key` and writes the result to `out`, by default `city.topology` beside it.
+/// Signs `file` with the private key in `key` and writes the result to `out`, by default `city.topology` beside it. If that
+/// is there with the same topology, the signature is added to those of other admins.
 pub fn sign(
     file: &Path,
     key: &Path,
@@ -36,18 +41,30 @@ pub fn sign(
         None => owner(&topology, &signing_key, file, key)?,
     };
     let trusted: Vec<PublicKey> = topology.operators.iter().map(|operator| operator.key).collect();
-    let signed = SignedTopology::sign(topology, &operator, &signing_key);
-    let signed = signed.map_err(|error| Failure::Sign(Box::new(error)))?;
     let out = out.map_or_else(|| file.with_file_name(TOPOLOGY_SIGNED), PathBuf::from);
-    refuse_to_go_back(&out, &signed, &trusted)?;
+    let there = there(&out, &trusted);
+    let signed = match there.clone().filter(|there| *there.topology() == topology) {
+        // By the same again: as it is.
+        Some(there) if there.signers().iter().any(|signer| signer.key == signing_key.public()) => Ok(there),
+        Some(there) => there.countersign(&operator, &signing_key),
+        None => SignedTopology::sign(topology, &operator, &signing_key),
+    };
+    let signed = signed.map_err(|error| Failure::Sign(Box::new(error)))?;
+    refuse_to_go_back(&out, &signed, there.as_ref())?;
     safe_file::replace(&out, &signed.encode())?;
 
-    let Topology { area, version, .. } = signed.topology();
-    if output.is_json() {
-        output.object(&Signed { file: &out, area, version: *version, operator: &operator })?;
-    } else {
-        output.line(format_args!("{}: {area} version {version}, signed by {operator}", out.display()))?;
-    }
+    let (Topology { area, version, .. }, missing) = (signed.topology(), signed.missing_signatures());
+    let operators: Vec<&str> = signed.signers().iter().map(|signer| signer.operator.as_str()).collect();
+    let answer =
+        Signed { file: &out, area, version: *version, operator: &operator, operators, missing_signatures: missing };
+    output.answer(&answer, |answer, output| {
+        let by = answer.operators.join(", ");
+        output.line(format_args!("{}: {area} version {version}, signed by {by}", out.display()))?;
+        if missing > 0 {
+            output.line(format_args!("No node takes it before {missing} more of its admins have signed."))?;
+        }
+        Ok(())
+    })?;
     Ok(Outcome::Good)
 }
 
@@ -61,14 +78,16 @@ fn owner(topology: &Topology, signing_key: &SigningKey, file: &Path, key: &Path)
     })
 }
 
-/// Nodes keep the highest version, so a change under an old number would reach nobody. A file that is there and
-/// cannot be believed holds nothing to go back from.
-fn refuse_to_go_back(out: &Path, new: &SignedTopology, trusted: &[PublicKey]) -> Result<(), Failure> {
-    let text = fs::read_to_string(out).unwrap_or_default();
-    let Ok(there) = SignedTopology::decode(&text, trusted) else { return Ok(()) };
-    let (there, new) = (there.topology(), new.topology());
-    let goes_back = there.area == new.area && there.version >= new.version && there != new;
-    if goes_back {
+/// What is there already. A file that cannot be believed holds nothing to add to, or to go back from.
+fn there(out: &Path, trusted: &[PublicKey]) -> Option<SignedTopology> {
+    SignedTopology::decode(&fs::read_to_string(out).ok()?, trusted).ok()
+}
+
+/// Nodes keep the highest version, so a change under an old number would reach nobody.
+fn refuse_to_go_back(out: &Path, new: &SignedTopology, there: Option<&SignedTopology>) -> Result<(), Failure> {
+    let Some(there) = there.map(SignedTopology::topology) else { return Ok(()) };
+    let new = new.topology();
+    if there.area == new.area && there.version >= new.version && there != new {
         return Err(Failure::VersionNotRaised { out: out.to_owned(), there: there.version, new: new.version });
     }
     Ok(())

@@ -100,6 +100,10 @@ fn faults_of_values() {
         &["4:10 `copies` asks for 2 main servers, and the file has 1"],
     );
     check(
+        &[("version = 3", "version = 3\nrequired_signatures = 2")],
+        &["4:23 `required_signatures` asks for 2, and the file has 1 admins"],
+    );
+    check(
         &[("label = \"Disdukcapil\"", "label = \" \"")],
         &["16:9 `label`: it is empty, too long or more than one line"],
     );

@@ -194,6 +194,7 @@ prop_compose! {
         let operators = operators.map(|(id, number, role)| Operator { id: id.to_owned(), key: key(number).public(), role });
         let mut topology = Topology {
             copies: 1,
+            required_signatures: 1,
             area: "kota".to_owned(),
             label,
             version,

@@ -49,6 +49,42 @@ fn only_admins_of_the_topology_in_force_are_believed() {
 }
 
 #[test]
+fn where_two_admins_have_to_sign_one_is_not_enough() {
+    let with_two = |version, required_signatures| {
+        let mut topology = Topology { version, required_signatures, ..small() };
+        topology.operators.push(Operator { id: "wakil".to_owned(), key: key(101).public(), role: OperatorRole::Admin });
+        topology
+    };
+    let by_both = |topology| signed(topology).countersign("wakil", &key(101)).unwrap();
+    let rows = [
+        ("no rule, none asked for", 1, signed(with_two(4, 1)), true),
+        ("the rule comes with this one, which is the first to keep it", 1, signed(with_two(4, 2)), false),
+        ("and has both", 1, by_both(with_two(4, 2)), true),
+        ("the rule is in force, and cannot be dropped by one", 2, signed(with_two(4, 1)), false),
+        ("but by two", 2, by_both(with_two(4, 1)), true),
+    ];
+    for (what, required, other, taken) in rows {
+        let present = by_both(with_two(3, required));
+        let missing = required.max(other.topology().required_signatures) > other.signers().len();
+        assert_eq!(missing, !taken, "{what}");
+        match present.judge(&other.encode()) {
+            Ok(Succession::Newer(_)) => assert!(taken, "{what}"),
+            Err(NoSuccessor::TooFewSignatures { found: 1, required: 2 }) => assert!(!taken, "{what}"),
+            other => panic!("{what}: {other:?}"),
+        }
+    }
+    assert_eq!((signed(with_two(4, 2)).missing_signatures(), by_both(with_two(4, 2)).missing_signatures()), (1, 0));
+    let mut stranger = with_two(4, 1);
+    stranger.operators.push(Operator { id: "tamu".to_owned(), key: key(102).public(), role: OperatorRole::Admin });
+    let by_one_and_a_stranger = signed(stranger).countersign("tamu", &key(102)).unwrap();
+    let fault = by_both(with_two(3, 2)).judge(&by_one_and_a_stranger.encode());
+    assert!(
+        matches!(fault, Err(NoSuccessor::TooFewSignatures { found: 1, .. })),
+        "who it names itself counts for nothing"
+    );
+}
+
+#[test]
 fn what_reaches_into_a_nodes_disk_or_sockets_waits_for_its_next_start() {
     let (sukajadi, induk) = ("sukajadi".parse().unwrap(), "induk".parse().unwrap());
     let present = city(Template::Pekanbaru);
