@@ -17,7 +17,7 @@ pub use control::{
     Answer, BadFrame, CONTROL_FRAME_BYTES_MAX, Frame, Hello, NeverReason, Offer, ReceiptVersion, Verdict,
 };
 pub use inventory::{Holding, RecordSet};
-pub use payload::{PIECE_META_BYTES_MAX, PieceHead, PieceLengths};
+pub use payload::{PIECE_META_BYTES_MAX, PieceHead, PieceLengths, padding};
 
 /// The protocol and its version, as TLS negotiates it. Neighbors that do not share one do not talk.
 pub const ALPN: &[u8] = b"estafet/1";
