@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use estafet_custody::{CustodyEvent, HeldRecord, Losses, Piece, StoreRecord, TransferId};
@@ -55,6 +56,13 @@ pub enum Input {
         bearer: Bearer,
         /// What was found.
         sample: LinkSample,
+    },
+    /// The answer to [`Output::Try`]. Not given when the session has ended meanwhile.
+    Tried {
+        /// Which bearer.
+        over: Bearer,
+        /// All was acknowledged in time.
+        carried: bool,
     },
     /// A counter hands in records; they share a signature.
     Captures(Vec<Capture>),
@@ -117,6 +125,16 @@ pub enum Output {
         chunks: u32,
         /// The neighbor has those before this one.
         first_chunk: u32,
+    },
+    /// Send padding behind everything else, and answer with `Tried` when all of it is acknowledged, or when its time is over;
+    /// what has not left by then need not leave any more.
+    Try {
+        /// Over which bearer.
+        over: Bearer,
+        /// So much.
+        bytes: u32,
+        /// In this time.
+        within: Duration,
     },
     /// Close the session over this bearer: nothing is heard over it.
     Disconnect(Bearer),

@@ -168,6 +168,7 @@ impl Node {
                 self.custody.piece(now, &from.neighbor, piece);
             }
             Input::Measured { bearer, sample } => self.router.measured(now, &bearer, sample),
+            Input::Tried { over, carried } => self.router.tried(now, &over, carried),
             Input::Captures(captures) => self.capture(captures),
             Input::Stored(records) => self.stored(now, records),
             Input::StoreFailed(ids) => {
@@ -428,6 +429,7 @@ impl Node {
                     self.custody.divert(now, &bearer.neighbor);
                 }
             }
+            RouterOutput::Try { over, bytes, within } => self.outputs.push_back(Output::Try { over, bytes, within }),
             RouterOutput::LinkGood(bearer) => self.event(NodeEvent::LinkGood(bearer)),
             RouterOutput::ForgedLsa { from, origin } => self.event(NodeEvent::ForgedLsa { from, origin }),
             RouterOutput::RoutesChanged => self.routes_changed(now),

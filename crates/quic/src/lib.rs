@@ -3,7 +3,7 @@
 //! [`Transport::start`] listens, dials every neighbor over every bearer and keeps dialing. What happens comes out as [`SessionEvent`]s;
 //! a [`Session`] takes control frames and records to carry. A session has one control stream in both directions and,
 //! for each class of record, one stream of payload in each direction, so that control never waits behind payload and
-//! an urgent record never behind a bulk one.
+//! an urgent record never behind a bulk one. Padding, by which it is found out what a link carries, goes behind them all.
 //!
 //! This crate moves bytes. It decides nothing about routes or custody, and reads payload only through
 //! [`PayloadSource`].
@@ -14,6 +14,7 @@ mod registry;
 mod session;
 mod streams;
 mod transport;
+mod trial;
 
 pub use pieces::{ReceivedPiece, ReceivedPieces};
 pub use session::{Carry, Figures, PayloadSource, ReadRecord, Session, SessionGone, SessionId, Unreadable};

@@ -1,9 +1,11 @@
 //! Pieces of payload as they arrive on one stream.
 //!
 //! The stream is read by the run, not by the piece, and what a run holds goes to the driver together: a small record
-//! costs no lock, no allocation and no wake-up of its own.
+//! costs no lock, no allocation and no wake-up of its own. Padding is dropped here.
 
-use bytes::{Bytes, BytesMut};
+use std::io::ErrorKind;
+
+use bytes::{Buf, Bytes, BytesMut};
 use estafet_model::{Bearer, CHUNK_BYTES, ChunkHash};
 use estafet_wire::{BadFrame, PIECE_META_BYTES_MAX, PieceHead, PieceLengths};
 use quinn::RecvStream;
@@ -53,8 +55,13 @@ pub(crate) async fn read_pieces(
         if buffer.capacity() - buffer.len() < ROOM_MIN {
             buffer.reserve(RUN_BYTES);
         }
-        if stream.read_buf(&mut buffer).await.map_err(|error| error.to_string())? == 0 {
-            return if buffer.is_empty() { Ok(()) } else { Err("the stream ended within a piece".to_owned()) };
+        match stream.read_buf(&mut buffer).await {
+            Ok(0) if buffer.is_empty() => return Ok(()),
+            Ok(0) => return Err("the stream ended within a piece".to_owned()),
+            Ok(_) => {}
+            // The neighbor has given it up; of padding nobody misses the rest.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(()),
+            Err(error) => return Err(error.to_string()),
         }
         let mut pieces = Vec::new();
         while let Some(piece) = next_piece(&mut buffer).map_err(|error| error.to_string())? {
@@ -70,23 +77,31 @@ pub(crate) async fn read_pieces(
     }
 }
 
-/// Takes the next piece off the buffer, if all of it has come.
+/// Takes the next piece of a record off the buffer, if all of it has come, and the padding before it.
 fn next_piece(buffer: &mut BytesMut) -> Result<Option<ReceivedPiece>, BadFrame> {
-    let Some(lengths) = buffer.first_chunk() else { return Ok(None) };
-    let lengths = PieceLengths::decode(*lengths)?;
-    let whole = PieceLengths::BYTES + lengths.head + lengths.piece;
-    if buffer.len() < whole {
-        return Ok(None);
+    while let Some(lengths) = buffer.first_chunk() {
+        let lengths = PieceLengths::decode(*lengths)?;
+        let whole = PieceLengths::BYTES + lengths.head + lengths.piece;
+        if buffer.len() < whole {
+            return Ok(None);
+        }
+        if lengths.is_padding() {
+            buffer.advance(whole);
+            continue;
+        }
+        let mut head = buffer.split_to(whole).freeze().split_off(PieceLengths::BYTES);
+        let data = head.split_off(lengths.head);
+        let head = PieceHead::decode(head)?;
+        let hash = ChunkHash::of(&data, head.index, head.chunks);
+        return Ok(Some(ReceivedPiece { head, data, hash }));
     }
-    let mut head = buffer.split_to(whole).freeze().split_off(PieceLengths::BYTES);
-    let data = head.split_off(lengths.head);
-    let head = PieceHead::decode(head)?;
-    let hash = ChunkHash::of(&data, head.index, head.chunks);
-    Ok(Some(ReceivedPiece { head, data, hash }))
+    Ok(None)
 }
 
 #[cfg(test)]
 mod tests {
+    use estafet_wire::padding;
+
     use super::*;
 
     fn encoded(index: u32, data: &[u8]) -> Vec<u8> {
@@ -99,7 +114,8 @@ mod tests {
 
     #[test]
     fn pieces_are_taken_whole_wherever_the_stream_was_cut() {
-        let stream = [encoded(0, &[7; 3_000]), encoded(1, &[8; 10])].concat();
+        let padding = padding(300).flatten().collect();
+        let stream = [encoded(0, &[7; 3_000]), padding, encoded(1, &[8; 10])].concat();
         for cut in 0..stream.len() {
             let mut buffer = BytesMut::new();
             let mut found = Vec::new();

@@ -16,6 +16,7 @@ use tracing::info;
 use crate::registry::Claim;
 use crate::streams;
 use crate::transport::{DownReason, SessionEvent, Shared, close_code};
+use crate::trial;
 
 /// Control frames that may wait to be sent. A neighbor that lets more pile up does not read, and is given up.
 const CONTROL_OUT_QUEUE: usize = 4096;
@@ -90,8 +91,10 @@ pub trait PayloadSource: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Session {
     id: SessionId,
+    bearer: Bearer,
     boot: u64,
     connection: Connection,
+    events: mpsc::Sender<SessionEvent>,
     control: mpsc::Sender<Bytes>,
     payload: [mpsc::UnboundedSender<Carry>; 3],
 }
@@ -120,6 +123,14 @@ impl Session {
     /// Queues a record to be streamed. Custody's window bounds how many wait.
     pub fn carry(&self, carry: Carry, class: Class) -> Result<(), SessionGone> {
         self.payload[class as usize].send(carry).map_err(|_| SessionGone)
+    }
+
+    /// Begins to send so much padding behind everything else. A [`SessionEvent::Tried`] says whether the neighbor's transport
+    /// has acknowledged all of it in time; what has not left by then does not leave any more. To be called within a tokio
+    /// runtime.
+    pub fn begin_trial(&self, bytes: u32, within: Duration) {
+        let (connection, events) = (self.connection.clone(), self.events.clone());
+        tokio::spawn(trial::run(connection, bytes, within, events, (self.bearer.clone(), self.id)));
     }
 
     /// What the connection has measured until now.
@@ -204,7 +215,15 @@ pub(crate) async fn establish(
     }
     let (control, control_out) = mpsc::channel(CONTROL_OUT_QUEUE);
     let payload = Class::ALL.map(|class| streams::spawn_payload_writer(shared, neighbor, &connection, class));
-    let session = Session { id, boot: their_hello.boot, connection: connection.clone(), control, payload };
+    let session = Session {
+        id,
+        bearer: bearer.clone(),
+        boot: their_hello.boot,
+        connection: connection.clone(),
+        events: shared.control.clone(),
+        control,
+        payload,
+    };
     info!(%neighbor, %medium, remote = %connection.remote_address(), "session up");
     let up = SessionEvent::Up { bearer: bearer.clone(), hello: their_hello, session };
     if shared.control.send(up).await.is_err() {

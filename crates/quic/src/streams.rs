@@ -13,9 +13,11 @@ use crate::pieces::read_pieces;
 use crate::session::{Carry, PayloadSource, ReadRecord, SessionId, Unreadable};
 use crate::transport::{SessionEvent, Shared, close_code};
 
-/// Priorities within a connection: what is higher is sent first. Normal and bulk share what urgent leaves.
+/// Priorities within a connection: what is higher is sent first. Normal and bulk share what urgent leaves, at 0; padding
+/// goes when nothing else does.
 const CONTROL_PRIORITY: i32 = 2;
 const URGENT_PRIORITY: i32 = 1;
+pub(crate) const PADDING_PRIORITY: i32 = -1;
 
 /// How much payload is read from the store ahead of the network: enough to fill a write, little enough to forget.
 const READ_AHEAD_BYTES: usize = 512 << 10;

@@ -28,9 +28,10 @@ use crate::session::{self, PayloadSource, Session, SessionId};
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 
 /// Flow control: a payload stream fills a link of 100 Mbit/s at 80 ms; the connection's window holds all streams at
-/// once, so that full payload streams leave room for control.
+/// once, so that full payload streams leave room for control. There is one stream for control, one for each class, and one
+/// for a trial.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const STREAMS_PER_SESSION: u32 = 4;
+const STREAMS_PER_SESSION: u32 = 5;
 const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * (STREAMS_PER_SESSION + 1);
 
 /// QUIC's own idle timeout only sweeps up; liveness is the adjacency's business and much quicker.
@@ -175,6 +176,15 @@ pub enum SessionEvent {
         session: SessionId,
         /// What it says.
         frame: Frame,
+    },
+    /// A trial is over.
+    Tried {
+        /// With whom, and over which bearer.
+        bearer: Bearer,
+        /// By which session.
+        session: SessionId,
+        /// All of it was acknowledged in time.
+        carried: bool,
     },
     /// A record that was to be carried could not be read here.
     Unreadable {

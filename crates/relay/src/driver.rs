@@ -430,6 +430,11 @@ impl Driver {
                 }
                 self.feed(Input::Frame { from: bearer, frame });
             }
+            SessionEvent::Tried { bearer, session, carried } => {
+                if self.is_current(&bearer, session) {
+                    self.feed(Input::Tried { over: bearer, carried });
+                }
+            }
             SessionEvent::Unreadable { id, .. } => {
                 self.look_at_commit(id.clone());
                 self.feed(Input::Unreadable(id));
@@ -643,6 +648,12 @@ impl Driver {
                 Output::Send { to, frame } => self.with_session(&to, |session| session.send(&frame)),
                 Output::Carry { to, id, class, chunks, first_chunk } => {
                     self.with_session(&to, |session| session.carry(Carry { id, chunks, first_chunk }, class));
+                }
+                Output::Try { over, bytes, within } => {
+                    self.with_session(&over, |session| {
+                        session.begin_trial(bytes, within);
+                        Ok(())
+                    });
                 }
                 Output::BeginTransfer { transfer, header, chunks } => {
                     self.appends.push(begin_append(transfer, *header, chunks));

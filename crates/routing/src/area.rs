@@ -256,6 +256,7 @@ impl Area {
                 | RouterOutput::Suspected(_)
                 | RouterOutput::Cleared(_)
                 | RouterOutput::LinkGray { .. }
+                | RouterOutput::Try { .. }
                 | RouterOutput::LinkGood(_)
                 | RouterOutput::BearerChanged { .. }
                 | RouterOutput::SayAgain { .. }

@@ -183,3 +183,30 @@ fn the_neighbor_is_down_with_its_last_bearer() {
     rumbai.0.session_up(at(30), &sukajadi(RADIO));
     assert!(rumbai.outputs().contains(&RouterOutput::AdjacencyUp(id("sukajadi"))));
 }
+
+/// A round trip over a bearer takes this long, from one second to another. What is asked to be tried then.
+fn trials(rumbai: &mut Rumbai, medium: Medium, seconds: std::ops::Range<u64>, round_trip_ms: u64) -> Vec<RouterOutput> {
+    for step in seconds.start * 2..seconds.end * 2 {
+        let round_trip = Duration::from_millis(round_trip_ms);
+        let sample = LinkSample { round_trip, packets_sent: step * 10, packets_lost: 0, window_bytes: 1 << 20 };
+        rumbai.0.measured(at(step * 500), &sukajadi(medium), sample);
+    }
+    rumbai.outputs().into_iter().filter(|output| matches!(output, RouterOutput::Try { .. })).collect()
+}
+
+#[test]
+fn a_bearer_that_was_slow_is_used_again_when_it_has_carried_a_trial_and_one_that_costs_money_needs_none() {
+    for (metered, carried) in [(false, true), (false, false), (true, false)] {
+        let mut rumbai = Rumbai::new(&[(FIBER, 10, metered), (RADIO, 20, false)]);
+        trials(&mut rumbai, FIBER, 0..5, 10);
+        assert_eq!(trials(&mut rumbai, FIBER, 5..10, 800), []);
+        assert_eq!(rumbai.choice().unwrap().urgent, RADIO);
+        let tried = trials(&mut rumbai, FIBER, 10..22, 10);
+        let within = Duration::from_millis(510);
+        let asked = RouterOutput::Try { over: sukajadi(FIBER), bytes: 64 << 10, within };
+        assert_eq!(tried, if metered { vec![] } else { vec![asked] });
+        rumbai.0.tried(at(22_000), &sukajadi(FIBER), carried);
+        assert_eq!(rumbai.outputs().contains(&RouterOutput::LinkGood(sukajadi(FIBER))), carried);
+        assert_eq!(rumbai.choice().unwrap().urgent, if carried || metered { FIBER } else { RADIO });
+    }
+}

@@ -43,6 +43,7 @@ mod single_points;
 mod spf;
 mod standing;
 mod suspicion;
+mod trial;
 
 pub use adjacency::{
     AdjacencyAction, AdjacencyTimer, BUSY_LINGER, DEAD_AFTER, DEAD_AFTER_QUIET, DownReason, HEARTBEAT_INTERVAL,

@@ -12,7 +12,7 @@ use estafet_model::{Class, LinkCost, Medium, Now};
 use crate::adjacency::{Liveness, NeighborState};
 use crate::comparison::Comparison;
 use crate::damping::Damping;
-use crate::quality::{Gray, LinkQuality};
+use crate::quality::{Finding, Gray, LinkQuality, LinkSample};
 use crate::router::SHUNNED_COST;
 
 /// What the topology says of a bearer.
@@ -67,7 +67,7 @@ pub struct BearerState {
 pub(crate) struct BearerLink {
     terms: BearerTerms,
     pub(crate) liveness: Liveness,
-    pub(crate) quality: LinkQuality,
+    quality: LinkQuality,
     pub(crate) damping: Damping,
     /// The neighbor has left it because it does not hear this node over it.
     doubted: bool,
@@ -94,6 +94,33 @@ impl BearerLink {
     pub(crate) fn returned(&mut self, now: Now) {
         self.damping.returned(now);
         self.doubted = false;
+    }
+
+    pub(crate) fn session_ended(&mut self, now: Now) {
+        self.quality.session_ended(now);
+    }
+
+    /// What was measured on it. One whose bytes cost money is given none to carry only to find out what it carries.
+    pub(crate) fn measured(&mut self, now: Now, sample: LinkSample) -> Option<Finding> {
+        self.liveness.set_round_trip(sample.round_trip);
+        let finding = self.quality.measured(now, sample, !self.terms.urgent_only);
+        self.watch(now, finding)
+    }
+
+    /// It has carried a trial in time, or not.
+    pub(crate) fn tried(&mut self, now: Now, carried: bool) -> Option<Finding> {
+        let finding = self.quality.tried(now, carried);
+        self.watch(now, finding)
+    }
+
+    /// While it is gray it is measured although nobody uses it.
+    fn watch(&mut self, now: Now, finding: Option<Finding>) -> Option<Finding> {
+        match finding {
+            Some(Finding::BecameGray(_)) => self.liveness.set_watched(now, true),
+            Some(Finding::BecameGood) => self.liveness.set_watched(now, false),
+            Some(Finding::TrialDue { .. }) | None => {}
+        }
+        finding
     }
 
     /// The last choice but for those in doubt: it is gray, or flaps, or is about to go dark.

@@ -1,5 +1,7 @@
 //! What a router asks of its driver.
 
+use std::time::Duration;
+
 use estafet_model::{Bearer, LsdbDigest, Medium, NodeId};
 
 use crate::adjacency::{AdjacencyTimer, DownReason};
@@ -44,6 +46,16 @@ pub enum RouterOutput {
         bearer: Bearer,
         /// What is wrong.
         why: Gray,
+    },
+    /// Let a bearer carry so much padding behind everything else, and say by [`Router::tried`](crate::Router::tried) whether
+    /// the neighbor's transport has acknowledged all of it in time. What has not left by then need not leave any more.
+    Try {
+        /// The bearer.
+        over: Bearer,
+        /// So much.
+        bytes: u32,
+        /// In this time.
+        within: Duration,
     },
     /// A bearer is good again.
     LinkGood(Bearer),

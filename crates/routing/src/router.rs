@@ -15,7 +15,7 @@ use crate::lsdb::{Installed, Lsdb};
 use crate::neighbor::{BearerState, BearerTerms, Choice, Neighbor, Turn};
 use crate::origination::Origination;
 use crate::output::{RouterOutput, TimerReason};
-use crate::quality::{Change, Gray, LinkSample};
+use crate::quality::{Finding, Gray, LinkSample, USUAL_BYTES};
 use crate::signed_lsa::SignedLsa;
 use crate::spf::ShortestPaths;
 use crate::standing::Standing;
@@ -192,21 +192,31 @@ impl Router {
         let Some(neighbor) = self.neighbors.get_mut(&bearer.neighbor) else { return };
         let is_face = neighbor.is_face(bearer.medium);
         let Some(link) = neighbor.bearer(bearer.medium).filter(|link| link.liveness.is_up()) else { return };
-        link.liveness.set_round_trip(sample.round_trip);
+        let finding = link.measured(now, sample);
         if is_face {
             self.own.set_rtt(bearer.neighbor.clone(), sample.round_trip);
         }
-        match link.quality.measured(now, sample) {
-            Some(Change::BecameGray(why)) => {
-                link.liveness.set_watched(now, true);
-                self.outputs.push_back(RouterOutput::LinkGray { bearer: bearer.clone(), why });
-            }
-            Some(Change::BecameGood) => {
-                link.liveness.set_watched(now, false);
-                self.outputs.push_back(RouterOutput::LinkGood(bearer.clone()));
-            }
-            None => return,
+        if let Some(finding) = finding {
+            self.found(now, bearer, finding);
         }
+    }
+
+    /// A bearer has carried what [`RouterOutput::Try`] asked for in time, or it has not. Not to be said when its session has
+    /// ended meanwhile.
+    pub fn tried(&mut self, now: Now, bearer: &Bearer, carried: bool) {
+        let link = self.neighbors.get_mut(&bearer.neighbor).and_then(|link| link.bearer(bearer.medium));
+        if let Some(finding) = link.and_then(|link| link.tried(now, carried)) {
+            self.found(now, bearer, finding);
+        }
+    }
+
+    fn found(&mut self, now: Now, bearer: &Bearer, finding: Finding) {
+        let over = bearer.clone();
+        self.outputs.push_back(match finding {
+            Finding::BecameGray(why) => RouterOutput::LinkGray { bearer: over, why },
+            Finding::TrialDue { within } => RouterOutput::Try { over, bytes: USUAL_BYTES, within },
+            Finding::BecameGood => RouterOutput::LinkGood(over),
+        });
         self.review(now, &bearer.neighbor, None);
     }
 
@@ -446,7 +456,7 @@ impl Router {
             AdjacencyAction::BecameSuspect => self.outputs.push_back(RouterOutput::Suspected(bearer.clone())),
             AdjacencyAction::Cleared => self.outputs.push_back(RouterOutput::Cleared(bearer.clone())),
             AdjacencyAction::WentDown(why) => {
-                link.quality.session_ended();
+                link.session_ended(now);
                 if why != DownReason::Goodbye {
                     link.damping.died(now);
                 }

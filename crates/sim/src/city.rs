@@ -50,7 +50,11 @@ pub(crate) enum Event {
     /// The next message of a stream arrives.
     Arrival { session: usize, from: End, stream: usize },
     /// The line of one direction has sent what it carried.
-    LineFree { session: usize, from: End, message: Message, class: Class },
+    LineFree { session: usize, from: End, message: Message, stream: usize },
+    /// So much padding is acknowledged.
+    PaddingAcknowledged { session: usize, from: End, bytes: usize },
+    /// The time of a trial is over.
+    TrialOver { session: usize, from: End },
     /// An end learns that the other has closed the session.
     Closed { session: usize, end: End },
     /// An end looks whether it has heard anything lately.
@@ -474,7 +478,9 @@ impl City {
             Event::Dial { link } => self.dial(link),
             Event::Opened { session, end } => self.opened(session, end),
             Event::Arrival { session, from, stream } => self.arrival(session, from, stream),
-            Event::LineFree { session, from, message, class } => self.line_free(session, from, message, class),
+            Event::LineFree { session, from, message, stream } => self.line_free(session, from, message, stream),
+            Event::PaddingAcknowledged { session, from, bytes } => self.padding_acknowledged(session, from, bytes),
+            Event::TrialOver { session, from } => self.trial_over(session, from),
             Event::Closed { session, end } => self.close(session, end, false),
             Event::IdleCheck { session, end } => self.idle_check(session, end),
         }

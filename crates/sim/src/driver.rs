@@ -80,6 +80,7 @@ impl City {
             Output::Carry { to, id: record, class, chunks, first_chunk } => {
                 self.carry(id, &to, Carry { id: record, class, chunks, next_chunk: first_chunk });
             }
+            Output::Try { over, bytes, within } => self.begin_trial(id, &over, bytes as usize, within),
             Output::Disconnect(bearer) => self.disconnect(id, &bearer),
             Output::Store(record) => {
                 let now = self.now;

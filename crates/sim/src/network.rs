@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use estafet_custody::Piece;
-use estafet_model::{Bearer, ChunkHash, Class, Medium, NodeId};
+use estafet_model::{Bearer, ChunkHash, Medium, NodeId};
 use estafet_node::Input;
 use estafet_node::routing::LinkSample;
 use estafet_spool::ReadPayload;
@@ -13,7 +13,7 @@ use estafet_wire::{Frame, PieceHead, PieceLengths};
 
 use crate::city::{City, Event};
 use crate::seeded::Seeded;
-use crate::session::{CONTROL, Carry, End, Fate, Message, Session};
+use crate::session::{CONTROL, Carry, End, Fate, Message, PADDING, Session};
 
 /// How long after the last thing heard a session ends.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -50,7 +50,7 @@ const WINDOW_PACKETS_MIN: f64 = 2.0;
 pub struct Traffic {
     /// Records on their way, and all that is said about them: offers, answers, acceptances, receipts, inventories.
     pub records_bytes: u64,
-    /// Heartbeats and the map.
+    /// Heartbeats, trials and the map.
     pub routing_bytes: u64,
 }
 
@@ -346,7 +346,7 @@ impl City {
     fn count(&mut self, message: &Message, fate: &Fate) {
         let bytes = wire_bytes(message.bytes(), fate);
         match message {
-            Message::Control { of_routing: true, .. } => self.traffic.routing_bytes += bytes,
+            Message::Control { of_routing: true, .. } | Message::Padding(_) => self.traffic.routing_bytes += bytes,
             Message::Control { .. } | Message::Piece { .. } => self.traffic.records_bytes += bytes,
         }
     }
@@ -357,12 +357,14 @@ impl City {
             return self.sessions[session].stall(from, stream);
         }
         let (sender, receiver) = (self.wires[link].bearer(1 - from), self.wires[link].ends[1 - from].clone());
-        if stream != CONTROL && self.sessions[session].open[1 - from] && !self.offices[&receiver].store.keeps_up() {
+        let is_payload = ![CONTROL, PADDING].contains(&stream);
+        if is_payload && self.sessions[session].open[1 - from] && !self.offices[&receiver].store.keeps_up() {
             return self.schedule(self.now + FLOW_CONTROL_DELAY, Event::Arrival { session, from, stream });
         }
         let Some(message) = self.sessions[session].arrive(self.now, from, stream) else { return };
-        if !self.wires[link].condition.silent[1 - from] {
-            let heard_at = self.now + self.wires[link].latency();
+        let heard_at = self.now + self.wires[link].latency();
+        let is_acknowledged = !self.wires[link].condition.silent[1 - from];
+        if is_acknowledged {
             self.sessions[session].acknowledge(from, heard_at);
         }
         let input = match message {
@@ -371,6 +373,10 @@ impl City {
                 Input::Frame { from: sender, frame }
             }
             Message::Piece { head, data } => Input::Piece { from: sender, piece: read_piece(&head, data) },
+            Message::Padding(bytes) if is_acknowledged => {
+                return self.schedule(heard_at, Event::PaddingAcknowledged { session, from, bytes });
+            }
+            Message::Padding(_) => return,
         };
         self.input(&receiver, input);
     }
@@ -398,7 +404,36 @@ impl City {
         }
     }
 
-    /// Sends the next chunk, read from the store at this moment, if the line is free.
+    /// Sends padding behind everything else.
+    pub(crate) fn begin_trial(&mut self, from: &NodeId, over: &Bearer, bytes: usize, within: Duration) {
+        if let Some((session, end)) = self.open_session(from, over) {
+            self.sessions[session].begin_trial(end, bytes);
+            self.schedule(self.now + within, Event::TrialOver { session, from: end });
+            self.use_line(session, end);
+        }
+    }
+
+    pub(crate) fn padding_acknowledged(&mut self, session: usize, from: End, bytes: usize) {
+        if self.sessions[session].acknowledge_padding(from, bytes) {
+            self.tried(session, from, true);
+        }
+    }
+
+    pub(crate) fn trial_over(&mut self, session: usize, from: End) {
+        if self.sessions[session].end_trial(from) {
+            self.tried(session, from, false);
+        }
+    }
+
+    fn tried(&mut self, session: usize, from: End, carried: bool) {
+        let Session { link, open, .. } = self.sessions[session];
+        if open[from] {
+            let (node, over) = (self.wires[link].ends[from].clone(), self.wires[link].bearer(from));
+            self.input(&node, Input::Tried { over, carried });
+        }
+    }
+
+    /// Sends the next chunk, read from the store at this moment, if the line is free; padding if there is none.
     fn use_line(&mut self, session: usize, from: End) {
         let link = self.sessions[session].link;
         let sender = self.wires[link].ends[from].clone();
@@ -413,11 +448,18 @@ impl City {
             let head = PieceHead { signed_header, id, index, chunks, chunk_hashes }.encode(data.len());
             let takes = self.wires[link].sending_time(head.len() + data.len());
             let free_at = self.now + takes + self.sessions[session].control_owes(self.now, from);
-            let (class, next_chunk) = (carry.class, carry.next_chunk + 1);
+            let (stream, next_chunk) = (1 + carry.class as usize, carry.next_chunk + 1);
             let rest = (next_chunk < carry.chunks).then_some(Carry { next_chunk, ..carry });
             self.sessions[session].occupy(from, rest);
             let message = Message::Piece { head, data };
-            self.schedule(free_at, Event::LineFree { session, from, message, class });
+            self.schedule(free_at, Event::LineFree { session, from, message, stream });
+        }
+        if let Some(bytes) = self.sessions[session].next_padding(from, PACKET_BYTES) {
+            let takes = self.wires[link].sending_time(bytes);
+            let free_at = self.now + takes + self.sessions[session].control_owes(self.now, from);
+            self.sessions[session].occupy(from, None);
+            let message = Message::Padding(bytes);
+            self.schedule(free_at, Event::LineFree { session, from, message, stream: PADDING });
         }
     }
 
@@ -436,14 +478,14 @@ impl City {
     }
 
     /// What was on a line that was cut meanwhile stays there until it is heard again, or the session ends.
-    pub(crate) fn line_free(&mut self, session: usize, from: End, message: Message, class: Class) {
+    pub(crate) fn line_free(&mut self, session: usize, from: End, message: Message, stream: usize) {
         let Session { link, open, .. } = self.sessions[session];
         if open[from] && self.wires[link].condition.silent[from] {
-            return self.schedule(self.now + CUT_LINE_LOOK, Event::LineFree { session, from, message, class });
+            return self.schedule(self.now + CUT_LINE_LOOK, Event::LineFree { session, from, message, stream });
         }
         self.sessions[session].line_free(from);
         if self.sessions[session].open[from] {
-            self.under_way(session, from, 1 + class as usize, message);
+            self.under_way(session, from, stream, message);
             self.use_line(session, from);
         }
     }

@@ -1,5 +1,6 @@
 //! One session between two neighbors, as QUIC gives it: streams that each keep their order, a line that carries so
-//! many bits in a second, control before payload, urgent payload before normal and bulk, which share the rest.
+//! many bits in a second, control before payload, urgent payload before normal and bulk, which share the rest, and padding
+//! behind them all.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,15 +11,24 @@ use estafet_model::{Class, Now, RecordId};
 /// One end of a link: 0 or 1, as in `Link::ends`.
 pub(crate) type End = usize;
 
-/// The streams of one direction: control, and one for each class.
-pub(crate) const STREAMS: usize = 4;
+/// The streams of one direction: control, one for each class, and one for padding.
+const STREAMS: usize = 5;
 pub(crate) const CONTROL: usize = 0;
+pub(crate) const PADDING: usize = 4;
 
 /// What travels.
 #[derive(Debug)]
 pub(crate) enum Message {
-    Control { bytes: Bytes, of_routing: bool },
-    Piece { head: Bytes, data: Bytes },
+    Control {
+        bytes: Bytes,
+        of_routing: bool,
+    },
+    Piece {
+        head: Bytes,
+        data: Bytes,
+    },
+    /// So many bytes of it.
+    Padding(usize),
 }
 
 impl Message {
@@ -26,6 +36,7 @@ impl Message {
         match self {
             Message::Control { bytes, .. } => bytes.len(),
             Message::Piece { head, data } => head.len() + data.len(),
+            Message::Padding(bytes) => *bytes,
         }
     }
 }
@@ -50,6 +61,13 @@ pub(crate) struct Carry {
     pub(crate) next_chunk: u32,
 }
 
+/// Padding that is to be carried in time.
+#[derive(Debug)]
+struct Trial {
+    bytes_unsent: usize,
+    bytes_unacknowledged: usize,
+}
+
 /// What is under way in one stream.
 #[derive(Debug, Default)]
 struct Stream {
@@ -64,6 +82,7 @@ struct Stream {
 struct Direction {
     streams: [Stream; STREAMS],
     carries: [VecDeque<Carry>; 3],
+    trial: Option<Trial>,
     /// Whose turn it is of normal and bulk.
     bulk_next: bool,
     busy: bool,
@@ -184,6 +203,33 @@ impl Session {
         direction.bulk_next = !direction.bulk_next;
         let order = if direction.bulk_next { [0, 2, 1] } else { [0, 1, 2] };
         order.into_iter().find_map(|class| direction.carries[class].pop_front())
+    }
+
+    pub(crate) fn begin_trial(&mut self, from: End, bytes: usize) {
+        self.from[from].trial = Some(Trial { bytes_unsent: bytes, bytes_unacknowledged: bytes });
+    }
+
+    /// How much padding the line takes next, if it is free and no record waits for it; at most this much.
+    pub(crate) fn next_padding(&mut self, from: End, bytes_max: usize) -> Option<usize> {
+        let direction = &mut self.from[from];
+        let trial = direction.trial.as_mut().filter(|trial| !direction.busy && trial.bytes_unsent > 0)?;
+        let bytes = trial.bytes_unsent.min(bytes_max);
+        trial.bytes_unsent -= bytes;
+        Some(bytes)
+    }
+
+    /// So much padding is acknowledged. True if that was the last of the trial.
+    pub(crate) fn acknowledge_padding(&mut self, from: End, bytes: usize) -> bool {
+        let trial = &mut self.from[from].trial;
+        if let Some(under_way) = trial {
+            under_way.bytes_unacknowledged = under_way.bytes_unacknowledged.saturating_sub(bytes);
+        }
+        trial.take_if(|trial| trial.bytes_unacknowledged == 0).is_some()
+    }
+
+    /// The time of the trial is over. True if it was still under way.
+    pub(crate) fn end_trial(&mut self, from: End) -> bool {
+        self.from[from].trial.take().is_some()
     }
 
     /// The line is taken; the rest of the record follows.

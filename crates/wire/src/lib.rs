@@ -18,7 +18,7 @@ pub use control::{
     Verdict,
 };
 pub use inventory::{Holding, RecordSet};
-pub use payload::{PIECE_META_BYTES_MAX, PieceHead, PieceLengths};
+pub use payload::{PIECE_META_BYTES_MAX, PieceHead, PieceLengths, padding};
 
 /// The protocol and its version, as TLS negotiates it. Neighbors that do not share one do not talk.
 pub const ALPN: &[u8] = b"estafet/1";

@@ -6,6 +6,9 @@
 //! bytes   head (PayloadPiece in session.proto)
 //! bytes   piece
 //! ```
+//!
+//! A piece whose head has no bytes is padding: it is read and dropped. A neighbor sends it to find out what the link
+//! carries, on a stream of its own, which it may give up within a piece.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use estafet_model::{CHUNK_BYTES, ChunkHash, PAYLOAD_BYTES_MAX, RecordId, chunk_count};
@@ -40,6 +43,31 @@ impl PieceLengths {
         }
         Ok(lengths)
     }
+
+    fn encode(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        for (field, length) in bytes.chunks_exact_mut(4).zip([self.head, self.piece]) {
+            field.copy_from_slice(&u32::try_from(length).expect("both are small").to_le_bytes());
+        }
+        bytes
+    }
+
+    /// True if the piece is of no record.
+    #[must_use]
+    pub fn is_padding(&self) -> bool {
+        self.head == 0
+    }
+}
+
+/// Padding that takes so many bytes with the lengths of its pieces, or some less.
+pub fn padding(bytes: usize) -> impl Iterator<Item = Bytes> {
+    static ZEROS: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
+    let whole = PieceLengths::BYTES + CHUNK_BYTES;
+    let last = (bytes % whole).saturating_sub(PieceLengths::BYTES);
+    std::iter::repeat_n(CHUNK_BYTES, bytes / whole).chain((last > 0).then_some(last)).flat_map(|piece| {
+        let lengths = PieceLengths { head: 0, piece }.encode();
+        [Bytes::copy_from_slice(&lengths), Bytes::from_static(&ZEROS[..piece])]
+    })
 }
 
 /// Which piece of which record.
@@ -76,8 +104,7 @@ impl PieceHead {
         };
         let length = head.encoded_len();
         let mut buffer = BytesMut::with_capacity(PieceLengths::BYTES + length);
-        buffer.extend_from_slice(&u32::try_from(length).expect("a head is small").to_le_bytes());
-        buffer.extend_from_slice(&u32::try_from(piece_bytes).expect("checked above").to_le_bytes());
+        buffer.extend_from_slice(&PieceLengths { head: length, piece: piece_bytes }.encode());
         head.encode(&mut buffer).expect("the buffer grows");
         buffer.freeze()
     }
@@ -154,6 +181,23 @@ mod tests {
         for bad in [without_header, late_header, short_of_hashes, late_hashes, beyond, too_many] {
             assert!(PieceHead::decode(bad.encode(1).slice(8..)).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn padding_is_told_from_every_piece_of_a_record_and_is_as_long_as_it_was_asked_for() {
+        for bytes in [0, 8, 9, 1_000, 16_392, 16_393, 64 << 10, 1 << 20] {
+            let mut stream = padding(bytes).flatten().collect::<Vec<u8>>();
+            assert!((bytes.saturating_sub(PieceLengths::BYTES)..=bytes).contains(&stream.len()), "{bytes}");
+            while let Some(lengths) = stream.first_chunk() {
+                let lengths = PieceLengths::decode(*lengths).unwrap();
+                assert!(lengths.is_padding());
+                stream.drain(..PieceLengths::BYTES + lengths.piece);
+            }
+            assert!(stream.is_empty());
+        }
+        let lengths = PieceLengths::decode(head(3, 4).encode(9)[..8].try_into().unwrap()).unwrap();
+        assert!(!lengths.is_padding());
+        assert!(PieceHead::decode(Bytes::new()).is_err(), "what is padding is no piece of a record");
     }
 
     #[test]

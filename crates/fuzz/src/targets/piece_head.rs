@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use estafet_model::CHUNK_BYTES;
-use estafet_wire::{PIECE_META_BYTES_MAX, PieceHead, PieceLengths};
+use estafet_wire::{PIECE_META_BYTES_MAX, PieceHead, PieceLengths, padding};
 
 use super::Target;
 use crate::cast::samples;
@@ -32,5 +32,6 @@ fn seeds() -> Vec<Vec<u8>> {
         chunk_hashes,
     };
     let heads = [head(Some(sample.signed.encode()), 0, sample.hashes.clone()), head(None, 1, Vec::new())];
-    heads.iter().map(|head| head.encode(1000).to_vec()).collect()
+    let padding = padding(1000).flatten().collect();
+    heads.iter().map(|head| head.encode(1000).to_vec()).chain([padding]).collect()
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use arbitrary::{Result, Unstructured};
 use estafet_model::{Bearer, LinkCost, LsaVersion, LsdbDigest, Medium, NodeId, Now};
 use estafet_routing::{
-    Adjacency, BearerTerms, HubLedger, LinkRisks, Lsa, NodeState, PowerState, Router, RouterConfig, SignedLsa, Standing,
+    Adjacency, BearerTerms, HubLedger, LinkRisks, LinkSample, Lsa, NodeState, PowerState, Router, RouterConfig,
+    SignedLsa, Standing,
 };
 
 use super::Target;
@@ -52,7 +53,7 @@ fn check_routes(router: &Router) {
 fn step(bytes: &mut Unstructured<'_>, router: &mut Router, now: &mut Now) -> Result<()> {
     let neighbor = node(bytes.choose(&NEIGHBORS)?);
     let bearer = Bearer::new(neighbor.clone(), *bytes.choose(&MEDIA)?);
-    match bytes.int_in_range(0..=11u8)? {
+    match bytes.int_in_range(0..=13u8)? {
         0 => router.session_up(*now, &bearer),
         1 => router.session_down(*now, &bearer),
         2 => {
@@ -64,6 +65,13 @@ fn step(bytes: &mut Unstructured<'_>, router: &mut Router, now: &mut Now) -> Res
         4 => router.busy(*now, &bearer),
         10 => router.doubted(*now, &bearer),
         11 => router.spoken_to(*now, &bearer),
+        12 => {
+            let (round_trip, window_bytes) = (Duration::from_millis(bytes.int_in_range(0..=2000)?), bytes.arbitrary()?);
+            let packets_sent = bytes.arbitrary::<u32>()?.into();
+            let packets_lost = bytes.int_in_range(0..=packets_sent)?;
+            router.measured(*now, &bearer, LinkSample { round_trip, packets_sent, packets_lost, window_bytes });
+        }
+        13 => router.tried(*now, &bearer, bytes.arbitrary()?),
         5 => {
             let (origin, sequence, checksum) = (node(bytes.choose(&NAMES)?), bytes.arbitrary()?, bytes.arbitrary()?);
             router.lsdb_summary_received(&neighbor, &[LsaVersion { origin, sequence, checksum }]);
@@ -130,5 +138,5 @@ fn bearers() -> BTreeMap<Medium, BearerTerms> {
 }
 
 fn seeds() -> Vec<Vec<u8>> {
-    vec![(0..=255).collect(), vec![9; 64], (0..64u8).map(|index| index % 10).collect()]
+    vec![(0..=255).collect(), vec![9; 64], (0..64u8).map(|index| index % 14).collect()]
 }

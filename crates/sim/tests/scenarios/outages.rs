@@ -7,7 +7,7 @@ use estafet_topology::Template;
 
 use estafet_custody::CustodyEvent;
 use estafet_node::NodeEvent;
-use estafet_sim::{City, id, millis};
+use estafet_sim::{City, Condition, id, millis};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -149,4 +149,24 @@ fn a_record_that_overtakes_another_does_not_make_it_missing() {
         }
     }
     assert!(overtaken, "the small one was first");
+}
+
+#[test]
+fn a_link_that_was_slow_is_used_again_as_soon_as_it_carries_a_page_in_half_a_second_and_not_before() {
+    let mut city = City::settled(Template::Pekanbaru, 16);
+    let link = city.link("rumbai", "sukajadi");
+    let is_used = |city: &City| city.node("rumbai").router().next_hops()[0].neighbor == id("sukajadi");
+    let line = |bits_per_second| Condition { bits_per_second: Some(bits_per_second), ..Condition::default() };
+    assert!(is_used(&city));
+    city.set_condition(link, Condition { latency: Some(millis(300)), ..line(900_000) });
+    assert!(city.run_until(10 * SECOND, |city| !is_used(city)), "it is left");
+    // 64 KiB take 0.58 s, heartbeats next to nothing.
+    city.set_condition(link, line(900_000));
+    assert!(!city.run_until(600 * SECOND, is_used), "it is as slow as before");
+    assert!(city.node("rumbai").router().gray(&id("sukajadi")).is_some());
+    // Now they take 0.44 s.
+    city.set_condition(link, line(1_200_000));
+    assert!(city.run_until(40 * SECOND, is_used), "the next trial shows it");
+    capture_everywhere(&mut city, 2);
+    city.must_deliver_within(30 * SECOND);
 }
