@@ -8,7 +8,7 @@ use estafet_model::{
     Bearer, ByteCount, ChunkHash, Class, Durable, Epoch, HeaderDigest, NodeId, ReceiptKey, RecordId, SeqRanges,
     SignedHeader, SignedReceipt,
 };
-use estafet_routing::{Captured, Choice, DownReason, Gray, LinkSample, Standing, TimerReason};
+use estafet_routing::{Captured, Choice, DownReason, Gray, LinkSample, Outlook, Standing, TimerReason};
 use estafet_wire::Frame;
 
 use crate::captures::{Capture, CaptureRefused, CaptureToken, Captured as CapturedRecord};
@@ -85,6 +85,8 @@ pub enum Input {
     CommittedUnreadable(Box<HeldRecord>),
     /// How much the store can still take.
     Room(ByteCount),
+    /// How long this node can go on taking captures. For people.
+    Outlook(Outlook),
     /// What this node does with transit from now on, on what power, and why.
     Standing(Standing),
 }

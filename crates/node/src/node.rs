@@ -197,6 +197,7 @@ impl Node {
                 self.ledger_changed = true;
             }
             Input::Room(room) => self.custody.set_room(room),
+            Input::Outlook(outlook) => self.router.set_outlook(outlook),
             Input::Standing(standing) => {
                 self.custody.set_draining(standing.is_draining());
                 self.router.set_standing(now, standing);
