@@ -61,7 +61,7 @@ pub(crate) fn run(config: Config, promises: bool) -> Result<(), RelayError> {
 }
 
 async fn serve(config: Config, opened: Opened, promises: bool) -> Result<(), RelayError> {
-    let Opened { store, events, recovered, identity } = opened;
+    let Opened { store, events, recovered, identity, pace } = opened;
     let me = config.node.id.clone();
     info!(node = %me, records = recovered.records.count(), epoch = identity.epoch.get(), starts = identity.starts, "the store is open");
     if !promises {
@@ -82,7 +82,7 @@ async fn serve(config: Config, opened: Opened, promises: bool) -> Result<(), Rel
     );
     let drain_file = DrainFile::in_folder(&config.data);
     let grounds = Grounds::new(config.rules.clone(), drain_file.load(), wall_clock());
-    let (driver, commands) = Driver::new(node, store.clone(), config.hold_max, grounds);
+    let (driver, commands) = Driver::new(node, store.clone(), pace, config.hold_max, grounds);
 
     let intake_listener = listen("counters", config.intake).await?;
     let admin_listener = listen("operators", config.admin).await?;
