@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{City, last_object, topology};
+use crate::harness::{CHAIN, City, capture, last_object, noise, topology, wait_for};
 
 fn cut_off(city: &City, node: &str) -> Vec<String> {
     let impact = city.ask(&["impact", node]).unwrap();
@@ -23,6 +23,34 @@ fn impact_says_beforehand_what_a_cut_would_isolate() {
     let rumbai = detoured.as_array().unwrap().iter().find(|row| row["node"] == "rumbai").unwrap().clone();
     assert_eq!(rumbai["via"], serde_json::json!(["senapelan"]));
     assert_eq!((&rumbai["cost_before"], &rumbai["cost_after"]), (&20.into(), &25.into()));
+}
+
+#[test]
+fn impact_says_for_how_long_an_office_that_is_cut_off_has_room() {
+    let mut city = City::new("pekanbaru-2013");
+    CHAIN.into_iter().for_each(|node| city.start(node));
+    city.wait_for_path(&CHAIN);
+    let hours = |city: &City, node: &str, asked: &str| {
+        let impact = city.ask(&["--node", asked, "impact", "sukajadi"])?;
+        let mut offices = impact["cut_off"].as_array()?.iter();
+        let office = offices.find(|office| office["node"] == node)?;
+        (impact["seen_from"] == asked).then(|| office["hours_left"].clone())
+    };
+    // 1.6 MB in what counts as an hour, and 8 GiB less 256 MiB of room, where the disk has that.
+    (0..8).for_each(|seed| drop(capture(&city.intake("rumbai"), &noise(seed, 200_000), &[])));
+    let knows = |city: &City, asked: &str| {
+        wait_for("it is known for how long Rumbai has room", || {
+            hours(city, "rumbai", asked)?.as_u64().filter(|hours| (1..5_300).contains(hours))
+        })
+    };
+    knows(&city, "induk");
+    for (node, why) in [("sukajadi", "it captures nothing"), ("rumbai-pesisir", "it does not run")] {
+        assert_eq!(hours(&city, node, "induk"), Some(Value::Null), "{why}");
+    }
+    // What a start finds in the store counts by its age.
+    city.stop("rumbai");
+    city.start("rumbai");
+    knows(&city, "rumbai");
 }
 
 #[test]

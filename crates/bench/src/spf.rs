@@ -121,6 +121,7 @@ impl DrawnArea {
             durable: true,
             ledger: None,
             hub: None,
+            outlook: None,
         };
         SignedLsa::sign(lsa, &self.key)
     }

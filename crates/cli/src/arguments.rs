@@ -156,7 +156,10 @@ pub enum Command {
         to: Option<NodeId>,
     },
     /// Tell who would be cut off, and who would take another way, if nodes, links or risks failed, or by the planned
-    /// outages of a moment. Asks nobody.
+    /// outages of a moment.
+    ///
+    /// Needs no node. If one answers, it also tells for how long each office that is cut off has room for its captures, at
+    /// the pace of its last day.
     #[command(group(ArgGroup::new("failing").required(true).multiple(true)))]
     Impact {
         /// The nodes that fail. All that is named fails at once.
@@ -175,6 +178,9 @@ pub enum Command {
         /// A topology, plain or signed; by default the city's.
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
+        /// Ask nobody for how long offices have room.
+        #[arg(long)]
+        offline: bool,
     },
     /// List every node, link and risk whose loss alone isolates an office, worst first. Exit code 1 if there are any.
     /// Asks nobody.

@@ -27,6 +27,7 @@ pub mod path;
 pub mod push;
 pub mod quarantine;
 pub mod records;
+mod room;
 pub mod show;
 pub mod sign;
 pub mod spof;
@@ -43,9 +44,12 @@ pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> 
         Command::Sign { file, key, operator, out } => {
             sign::sign(&file, &key, operator.as_deref(), out.as_deref(), output)
         }
-        Command::Impact { nodes, links, risks, at, file } => {
+        Command::Impact { nodes, links, risks, at, file, offline } => {
             let named = impact::Named { nodes, links, risks, at };
-            impact::impact(&plan::topology(options, file.as_deref())?, &named, output)
+            let topology = plan::topology(options, file.as_deref())?;
+            // A file needs no city with nodes to ask.
+            let reach = if file.is_some() { reach().ok() } else { Some(reach()?) };
+            impact::impact(&topology, &named, reach.filter(|_| !offline).as_ref(), output).await
         }
         Command::Spof { file } => spof::spof(&plan::topology(options, file.as_deref())?, output),
         Command::Advise { links, file } => advise::advise(&plan::topology(options, file.as_deref())?, links, output),

@@ -2,7 +2,7 @@
 //!
 //! Each command is a function of [`commands`] that writes to an [`Output`], so that tests and other programs can run
 //! it. The commands ask nodes over the admin API; `init`, `check`, `sign`, `impact`,
-//! `spof` and `advise` work on files alone.
+//! `spof` and `advise` work on files alone, and `impact` adds what a node says if one answers.
 //!
 //! Read first: [`CityFolder`] (all that a program needs to talk to a city) and [`Reach`] (how it gets an answer from a
 //! node that is alive). [`init::init`] makes a city.

@@ -1,4 +1,4 @@
-//! The commands that ask nobody: init, check, sign, impact, spof, advise, completions.
+//! The commands that need no node: init, check, sign, impact, spof, advise, completions.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -213,6 +213,29 @@ fn impact_says_who_is_cut_off() {
     assert_eq!(outcome.unwrap(), Outcome::Good, "no node, link or risk isolates anybody");
     let (outcome, _) = topology(&["--city", redundant.to_str().unwrap(), "impact", "nowhere"]);
     assert!(matches!(outcome, Err(Failure::NodeUnknown { .. })), "{outcome:?}");
+}
+
+#[test]
+fn impact_needs_no_node_and_says_what_it_does_not_know_without_one() {
+    let folder = tempfile::tempdir().unwrap();
+    init(Template::Pekanbaru, folder.path()).unwrap();
+    let (city, file) = (folder.path().to_str().unwrap(), folder.path().join("topology.toml"));
+    for (arguments, why) in [
+        (&["--city", city, "impact", "sukajadi"][..], Some("no node has answered")),
+        (&["--city", city, "impact", "sukajadi", "--offline"], Some("no node was asked")),
+        (&["impact", "sukajadi", "--file", file.to_str().unwrap()], Some("no node was asked")),
+        (&["--city", city, "impact", "--link", "rumbai-sukajadi", "--offline"], None),
+    ] {
+        let (outcome, out) = topology(arguments);
+        assert_eq!(outcome.unwrap(), Outcome::Good, "{arguments:?}");
+        let line = why.map(|why| format!("for how long they have room is not known: {why}"));
+        let told = out.lines().find(|line| line.starts_with("for how long")).map(str::to_owned);
+        assert_eq!(told, line, "{out}");
+        let (_, out) = topology(&[&["--json"], arguments].concat());
+        let told = json(&out);
+        assert_eq!(told["seen_from"], Value::Null);
+        assert!(told["cut_off"].as_array().unwrap().iter().all(|office| office["hours_left"].is_null()), "{out}");
+    }
 }
 
 #[test]

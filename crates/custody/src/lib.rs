@@ -27,7 +27,6 @@ mod lane;
 mod losses;
 mod outbound;
 mod output;
-mod passing_on;
 mod questions;
 mod ready;
 mod receipts;

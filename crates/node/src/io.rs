@@ -10,7 +10,7 @@ use estafet_model::{
     Bearer, ByteCount, ChunkHash, Class, Durable, Epoch, HeaderDigest, NodeId, ReceiptKey, RecordId, SeqRanges,
     SignedHeader, SignedReceipt,
 };
-use estafet_routing::{Captured, Choice, DownReason, Gray, LinkSample, Standing, TimerReason};
+use estafet_routing::{Captured, Choice, DownReason, Gray, LinkSample, Outlook, Standing, TimerReason};
 use estafet_topology::Topology;
 use estafet_wire::Frame;
 
@@ -95,6 +95,8 @@ pub enum Input {
     CommittedUnreadable(Box<HeldRecord>),
     /// How much the store can still take.
     Room(ByteCount),
+    /// How long this node can go on taking captures. For people.
+    Outlook(Outlook),
     /// What this node does with transit from now on, on what power, and why.
     Standing(Standing),
     /// Another topology is in force. Its hubs, and this node's role and key, are as before.

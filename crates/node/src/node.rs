@@ -203,6 +203,7 @@ impl Node {
                 self.ledger_changed = true;
             }
             Input::Room(room) => self.custody.set_room(room),
+            Input::Outlook(outlook) => self.router.set_outlook(outlook),
             Input::Topology(topology) => self.set_topology(now, topology),
             Input::PlannedDark(bearers) => self.router.set_planned_dark(now, &bearers),
             Input::Standing(standing) => {

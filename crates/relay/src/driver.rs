@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use estafet_model::{Bearer, Durable, Epoch, NodeId, Now, RecordId, SeqRanges, UnixMillis};
 use estafet_node::custody::{CustodyEvent, HeldRecord, Piece};
-use estafet_node::routing::{Choice, LinkSample, Standing};
+use estafet_node::routing::{Choice, LinkSample, Outlook, Standing};
 use estafet_node::{Capture, CaptureRefused, CaptureToken, Captured, Input, Node, NodeEvent, Output};
 use estafet_quic::{
     Carry, DownReason, Figures, ReceivedPiece, ReceivedPieces, Session, SessionEvent, SessionEvents, Transport,
@@ -29,6 +29,7 @@ use crate::alarm::Alarm;
 use crate::drain::DrainOrder;
 use crate::failovers::Failovers;
 use crate::ledger::Commit;
+use crate::pace::Pace;
 use crate::scrub::unreadable;
 use crate::standing::{Grounds, Supply};
 use crate::store::{Health, Level, Store, StoreEvent, wall_clock};
@@ -231,6 +232,7 @@ pub(crate) struct Driver {
     queued_bytes: u64,
     /// What was stored since room was looked at.
     unlooked_bytes: u64,
+    pace: Pace,
     last_receipts: BTreeMap<NodeId, UnixMillis>,
     receipted_counts: BTreeMap<NodeId, u64>,
     last_news: BTreeMap<NodeId, Now>,
@@ -246,6 +248,7 @@ impl Driver {
     pub(crate) fn new(
         node: Node,
         store: Store,
+        pace: Pace,
         hold_max: Duration,
         grounds: Grounds,
         successions: Successions,
@@ -276,6 +279,7 @@ impl Driver {
             queued: VecDeque::new(),
             queued_bytes: 0,
             unlooked_bytes: 0,
+            pace,
             last_receipts: BTreeMap::new(),
             receipted_counts: BTreeMap::new(),
             last_news: BTreeMap::new(),
@@ -494,6 +498,10 @@ impl Driver {
         match event {
             StoreEvent::Stored(records) => {
                 self.unlooked_bytes += records.iter().map(|record| u64::from(record.get().payload_bytes)).sum::<u64>();
+                let now = self.now();
+                for own in records.iter().map(Durable::get).filter(|record| record.own) {
+                    self.pace.stored(now, own.disk_bytes());
+                }
                 if let Some(ledger) = &self.store.ledger {
                     ledger.feed(records.iter().map(|record| record.get().clone()).collect());
                 }
@@ -619,6 +627,8 @@ impl Driver {
         let before = self.health.send_replace(health).level;
         tell_level(before, health.level);
         self.feed(Input::Room(health.transit_room));
+        let outlook = Outlook::rounded(health.capture_room, self.pace.per_hour(self.now()));
+        self.feed(Input::Outlook(outlook));
     }
 
     /// Notes when the newest receipt and the newest word of each node came, for people who look.

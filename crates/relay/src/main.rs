@@ -14,6 +14,7 @@ mod intake;
 mod ledger;
 mod listing;
 mod nut;
+mod pace;
 mod problem;
 mod relay;
 mod scrub;

@@ -60,7 +60,7 @@ pub(crate) fn run(config: Config, promises: bool) -> Result<(), RelayError> {
 }
 
 async fn serve(config: Config, opened: Opened, promises: bool) -> Result<(), RelayError> {
-    let Opened { store, events, recovered, identity } = opened;
+    let Opened { store, events, recovered, identity, pace } = opened;
     let me = config.node.id.clone();
     info!(node = %me, records = recovered.records.count(), epoch = identity.epoch.get(), starts = identity.starts, "the store is open");
     if !promises {
@@ -84,7 +84,7 @@ async fn serve(config: Config, opened: Opened, promises: bool) -> Result<(), Rel
     let (transport, sessions) = Transport::start(transport_config(&config)?, Arc::new(store.clone()))?;
     let (offers, offered) = Topologies::channel();
     let successions = Successions { transport, told: Told::new(&config.signed), offers };
-    let (driver, commands) = Driver::new(node, store.clone(), config.hold_max, grounds, successions);
+    let (driver, commands) = Driver::new(node, store.clone(), pace, config.hold_max, grounds, successions);
 
     let intake_listener = listen("counters", config.intake).await?;
     let admin_listener = listen("operators", config.admin).await?;

@@ -26,6 +26,7 @@ use tracing::{error, warn};
 
 use crate::durability::{Durability, examine};
 use crate::ledger::{Commit, Ledger, LedgerError, Suspects};
+use crate::pace::Pace;
 
 /// What is kept free for receipts and control, so that a full node can always empty itself: a part of the whole, and
 /// no more than this.
@@ -151,6 +152,8 @@ pub(crate) struct Opened {
     pub(crate) events: mpsc::UnboundedReceiver<StoreEvent>,
     pub(crate) recovered: Recovered,
     pub(crate) identity: Identity,
+    /// Of own captures, at a hub of those since its ledger was written.
+    pub(crate) pace: Pace,
 }
 
 impl Store {
@@ -174,7 +177,7 @@ impl Store {
             ledger.clear()?;
             contents = open_spool(folder, &options, Some(ledger))?;
         }
-        let SpoolContents { spool, mut events, found, mut recovered, for_ledger } = contents;
+        let SpoolContents { spool, mut events, found, mut recovered, for_ledger, pace } = contents;
         if let Some(owner) = owner(&found.puts).filter(|owner| owner != me) {
             return Err(StoreError::OtherNode { folder: folder.to_owned(), owner });
         }
@@ -210,7 +213,7 @@ impl Store {
         }
         recovered.damaged.extend(found.broken.into_iter().map(lost_record));
         recovered.transfers = found.transfers.into_iter().map(recovered_transfer).collect();
-        Ok(Opened { store: Self { spool, ledger }, events, recovered, identity })
+        Ok(Opened { store: Self { spool, ledger }, events, recovered, identity, pace })
     }
 
     /// Adds to a record's description what only the disk knows. Blocks for the disk.
@@ -240,6 +243,7 @@ struct SpoolContents {
     found: estafet_spool::Recovered,
     recovered: Recovered,
     for_ledger: Vec<StoredRecord>,
+    pace: Pace,
 }
 
 impl SpoolContents {
@@ -262,7 +266,11 @@ fn open_spool(folder: &Path, options: &SpoolOptions, ledger: Option<&Ledger>) ->
     let (sender, events) = mpsc::unbounded_channel();
     let mut recovered = Recovered::default();
     let mut for_ledger = Vec::new();
+    let (mut pace, started) = (Pace::default(), wall_clock());
     let mut each = |record: Durable<StoredRecord>| {
+        if record.get().own {
+            pace.found(record.get().stored_at, started, record.get().disk_bytes());
+        }
         if ledger.is_some() {
             for_ledger.push(record.get().clone());
             recovered.records.add_committed(&stored_record(record, None));
@@ -272,7 +280,7 @@ fn open_spool(folder: &Path, options: &SpoolOptions, ledger: Option<&Ledger>) ->
     };
     let report = move |outcomes| report(outcomes, &sender);
     let (spool, found) = Spool::open_with(folder, options, &mut each, report)?;
-    Ok(SpoolContents { spool, events, found, recovered, for_ledger })
+    Ok(SpoolContents { spool, events, found, recovered, for_ledger, pace })
 }
 
 /// What may not be counted as committed before it has been read.

@@ -45,6 +45,7 @@ pub(crate) fn nodes(view: &View<'_>) -> Vec<v1::Node> {
             } else {
                 lsa.and_then(|lsa| lsa.ledger.as_ref()).map_or(0, |ledger| ledger.held.count() + ledger.transit_held)
             };
+            let outlook = lsa.and_then(|lsa| lsa.outlook);
             let path = to_hub.path(id).filter(|_| state != "offline").unwrap_or_default();
             v1::Node {
                 id: id.to_string(),
@@ -60,6 +61,8 @@ pub(crate) fn nodes(view: &View<'_>) -> Vec<v1::Node> {
                 not_durable: lsa.is_some_and(|lsa| !lsa.durable),
                 coverage: coverage.get(id).filter(|_| state != "offline").and_then(|coverage| coverage.share()),
                 standing: lsa.map(|lsa| standing(&lsa.standing)),
+                capture_room_bytes: outlook.map(|outlook| outlook.capture_room.0),
+                captured_bytes_per_hour: outlook.map(|outlook| outlook.captured_per_hour.0),
             }
         })
         .collect()

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use estafet_model::{Epoch, LinkCost, NodeId, Seq, SeqRanges};
+use estafet_model::{ByteCount, Epoch, LinkCost, NodeId, Seq, SeqRanges};
 
 use crate::adjacency::{DEAD_AFTER, DEAD_AFTER_QUIET, DownReason};
 use crate::area::{Area, Dice, LATENCY, SETTLE, STEADY, config, signing_key};
 use crate::comparison::REPAIRED_WITHIN;
 use crate::graph::Graph;
 use crate::lsa::{HubLedger, OriginLedger};
+use crate::outlook::Outlook;
 use crate::output::RouterOutput;
 use crate::pekanbaru::{by_radio, id, ids, redundant, words};
 use crate::quality::LinkSample;
@@ -101,6 +102,28 @@ fn two_halves_agree_again_after_a_cut() {
     let seen_at_hub = area.router("induk").lsdb().get(&id("rumbai")).unwrap().lsa().ledger.clone();
     assert_eq!(seen_at_hub, Some(ledger(7)));
     assert_eq!(area.router("rumbai").lsdb().get(&id("induk")).unwrap().lsa().hub.unwrap().committed, 5);
+}
+
+#[test]
+fn an_outlook_is_told_like_a_ledger_when_it_is_another() {
+    let mut area = Area::settled(redundant());
+    let outlook = |mebibytes| Outlook::rounded(ByteCount::mebibytes(mebibytes), ByteCount::mebibytes(1));
+    let heard = |area: &Area| {
+        let lsa = area.router("induk").lsdb().get(&id("rumbai")).unwrap().lsa().clone();
+        (lsa.outlook, lsa.sequence)
+    };
+    let (before, sequence) = heard(&area);
+    assert_eq!(before, None);
+    for _ in 0..3 {
+        area.change("rumbai", |router, _| router.set_outlook(outlook(30)));
+        area.run(SETTLE);
+        assert_eq!(heard(&area), (Some(outlook(30)), sequence + 1));
+    }
+    for mebibytes in [29, 28, 27] {
+        area.change("rumbai", |router, _| router.set_outlook(outlook(mebibytes)));
+    }
+    area.run(SETTLE);
+    assert_eq!(heard(&area), (Some(outlook(27)), sequence + 2));
 }
 
 fn draining() -> Standing {

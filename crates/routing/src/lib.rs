@@ -30,6 +30,7 @@ mod lsa;
 mod lsdb;
 mod neighbor;
 mod origination;
+mod outlook;
 mod output;
 #[cfg(test)]
 mod pekanbaru;
@@ -61,6 +62,7 @@ pub use lsa::{ADJACENCIES_MAX, Adjacency, Captured, Holding, HubLedger, LEDGER_P
 pub use lsdb::{Installed, Lsdb, Summary};
 pub use neighbor::{BearerState, BearerTerms, Choice};
 pub use origination::LEDGER_INTERVAL;
+pub use outlook::Outlook;
 pub use output::{RouterOutput, TimerReason};
 pub use quality::{GOOD_FOR, Gray, LinkSample, RETURNS_PER_HOUR};
 pub use reinforcement::{CandidateLink, ChosenLink, HubSite, Reinforcement, hub_sites, reinforcement};

@@ -2,6 +2,7 @@
 
 use estafet_model::{Epoch, LinkCost, NodeId, SeqRanges};
 
+use crate::outlook::Outlook;
 use crate::standing::Standing;
 
 /// More adjacencies than this are refused: a main server in the middle of every sub-district of a province has
@@ -103,6 +104,8 @@ pub struct Lsa {
     pub ledger: Option<OriginLedger>,
     /// What it committed, if it is a hub.
     pub hub: Option<HubLedger>,
+    /// How long it can go on taking captures, if it knows.
+    pub outlook: Option<Outlook>,
 }
 
 impl Lsa {
@@ -113,7 +116,7 @@ impl Lsa {
     }
 
     /// True if paths may differ between the two: another neighbor, another cost, another state, other power. Ledgers,
-    /// round-trip times and what is said for people do not matter.
+    /// outlooks, round-trip times and what is said for people do not matter.
     #[must_use]
     pub fn differs_in_topology(&self, other: &Self) -> bool {
         let edges = |lsa: &Self| -> Vec<(NodeId, LinkCost)> {
@@ -125,7 +128,7 @@ impl Lsa {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use estafet_model::Seq;
+    use estafet_model::{ByteCount, Seq};
 
     use super::*;
     use crate::pekanbaru::id;
@@ -166,14 +169,16 @@ pub(crate) mod tests {
                 transit_held: 12,
             }),
             hub: Some(HubLedger { committed: 9, committed_twice: 1 }),
+            outlook: Some(Outlook { capture_room: ByteCount(5 << 30), captured_per_hour: ByteCount(12 << 20) }),
         }
     }
 
     #[test]
     fn only_neighbors_costs_state_and_power_are_topology() {
-        let rows: [(Change, bool); 10] = [
+        let rows: [(Change, bool); 11] = [
             (|lsa| lsa.adjacencies[0].rtt_micros += 1, false),
             (|lsa| lsa.ledger = None, false),
+            (|lsa| lsa.outlook = None, false),
             (|lsa| lsa.sequence += 1, false),
             (|lsa| lsa.adjacencies[0].cost = LinkCost(99), true),
             (|lsa| lsa.standing.notice = None, false),

@@ -198,7 +198,16 @@ mod tests {
             rtt_micros: 0,
         });
         let (adjacencies, standing) = (adjacencies.collect(), Standing::default());
-        let lsa = Lsa { origin: id(origin), sequence, adjacencies, standing, durable: true, ledger: None, hub: None };
+        let lsa = Lsa {
+            origin: id(origin),
+            sequence,
+            adjacencies,
+            standing,
+            durable: true,
+            ledger: None,
+            hub: None,
+            outlook: None,
+        };
         SignedLsa::sign(lsa, &key())
     }
 

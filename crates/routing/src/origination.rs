@@ -6,10 +6,11 @@ use std::time::Duration;
 use estafet_model::{LinkCost, NodeId, Now, SigningKey};
 
 use crate::lsa::{ADJACENCIES_MAX, Adjacency, HubLedger, Lsa, OriginLedger};
+use crate::outlook::Outlook;
 use crate::signed_lsa::SignedLsa;
 use crate::standing::Standing;
 
-/// The least time between two LSAs that differ only in ledgers. An office captures a record a minute; at a hub under
+/// The least time between two LSAs that differ only in ledgers and outlook. An office captures a record a minute; at a hub under
 /// load this bounds the whole area to two floods a second per node, while people still see counts move.
 pub const LEDGER_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -20,11 +21,13 @@ pub(crate) struct Origination {
     signing_key: SigningKey,
     next_sequence: u64,
     last_originated: Now,
+    /// A ledger or the outlook is another than was told.
     ledger_changed: bool,
     standing: Standing,
     durable: bool,
     ledger: Option<OriginLedger>,
     hub: Option<HubLedger>,
+    outlook: Option<Outlook>,
     rtts: BTreeMap<NodeId, u32>,
 }
 
@@ -40,6 +43,7 @@ impl Origination {
             durable,
             ledger: None,
             hub: None,
+            outlook: None,
             rtts: BTreeMap::new(),
         }
     }
@@ -62,6 +66,7 @@ impl Origination {
             durable: self.durable,
             ledger: self.ledger.clone().filter(OriginLedger::fits),
             hub: self.hub,
+            outlook: self.outlook,
         };
         self.next_sequence = self.next_sequence.saturating_add(1);
         self.last_originated = now;
@@ -93,6 +98,11 @@ impl Origination {
     pub(crate) fn set_hub_ledger(&mut self, ledger: HubLedger) {
         self.ledger_changed |= self.hub != Some(ledger);
         self.hub = Some(ledger);
+    }
+
+    pub(crate) fn set_outlook(&mut self, outlook: Outlook) {
+        self.ledger_changed |= self.outlook != Some(outlook);
+        self.outlook = Some(outlook);
     }
 
     pub(crate) fn set_rtt(&mut self, neighbor: NodeId, rtt: Duration) {

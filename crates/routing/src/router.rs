@@ -14,6 +14,7 @@ use crate::lsa::{HubLedger, OriginLedger};
 use crate::lsdb::{Installed, Lsdb};
 use crate::neighbor::{BearerState, BearerTerms, Choice, Neighbor, Turn};
 use crate::origination::Origination;
+use crate::outlook::Outlook;
 use crate::output::{RouterOutput, TimerReason};
 use crate::quality::{Finding, Gray, LinkSample, USUAL_BYTES};
 use crate::signed_lsa::SignedLsa;
@@ -228,6 +229,11 @@ impl Router {
     /// What this hub has committed. Told soon, at most every [`crate::LEDGER_INTERVAL`].
     pub fn set_hub_ledger(&mut self, ledger: HubLedger) {
         self.own.set_hub_ledger(ledger);
+    }
+
+    /// How long this node can go on taking captures. Told like its ledger.
+    pub fn set_outlook(&mut self, outlook: Outlook) {
+        self.own.set_outlook(outlook);
     }
 
     /// What this node does with transit, on what power, and why. Told at once.

@@ -1,22 +1,24 @@
 //! LSAs as they travel: canonical bytes and their origin's signature, flooded through the area unchanged.
 //!
 //! The canonical form is a version byte, the origin, the sequence number, the standing (state, power, and the notice for
-//! people), a byte that says whether its disk is durable, the adjacencies sorted by neighbor, and the two ledgers; then the
-//! signature over all of it. What may be absent stands behind a byte that says whether it is there. A form with another version byte is refused, not guessed at.
+//! people), a byte that says whether its disk is durable, the adjacencies sorted by neighbor, the two ledgers, and the
+//! outlook; then the signature over all of it. What may be absent stands behind a byte that says whether it is there. A form with another version byte is refused, not guessed at.
 
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use estafet_model::{
-    Epoch, LinkCost, LsaVersion, Malformed, NodeId, PublicKey, Reader, SeqRanges, Signature, SigningKey, Writer,
+    ByteCount, Epoch, LinkCost, LsaVersion, Malformed, NodeId, PublicKey, Reader, SeqRanges, Signature, SigningKey,
+    Writer,
 };
 
 use crate::lsa::{ADJACENCIES_MAX, Adjacency, Holding, HubLedger, Lsa, OriginLedger};
+use crate::outlook::Outlook;
 use crate::standing::{NodeState, Notice, PowerState, Reason, Standing, Words};
 
 const PURPOSE: &str = "estafet lsa v1";
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 
 /// The signature on an LSA is not its origin's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -135,6 +137,10 @@ fn body(lsa: &Lsa) -> Bytes {
     if let Some(hub) = &lsa.hub {
         writer.u64(hub.committed).u64(hub.committed_twice);
     }
+    writer.u8(u8::from(lsa.outlook.is_some()));
+    if let Some(outlook) = &lsa.outlook {
+        writer.u64(outlook.capture_room.0).u64(outlook.captured_per_hour.0);
+    }
     writer.finish()
 }
 
@@ -150,6 +156,7 @@ fn read_lsa(reader: &mut Reader<'_>) -> Result<Lsa, Malformed> {
         adjacencies: read_adjacencies(reader)?,
         ledger: present(reader)?.then(|| read_ledger(reader)).transpose()?,
         hub: present(reader)?.then(|| read_hub_ledger(reader)).transpose()?,
+        outlook: present(reader)?.then(|| read_outlook(reader)).transpose()?,
     })
 }
 
@@ -208,6 +215,13 @@ fn read_list<T>(
 
 fn read_hub_ledger(reader: &mut Reader<'_>) -> Result<HubLedger, Malformed> {
     Ok(HubLedger { committed: reader.u64("committed")?, committed_twice: reader.u64("committed twice")? })
+}
+
+fn read_outlook(reader: &mut Reader<'_>) -> Result<Outlook, Malformed> {
+    Ok(Outlook {
+        capture_room: ByteCount(reader.u64("room for captures")?),
+        captured_per_hour: ByteCount(reader.u64("pace of captures")?),
+    })
 }
 
 fn present(reader: &mut Reader<'_>) -> Result<bool, Malformed> {
@@ -284,7 +298,8 @@ mod tests {
     #[test]
     fn reads_back_what_was_signed_in_canonical_order() {
         let key = SigningKey::from_seed([1; 32]);
-        let bare = Lsa { ledger: None, hub: None, adjacencies: vec![], standing: Standing::default(), ..full() };
+        let silent = Lsa { ledger: None, hub: None, outlook: None, ..full() };
+        let bare = Lsa { adjacencies: vec![], standing: Standing::default(), ..silent };
         let with_power = |power| Lsa { standing: Standing { power, notice: None, ..full().standing }, ..full() };
         let unknown = with_power(PowerState::OnBattery { minutes_left: None });
         for lsa in [full(), bare, unknown, with_power(PowerState::LowBattery)] {

@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use estafet_model::{ChunkHash, Class, Durable, HeaderDigest, NodeId, PayloadHash, RecordId, SignedHeader, UnixMillis};
+use estafet_model::{
+    ByteCount, ChunkHash, Class, Durable, HeaderDigest, NodeId, PayloadHash, RecordId, SignedHeader, UnixMillis,
+};
 
 use crate::format::segment_name;
 
@@ -148,6 +150,16 @@ pub struct StoredRecord {
     pub payload_hash: PayloadHash,
     /// Where its entry is.
     pub record: Extent,
+}
+
+impl StoredRecord {
+    /// How much of the disk it takes, but for what frames its chunks.
+    #[must_use]
+    pub fn disk_bytes(&self) -> ByteCount {
+        let (entry, payload) = (u64::from(self.record.length), u64::from(self.payload_bytes));
+        // An entry that is shorter than the payload has that in chunks of their own.
+        ByteCount(if entry < payload { entry + payload } else { entry })
+    }
 }
 
 /// Something is on the disk: its sync has returned.

@@ -1,15 +1,17 @@
-//! `topology impact`: tells beforehand what a failure would do. Works on a file, so it can be asked in the dark.
+//! `topology impact`: tells beforehand what a failure would do. Works on a file, so it can be asked in the dark; for how
+//! long offices have room is added if a node answers.
 
 use estafet_model::NodeId;
 use estafet_routing::{Detour, Failure as Loss, impact as impact_of};
 use estafet_topology::{Darkness, Link, Outage, Topology, did_you_mean};
 use serde::Serialize;
 
+use super::room::{self, HoursLeft, Rooms};
 use crate::failure::{Failure, Outcome};
 use crate::moment::{Moment, rfc3339_of_seconds};
 use crate::output::{Output, or_dash};
 use crate::plan::{self, Labeled};
-use crate::reach::node_unknown;
+use crate::reach::{Reach, node_unknown};
 
 /// What fails, as it was typed.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +47,10 @@ struct Told {
     links_down: Vec<[String; 2]>,
     /// What carries each of them.
     media_down: Vec<String>,
+    /// The node that says for how long those have room who are cut off; null if none has answered or was asked.
+    seen_from: Option<String>,
+    #[serde(skip)]
+    asked: bool,
     cut_off: Vec<CutOff>,
     detoured: Vec<Detoured>,
 }
@@ -69,6 +75,12 @@ struct CutOff {
     struck_by: Vec<String>,
     /// The reasons of the planned outages that strike it.
     dark_by: Vec<String>,
+    /// For how many hours it can go on taking records, at the pace of its last day; null if it captures nothing, or if
+    /// that is not known.
+    hours_left: HoursLeft,
+    /// How people read that.
+    #[serde(skip)]
+    room_for: String,
 }
 
 #[derive(Serialize)]
@@ -79,8 +91,14 @@ struct Detoured {
     cost_after: u32,
 }
 
-/// Tells who is cut off and who takes another way when all that is named is gone.
-pub fn impact(topology: &Topology, named: &Named, output: &mut Output<'_>) -> Result<Outcome, Failure> {
+/// Tells who is cut off and who takes another way when all that is named is gone. Whoever answers of `reach` is asked for
+/// how long those have room who are cut off.
+pub async fn impact(
+    topology: &Topology,
+    named: &Named,
+    reach: Option<&Reach>,
+    output: &mut Output<'_>,
+) -> Result<Outcome, Failure> {
     if let Some(unknown) = named.nodes.iter().find(|node| topology.node(node).is_none()) {
         return Err(node_unknown(topology, unknown));
     }
@@ -90,7 +108,11 @@ pub fn impact(topology: &Topology, named: &Named, output: &mut Output<'_>) -> Re
     let links = named.links.iter().map(|text| named_link(topology, text));
     let links = links.collect::<Result<Vec<NamedLink>, Failure>>()?.concat();
     let planned = named.at.map(|at| Planned::new(topology, at.unix_s())).unwrap_or_default();
-    output.answer(&Told::new(topology, named, &links, &planned), print)?;
+    let mut told = Told::new(topology, named, &links, &planned);
+    if let Some(reach) = reach.filter(|_| !told.cut_off.is_empty()) {
+        told.add_rooms(Rooms::ask(reach).await);
+    }
+    output.answer(&told, print)?;
     Ok(Outcome::Good)
 }
 
@@ -133,9 +155,19 @@ impl Told {
                 .collect(),
             links_down: down.clone().map(ends).collect(),
             media_down: down.map(|link| link.medium.to_string()).collect(),
+            seen_from: None,
+            asked: false,
             cut_off: found.cut_off.iter().map(|node| CutOff::new(topology, named, planned, node)).collect(),
             detoured: found.detoured.iter().map(Detoured::from).collect(),
         }
+    }
+
+    fn add_rooms(&mut self, rooms: Rooms) {
+        for office in &mut self.cut_off {
+            let hours_left = rooms.hours_left(&office.who.node);
+            (office.hours_left, office.room_for) = (hours_left.flatten(), room::words(hours_left));
+        }
+        (self.seen_from, self.asked) = (rooms.seen_from, true);
     }
 }
 
@@ -165,7 +197,8 @@ impl CutOff {
             () if !dark_by.is_empty() => "dark",
             () => "isolated",
         };
-        Self { who: Labeled::new(topology, id), why, struck_by, dark_by }
+        let room_for = room::words(None);
+        Self { who: Labeled::new(topology, id), why, struck_by, dark_by, hours_left: None, room_for }
     }
 }
 
@@ -178,17 +211,21 @@ fn print(told: &Told, output: &mut Output<'_>) -> Result<(), Failure> {
         output.table(["goes dark", "risks", "until", "reason"], dark.collect(), &nothing)?;
         output.line("")?;
     }
-    let cut_off = told.cut_off.iter().map(|CutOff { who, why, struck_by, dark_by }| {
+    let cut_off = told.cut_off.iter().map(|CutOff { who, why, struck_by, dark_by, room_for, .. }| {
         let why = match *why {
             "fails" => "fails itself".to_owned(),
             "struck" => format!("struck by {}", struck_by.join(", ")),
             "dark" => format!("dark: {}", dark_by.join(", ")),
             _ => "loses its last way".to_owned(),
         };
-        [who.node.clone(), who.label.clone(), why]
+        [who.node.clone(), who.label.clone(), why, room_for.clone()]
     });
-    output.table(["cut off", "label", "why"], cut_off.collect(), "Nobody is cut off.")?;
+    output.table(["cut off", "label", "why", "room for"], cut_off.collect(), "Nobody is cut off.")?;
     output.line("")?;
+    if told.seen_from.is_none() && !told.cut_off.is_empty() {
+        let why = if told.asked { "no node has answered" } else { "no node was asked" };
+        output.line(format_args!("for how long they have room is not known: {why}\n"))?;
+    }
     if !told.links_down.is_empty() {
         let links = told.links_down.iter().zip(&told.media_down);
         let links: Vec<String> = links.map(|(ends, medium)| format!("{} ({medium})", ends.join(" - "))).collect();

@@ -46,6 +46,10 @@ struct ShownNode {
     durable: bool,
     /// The share of destinations for which an alternate outlives its next hop.
     coverage: Option<f64>,
+    /// How much its own captures may still bring; null if it has not said.
+    capture_room_bytes: Option<u64>,
+    /// How much of its disk its own captures took per hour in the last day; null if it has not said.
+    captured_bytes_per_hour: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -174,6 +178,8 @@ impl From<v1::Node> for ShownNode {
             news_age_ms: node.news_age_ms,
             durable: !node.not_durable,
             coverage: node.coverage,
+            capture_room_bytes: node.capture_room_bytes,
+            captured_bytes_per_hour: node.captured_bytes_per_hour,
         }
     }
 }

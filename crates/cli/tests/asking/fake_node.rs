@@ -112,7 +112,12 @@ impl Admin for Story {
     }
 
     async fn get_network(&self, _: Request<v1::GetNetworkRequest>) -> Reply<v1::Network> {
-        let hub = v1::Node { role: "hub".to_owned(), ..self.node("induk", "Disdukcapil") };
+        let hub = v1::Node {
+            role: "hub".to_owned(),
+            capture_room_bytes: Some(1 << 30),
+            captured_bytes_per_hour: Some(0),
+            ..self.node("induk", "Disdukcapil")
+        };
         let relay = v1::Node {
             role: "relay".to_owned(),
             next_hop: "sukajadi".to_owned(),
@@ -121,6 +126,8 @@ impl Admin for Story {
             news_age_ms: Some(3_000),
             cost: Some(20),
             coverage: Some(0.75),
+            capture_room_bytes: Some(41 << 30),
+            captured_bytes_per_hour: Some(1 << 30),
             ..self.node("rumbai", "Rumbai")
         };
         let link = v1::Link {

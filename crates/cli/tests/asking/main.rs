@@ -78,13 +78,36 @@ async fn show_prints_the_map_of_the_hub() {
                 {"id": "induk", "label": "Disdukcapil", "role": "hub", "state": "serving", "next_hop": null, "held": 0,
                  "last_receipt": null},
                 {"id": "rumbai", "label": "Rumbai", "role": "relay", "state": "serving", "next_hop": "sukajadi", "coverage": 0.75,
-                 "held": 1, "last_receipt": "2013-08-06T11:00:00.000Z"},
+                 "capture_room_bytes": 41_u64 << 30, "captured_bytes_per_hour": 1 << 30, "held": 1, "last_receipt": "2013-08-06T11:00:00.000Z"},
             ],
             "links": [{"ends": ["induk", "sukajadi"], "state": "up", "cost": 10, "rtt_ms": 1.5}],
         }),
     );
     let (_, text) = city.ask(&["show"]).await;
     assert!(text.contains("rumbai") && text.contains("3 s ago"), "{text}");
+}
+
+#[tokio::test]
+async fn impact_adds_for_how_long_offices_have_room() {
+    let city = City::start(&["sukajadi"]).await;
+    let (outcome, lines) = city.json(&["impact", "induk"]).await;
+    assert_eq!((outcome, &lines[0]["seen_from"]), (Outcome::Good, &json!("sukajadi")));
+    let hours = |told: &Value, node: &str| {
+        let mut offices = told["cut_off"].as_array().unwrap().iter();
+        offices.find(|office| office["node"] == node).unwrap()["hours_left"].clone()
+    };
+    assert_eq!(["rumbai", "induk", "sail"].map(|node| hours(&lines[0], node)), [json!(41), Value::Null, Value::Null]);
+
+    let (_, text) = city.ask(&["impact", "induk"]).await;
+    for (node, room) in [("rumbai ", "41 h"), ("induk ", "-"), ("sail ", "?")] {
+        let line = text.lines().find(|line| line.trim_start().starts_with(node)).unwrap();
+        assert!(line.trim_end().ends_with(room), "{line}");
+    }
+    assert!(!text.contains("not known"), "{text}");
+    let (_, lines) = city.json(&["impact", "induk", "--offline"]).await;
+    assert_eq!((&lines[0]["seen_from"], hours(&lines[0], "rumbai")), (&Value::Null, Value::Null));
+    let (unknown, _) = city.ask(&["impact", "induk", "--node", "nowhere"]).await;
+    assert_eq!(unknown.unwrap_err().exit_code(), 1);
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 //! Link-state advertisements, as a neighbor floods them.
 
-use estafet_model::{Epoch, LinkCost, Seq, SeqRanges};
+use estafet_model::{ByteCount, Epoch, LinkCost, Seq, SeqRanges};
 use estafet_routing::{
-    Adjacency, Holding, HubLedger, Lsa, NodeState, Notice, OriginLedger, PowerState, Reason, SignedLsa, Standing, Words,
+    Adjacency, Holding, HubLedger, Lsa, NodeState, Notice, OriginLedger, Outlook, PowerState, Reason, SignedLsa,
+    Standing, Words,
 };
 
 use super::{Target, with_a_flipped_bit};
@@ -46,6 +47,7 @@ fn seeds() -> Vec<Vec<u8>> {
         durable: true,
         ledger: None,
         hub: None,
+        outlook: None,
     };
     let full = Lsa {
         adjacencies: vec![adjacency(HUBS[0], 10), adjacency(ME, 15)],
@@ -60,6 +62,7 @@ fn seeds() -> Vec<Vec<u8>> {
         },
         ledger: Some(ledger),
         hub: Some(HubLedger { committed: 9, committed_twice: 1 }),
+        outlook: Some(Outlook { capture_room: ByteCount(5 << 30), captured_per_hour: ByteCount(12 << 20) }),
         ..plain.clone()
     };
     [plain, full].map(|lsa| SignedLsa::sign(lsa, &key(OFFICE)).encode().to_vec()).to_vec()

@@ -115,7 +115,7 @@ fn lsa(bytes: &mut Unstructured<'_>) -> Result<(&'static str, Lsa)> {
     let power = *bytes.choose(&[PowerState::Mains, PowerState::Mains, battery, PowerState::LowBattery])?;
     let standing = Standing { state, power, notice: None };
     let hub = bytes.ratio(1, 8)?.then_some(HubLedger { committed: u64::MAX, committed_twice: u64::MAX });
-    Ok((name, Lsa { origin, sequence, adjacencies, standing, durable: true, ledger: None, hub }))
+    Ok((name, Lsa { origin, sequence, adjacencies, standing, durable: true, ledger: None, hub, outlook: None }))
 }
 
 fn config() -> RouterConfig {

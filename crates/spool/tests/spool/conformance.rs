@@ -75,6 +75,7 @@ on_both_disks! {
     a_large_payload_goes_in_chunks
     an_empty_payload_is_a_payload
     an_entry_larger_than_a_segment_is_stored
+    a_record_says_what_it_takes_of_the_disk
     chunks_without_a_record_are_garbage
     a_payload_that_was_begun_goes_on_after_a_restart
     an_aborted_payload_leaves_nothing
@@ -262,6 +263,20 @@ fn an_entry_larger_than_a_segment_is_stored(disk: &Fixture) {
     let (log, recovered) = disk.open_log();
     assert_eq!(recovered.records.len(), 3);
     assert_eq!(read_payload(&log, &id(OWN, 2)).unwrap(), bytes);
+}
+
+fn a_record_says_what_it_takes_of_the_disk(disk: &Fixture) {
+    let (mut log, _) = disk.open_log();
+    let mut taken = 0;
+    for (seq, length, in_chunks) in [(1, 0, false), (2, 1_000, false), (3, 6_000, false), (4, 200_000, true)] {
+        let bytes = payload(seq, length);
+        let batch = if in_chunks { chunked(OWN, seq, 1, &bytes) } else { vec![inline(OWN, seq, &bytes)] };
+        let Some(Done::Record(stored)) = commit(&mut log, batch).pop() else { panic!("a record is stored") };
+        let exactly = log.usage().live_bytes.0 - taken;
+        taken += exactly;
+        let said = stored.get().disk_bytes().0;
+        assert!((exactly - exactly / 100..=exactly).contains(&said), "{said} of {exactly} for {length}");
+    }
 }
 
 fn chunks_without_a_record_are_garbage(disk: &Fixture) {

@@ -6,7 +6,11 @@
 
 use std::time::Duration;
 
-use estafet_model::{Epoch, NodeId, Now, SeqRanges};
+use estafet_model::{Durable, Epoch, NodeId, Now, SeqRanges};
+
+use super::Custody;
+use crate::output::CustodyOutput;
+use crate::record::HeldRecord;
 
 /// How long receipts may cross before a hub looks what others lack: what came to both is not passed on.
 const LOOK_AFTER: Duration = Duration::from_millis(200);
@@ -15,36 +19,67 @@ const LOOK_AFTER: Duration = Duration::from_millis(200);
 const FIND_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Copies under way to one hub, so that a hub that was dark for weeks costs no memory.
-pub(crate) const COPIES_MAX: usize = 4096;
+const COPIES_MAX: usize = 4096;
+
+impl Custody {
+    /// At a hub: the archive has found what other hubs lack, and it goes to the first of them that lacks it.
+    pub(super) fn found_for_others(&mut self, now: Now, records: Vec<Durable<HeldRecord>>) {
+        for record in records {
+            let id = record.get().id.clone();
+            let lacks = |hub: &&NodeId| !self.receipts.is_signed_by(hub, &id) && self.outbound.leads_to(hub);
+            if let Some(hub) = self.receipts.other_hubs().find(lacks).filter(|_| self.receipts.is_committed(&id)) {
+                self.outbound.hold_copy(now, record, hub);
+            }
+        }
+        self.passing_on.found(now);
+        self.dispatch(now);
+    }
+
+    /// At a hub: asks the archive for what other hubs lack, as much as may be under way.
+    pub(super) fn pass_on(&mut self, now: Now) {
+        if !self.receipts.is_hub() || !self.passing_on.is_due(now) {
+            return;
+        }
+        for hub in self.receipts.other_hubs().filter(|hub| self.outbound.leads_to(hub)) {
+            let under_way = |of: &(NodeId, Epoch)| self.outbound.held_of(&of.0, of.1);
+            let lacking = self.receipts.lacking(hub).map(|(of, seqs)| (of, seqs.minus(&under_way(of))));
+            let room = COPIES_MAX.saturating_sub(self.outbound.count_for(hub));
+            for (origin, epoch, seqs) in first_of(lacking, room) {
+                self.passing_on.asked(now);
+                self.outputs.push_back(CustodyOutput::Recall { origin, epoch, seqs });
+            }
+        }
+    }
+}
 
 /// When to look, and what the archive was asked for.
 #[derive(Debug, Default)]
-pub(crate) struct PassingOn {
+pub(super) struct PassingOn {
     look_at: Option<Now>,
     asked_at: Option<Now>,
 }
 
 impl PassingOn {
     /// Something was committed, or another hub has spoken, or can be reached now.
-    pub(crate) fn look_soon(&mut self, now: Now) {
+    pub(super) fn look_soon(&mut self, now: Now) {
         let soon = now + LOOK_AFTER;
         self.look_at = Some(self.look_at.map_or(soon, |at| at.min(soon)));
     }
 
     /// The archive has answered: there may be more.
-    pub(crate) fn found(&mut self, now: Now) {
+    fn found(&mut self, now: Now) {
         self.asked_at = None;
         self.look_soon(now);
     }
 
     /// The archive is asked.
-    pub(crate) fn asked(&mut self, now: Now) {
+    fn asked(&mut self, now: Now) {
         self.asked_at = Some(now);
         self.look_at = Some(now + FIND_PATIENCE);
     }
 
     /// True if it is time to look; and then not again before something happens.
-    pub(crate) fn is_due(&mut self, now: Now) -> bool {
+    fn is_due(&mut self, now: Now) -> bool {
         let due = self.look_at.is_some_and(|at| at <= now);
         let waits = self.asked_at.is_some_and(|asked| now.since(asked) < FIND_PATIENCE);
         if due && waits {
@@ -55,13 +90,13 @@ impl PassingOn {
         due && !waits
     }
 
-    pub(crate) fn poll_timeout(&self) -> Option<Now> {
+    pub(super) fn poll_timeout(&self) -> Option<Now> {
         self.look_at
     }
 }
 
 /// The first so many of these.
-pub(crate) fn first_of<'a>(
+fn first_of<'a>(
     all: impl Iterator<Item = (&'a (NodeId, Epoch), SeqRanges)>,
     at_most: usize,
 ) -> Vec<(NodeId, Epoch, SeqRanges)> {
