@@ -15,7 +15,7 @@ use tracing::info;
 
 use crate::registry::Claim;
 use crate::streams;
-use crate::transport::{DownReason, SessionEvent, Shared, close_code};
+use crate::transport::{DownReason, SessionEvent, Shared, close_code, neighbor_of};
 use crate::trial;
 
 /// Control frames that may wait to be sent. A neighbor that lets more pile up does not read, and is given up.
@@ -208,6 +208,13 @@ pub(crate) async fn establish(
     if !shared.registry.claim(&shared.me, &bearer, id, claim, &connection) {
         connection.close(close_code::DUPLICATE, b"another session stays");
         return Err(NoSession::Duplicate);
+    }
+    // Whoever another topology shuts out just now was closed with the others, or is here.
+    let stays = agreed_medium(shared, neighbor, dialed, their_hello.medium) == Some(medium);
+    if !stays || neighbor_of(shared, &connection).as_ref() != Some(neighbor) {
+        shared.registry.end(&bearer, id);
+        connection.close(close_code::PROTOCOL, b"not a neighbor any more");
+        return Err(NoSession::NoBearer(Some(medium)));
     }
     if !we_dialed {
         // Refusal by a lost stream shows in the supervisor, which ends the registered session.

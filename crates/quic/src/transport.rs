@@ -401,7 +401,7 @@ async fn greet(shared: &Arc<Shared>, connection: Connection) {
 }
 
 /// Whose key the other end has proved to hold.
-fn neighbor_of(shared: &Shared, connection: &Connection) -> Option<NodeId> {
+pub(crate) fn neighbor_of(shared: &Shared, connection: &Connection) -> Option<NodeId> {
     let identity = connection.peer_identity()?;
     let certificates = identity.downcast_ref::<Vec<estafet_tls::CertificateDer<'static>>>()?;
     let key = key_of_certificate(certificates.first()?)?;
