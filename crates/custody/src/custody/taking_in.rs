@@ -122,8 +122,10 @@ impl Custody {
         }
         if here.is_some() {
             self.outbound.offered_back(now, id, from);
-            if let Some(hub) = for_hub.filter(|_| !self.receipts.is_hub()) {
-                self.outbound.is_for(now, id, hub);
+            if let Some(hub) = for_hub.filter(|_| !self.receipts.is_hub())
+                && !self.outbound.is_for(now, id, hub)
+            {
+                return Known::Answer(Verdict::Wait(ARRIVING_DELAY));
             }
             return Known::Answer(if self.promises { Verdict::Have } else { Verdict::Wait(NO_PROMISE_DELAY) });
         }

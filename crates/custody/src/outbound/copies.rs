@@ -63,13 +63,20 @@ impl Outbound {
         self.keep(now, &record.into_inner(), true, Some(for_hub));
     }
 
-    /// A neighbor offers a record that is held here, for this hub. Own captures are kept for enough hubs in any case.
-    pub(crate) fn is_for(&mut self, now: Now, id: &RecordId, for_hub: &NodeId) {
-        let (Some(key), for_hub) = (self.names.find_key(id), self.names.number(for_hub)) else { return };
-        let Some(held) = self.table.find(key) else { return };
-        if held.for_hub.is_none() && !self.is_own(key.origin) {
-            self.set_hub(now, key, Some(for_hub), State::Ready(Why::Turn), None);
+    /// A neighbor offers a record that is held here, for this hub. True if it goes there from now on: an own capture that
+    /// is kept until this hub has it need not wait for its time, and one of which no receipt is here yet cannot go there.
+    pub(crate) fn is_for(&mut self, now: Now, id: &RecordId, for_hub: &NodeId) -> bool {
+        let (Some(key), for_hub) = (self.names.find_key(id), self.names.number(for_hub)) else { return false };
+        let Some(held) = self.table.find(key) else { return false };
+        match (held.for_hub, held.is_kept()) {
+            (Some(hub), true) if hub == for_hub => self.ready(now, key, Why::Turn),
+            (Some(hub), false) if hub == for_hub => {}
+            (None, _) if !self.is_own(key.origin) => {
+                self.set_hub(now, key, Some(for_hub), State::Ready(Why::Turn), None);
+            }
+            _ => return false,
         }
+        true
     }
 
     /// Changes for whom a record is held, and where it stands.

@@ -1,6 +1,7 @@
 //! Two hubs: each passes on what the other lacks, and origins keep theirs until enough hubs have signed.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use estafet_model::{Class, NodeId, ReceiptKey, RecordId, SeqRanges, SignedReceipt};
 use estafet_wire::{Frame, Offer, Verdict};
@@ -203,6 +204,22 @@ fn an_origin_keeps_its_own_until_as_many_hubs_have_signed_as_the_topology_demand
         origin.receipt_kept(&after_sync(signed(OTHER, &[record(1)]).key().clone()));
         assert!(outputs(&mut origin).contains(&released));
     }
+}
+
+#[test]
+fn an_origin_on_the_way_to_another_hub_does_not_wait_with_what_it_keeps() {
+    let mut origin = between("rumbai", 2, &[HUB, "senapelan"]);
+    origin.stored(at(1), vec![after_sync(stored(1, None))]);
+    origin.acceptances(at(2), &node(HUB), &[record(1)]);
+    outputs(&mut origin);
+    // The hub passes it on before its receipt is here: the duty cannot be taken yet.
+    origin.offers(&node(HUB), vec![offer_for(1, OTHER)], at(3));
+    assert_eq!(answered(&outputs(&mut origin), HUB), [(1, Verdict::Wait(Duration::from_millis(200)))].into());
+    hears(&mut origin, 4, HUB, &signed(HUB, &[record(1)]));
+    origin.offers(&node(HUB), vec![offer_for(1, OTHER)], at(203));
+    let after = outputs(&mut origin);
+    assert_eq!(answered(&after, HUB), [(1, Verdict::Have)].into());
+    assert_eq!(offered_for(&after, "senapelan"), [(1, Some(node(OTHER)))], "at once, and not after five minutes");
 }
 
 #[test]
