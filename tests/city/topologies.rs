@@ -90,7 +90,27 @@ fn a_node_that_is_removed_is_shut_out_at_once_and_goes_on_serving_its_counter() 
         wait_for_version(&city, &node, 2);
     }
     assert!(shown(&city, "rumbai", "sail").is_none());
+    wait_for("sail hears that it is shut out", || city.log("sail").contains("has no place in it").then_some(()));
     wait_for("sail is refused", || city.log("induk").contains("refused a connection: not a neighbor").then_some(()));
     capture(&city.intake("sail"), b"still here", &[]);
     city.stop("sail");
+}
+
+#[test]
+fn an_office_whose_only_link_is_moved_hears_of_it_before_the_old_one_ends() {
+    let mut city = City::new("pekanbaru-2013");
+    for node in ["induk", "sail", "pekanbaru-kota"] {
+        city.start(node);
+    }
+    wait_for_next_hop(&city, "sail", "induk");
+    city.edit_topology(|text| {
+        let link = "ends = [\"induk\", \"sail\"]";
+        assert!(text.contains(link), "{text}");
+        text.replace(link, "ends = [\"pekanbaru-kota\", \"sail\"]")
+    });
+    city.ask(&["--node", "induk", "push"]).unwrap();
+    wait_for_version(&city, "sail", 2);
+    wait_for_next_hop(&city, "sail", "pekanbaru-kota");
+    let given = [capture(&city.intake("sail"), b"by another way", &[])];
+    city.assert_honored(&given);
 }

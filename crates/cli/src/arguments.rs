@@ -120,7 +120,7 @@ pub struct NewOutage {
 pub enum Command {
     /// Make a city's folder: topology, operator key, and a configuration and key for each node.
     Init {
-        /// The plan to begin with: pekanbaru or pekanbaru-2013.
+        /// The plan to begin with: pekanbaru, pekanbaru-cadangan (two main servers) or pekanbaru-2013.
         #[arg(long, value_name = "NAME")]
         template: Template,
         /// The folder, new or empty.

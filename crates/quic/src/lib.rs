@@ -19,5 +19,6 @@ mod trial;
 pub use pieces::{ReceivedPiece, ReceivedPieces};
 pub use session::{Carry, Figures, PayloadSource, ReadRecord, Session, SessionGone, SessionId, Unreadable};
 pub use transport::{
-    DownReason, Neighbor, Neighborhood, SessionEvent, SessionEvents, Transport, TransportConfig, TransportError,
+    DownReason, LAST_WORDS, Neighbor, Neighborhood, SessionEvent, SessionEvents, Transport, TransportConfig,
+    TransportError,
 };

@@ -77,9 +77,9 @@ impl Registry {
     }
 
     /// Ends the sessions over all bearers but those that stay.
-    pub(crate) fn retain(&self, stays: impl Fn(&Bearer) -> bool) {
+    pub(crate) fn retain(&self, stays: impl Fn(&Bearer, &Connection) -> bool) {
         let active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
-        for (_, gone) in active.iter().filter(|(bearer, _)| !stays(bearer)) {
+        for (_, gone) in active.iter().filter(|(bearer, active)| !stays(bearer, &active.connection)) {
             gone.connection.close(close_code::PROTOCOL, b"not a neighbor any more");
         }
     }

@@ -58,6 +58,9 @@ const DATAGRAM_BYTES_MAX: u16 = 6_400;
 const DATAGRAMS_PER_ACK: u32 = 10;
 const ACK_DELAY_MAX: Duration = Duration::from_millis(5);
 
+/// So long a session goes on with who is no neighbor any more: it is to hear by which topology.
+pub const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Codes of connections closed by us (RFC 9000, section 10.2: application errors are the protocol's own).
 pub(crate) mod close_code {
     use quinn::VarInt;
@@ -274,27 +277,29 @@ impl Transport {
         Ok((transport, SessionEvents { control: control_out, pieces: pieces_out }))
     }
 
-    /// Another topology is in force: sessions with those who are no neighbors any more end, those who have become some are
-    /// dialed, and all others notice nothing. Must be called within a tokio runtime.
+    /// Another topology is in force: those who have become neighbors are dialed, those who are none any more get no new
+    /// session, and lose the present one after [`LAST_WORDS`]; all others notice nothing. Must be called within a tokio
+    /// runtime.
     pub fn set_neighborhood(&mut self, next: Neighborhood) {
         let before = self.neighborhood.send_replace(Arc::new(next));
         let next = self.shared.neighborhood();
-        let stays = |bearer: &Bearer| {
-            let key_and_bearer = |neighborhood: &Neighborhood| {
-                let neighbor = neighborhood.neighbors.get(&bearer.neighbor)?;
-                neighbor.bearers.contains_key(&bearer.medium).then_some(neighbor.key)
-            };
-            key_and_bearer(&next).is_some_and(|key| key_and_bearer(&before).is_none_or(|before| before == key))
-        };
-        self.shared.registry.retain(stays);
         let addresses: BTreeMap<Bearer, &[SocketAddr]> = next.dialed().collect();
         let before: BTreeMap<Bearer, &[SocketAddr]> = before.dialed().collect();
-        for (_, dialing) in
-            self.dialing.extract_if(.., |bearer, _| !stays(bearer) || addresses.get(bearer) != before.get(bearer))
-        {
+        let has_changed = |bearer: &Bearer| addresses.get(bearer) != before.get(bearer);
+        for (_, dialing) in self.dialing.extract_if(.., |bearer, _| has_changed(bearer)) {
             dialing.abort();
         }
         self.dial_all();
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            tokio::time::sleep(LAST_WORDS).await;
+            let neighborhood = shared.neighborhood();
+            shared.registry.retain(|bearer, connection| {
+                let neighbor = neighborhood.neighbors.get(&bearer.neighbor);
+                neighbor.is_some_and(|neighbor| neighbor.bearers.contains_key(&bearer.medium))
+                    && neighbor_of(&shared, connection).as_ref() == Some(&bearer.neighbor)
+            });
+        });
     }
 
     /// Dials over every bearer over which nobody does yet.

@@ -206,14 +206,14 @@ impl Admin for AdminService {
             NotTaken::ShuttingDown => Status::unavailable(error.to_string()),
         })?;
         info!(by, ?offered, "an operator has pushed a topology");
-        let (version, waits_for_restart) = match offered {
-            Offered::Known { version } => (version, false),
-            Offered::Taken { version, at_once } => (version, !at_once),
+        let (version, waits_for_restart, known) = match offered {
+            Offered::Known { version } => (version, false, true),
+            Offered::Taken { version, at_once } => (version, !at_once, false),
             Offered::Outdated { version, ours } => {
                 return Err(Status::aborted(format!("version {ours} is in force, which is newer than {version}")));
             }
         };
-        Ok(Response::new(v1::PushTopologyResponse { version, waits_for_restart }))
+        Ok(Response::new(v1::PushTopologyResponse { version, waits_for_restart, known }))
     }
 
     type ListRecordsStream = Answers<Record>;

@@ -13,7 +13,8 @@ use estafet_node::custody::{CustodyEvent, HeldRecord, Piece};
 use estafet_node::routing::{Choice, LinkSample, Outlook, Standing};
 use estafet_node::{Capture, CaptureRefused, CaptureToken, Captured, Input, Node, NodeEvent, Output};
 use estafet_quic::{
-    Carry, DownReason, Figures, ReceivedPiece, ReceivedPieces, Session, SessionEvent, SessionEvents, Transport,
+    Carry, DownReason, Figures, LAST_WORDS, ReceivedPiece, ReceivedPieces, Session, SessionEvent, SessionEvents,
+    Transport,
 };
 use estafet_spool::{Append, NewRecord, Payload};
 use estafet_store::{
@@ -22,7 +23,7 @@ use estafet_store::{
 };
 use estafet_wire::Frame;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use crate::alarm::Alarm;
@@ -466,8 +467,6 @@ impl Driver {
             self.grounds.heed(&topology, &me);
             self.feed(Input::Topology(topology));
         }
-        let neighborhood = neighborhood(self.node.topology(), &me, told.version);
-        self.successions.transport.set_neighborhood(neighborhood);
         if let Some(frame) = &told.frame {
             let sessions = self.sessions.iter().map(|(bearer, session)| (&bearer.neighbor, session));
             // One of its sessions is enough for each neighbor.
@@ -477,6 +476,19 @@ impl Driver {
                 let _gone = session.send(frame);
             }
         }
+        let neighborhood = neighborhood(self.node.topology(), &me, told.version);
+        let is_over = |bearer: &Bearer| {
+            let neighbor = neighborhood.neighbors.get(&bearer.neighbor);
+            neighbor.is_none_or(|neighbor| !neighbor.bearers.contains_key(&bearer.medium))
+        };
+        let over: Vec<Session> =
+            self.sessions.extract_if(.., |bearer, _| is_over(bearer)).map(|(_, over)| over).collect();
+        self.successions.transport.set_neighborhood(neighborhood);
+        // Nothing is taken from them any more, and what was just said to them leaves.
+        tokio::spawn(async move {
+            sleep(LAST_WORDS).await;
+            drop(over);
+        });
         self.successions.told = told;
         self.review_standing();
     }

@@ -299,7 +299,12 @@ fn wait_reason(view: &View<'_>, class: Class, why: &WaitReason) -> String {
     let carries = |hop: &NextHop| router.choice(&hop.neighbor).is_some_and(|choice| choice.of_class(class).is_some());
     match why {
         WaitReason::Turn if hops.is_empty() => "no way to a hub now".to_owned(),
-        WaitReason::Turn | WaitReason::Suspected(_) | WaitReason::NeighborLost(_) if !hops.iter().any(carries) => {
+        WaitReason::NeighborLost(neighbor) if hops.is_empty() => {
+            format!("{neighbor} had it and is gone, and no way leads to a hub now")
+        }
+        WaitReason::Turn | WaitReason::Suspected(_) | WaitReason::NeighborLost(_)
+            if !hops.is_empty() && !hops.iter().any(carries) =>
+        {
             "only metered links lead to a hub now, and they carry urgent records only".to_owned()
         }
         WaitReason::Turn => "waits for its turn".to_owned(),

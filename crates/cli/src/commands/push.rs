@@ -18,15 +18,21 @@ struct Pushed {
     version: u64,
     /// It changes what that node only changes when it is started again.
     waits_for_restart: bool,
+    /// It had this version already.
+    known: bool,
 }
 
 /// Gives the signed topology in `file` to the first node that answers.
 pub async fn push(reach: &Reach, file: &Path, output: &mut Output<'_>) -> Result<Outcome, Failure> {
     let pushed = give(reach, file).await?;
     output.answer(&pushed, |pushed, output| {
-        output.line(format_args!("{} has version {}, and passes it on to all others", pushed.node, pushed.version))?;
+        let Pushed { node, version, .. } = pushed;
+        if pushed.known {
+            return output.line(format_args!("{node} had version {version} already: nothing has changed"));
+        }
+        output.line(format_args!("{node} has version {version}, and passes it on to all others"))?;
         if pushed.waits_for_restart {
-            output.line("It changes main servers, or that node's own role or addresses, and waits for a restart of the nodes that concerns.")?;
+            output.line("It changes main servers or `copies`, or a node's own role or addresses: the nodes that concerns heed it when they are started again.")?;
         }
         Ok(())
     })?;
@@ -50,6 +56,7 @@ async fn give(reach: &Reach, file: &Path) -> Result<Pushed, Failure> {
     let signed = fs::read_to_string(file).map_err(Failure::read(file))?;
     let NodeClient { name, mut client } = reach.first().await?;
     let answer = client.push_topology(question(v1::PushTopologyRequest { signed })).await;
-    let v1::PushTopologyResponse { version, waits_for_restart } = answer.map_err(Failure::refused(&name))?.into_inner();
-    Ok(Pushed { node: name, version, waits_for_restart })
+    let v1::PushTopologyResponse { version, waits_for_restart, known } =
+        answer.map_err(Failure::refused(&name))?.into_inner();
+    Ok(Pushed { node: name, version, waits_for_restart, known })
 }

@@ -237,7 +237,7 @@ impl Admin for Story {
 
     async fn push_topology(&self, request: Request<v1::PushTopologyRequest>) -> Reply<v1::PushTopologyResponse> {
         if request.into_inner().signed.starts_with("estafet-topology 1\n") {
-            return Ok(Response::new(v1::PushTopologyResponse { version: 2, waits_for_restart: true }));
+            return Ok(Response::new(v1::PushTopologyResponse { version: 2, waits_for_restart: true, known: false }));
         }
         Err(Status::aborted("this is no signed topology"))
     }

@@ -152,9 +152,9 @@ async fn a_node_is_told_to_drain_and_what_it_runs_on() {
 async fn a_topology_is_pushed_to_the_first_node_that_answers() {
     let city = City::start(&["sukajadi"]).await;
     let (_, lines) = city.json(&["push"]).await;
-    assert_eq!(lines, [json!({ "node": "sukajadi", "version": 2, "waits_for_restart": true })]);
+    assert_eq!(lines, [json!({ "node": "sukajadi", "version": 2, "waits_for_restart": true, "known": false })]);
     let (_, text) = city.ask(&["push"]).await;
-    assert!(text.contains("sukajadi has version 2") && text.contains("waits for a restart"), "{text}");
+    assert!(text.contains("sukajadi has version 2") && text.contains("when they are started again"), "{text}");
     let stranger = city.file("topology.toml");
     let (refused, _) = city.ask(&["push", stranger.to_str().unwrap()]).await;
     let said = format!("{:?}", miette::Report::new(refused.unwrap_err()));
