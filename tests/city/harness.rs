@@ -416,8 +416,8 @@ pub(crate) fn given(answer: &Answer, body: &[u8]) -> Given {
         blake3: text("blake3"),
         bytes: answer.body["bytes"].as_u64().unwrap(),
     };
-    assert_eq!(given.blake3, blake3::hash(body).to_hex().as_str());
-    assert_eq!(given.bytes, body.len() as u64);
+    assert_eq!(answer.body["content_bytes"].as_u64(), Some(body.len() as u64));
+    assert_ne!(given.blake3, blake3::hash(body).to_hex().as_str(), "what travels is sealed");
     given
 }
 

@@ -13,8 +13,8 @@ use estafet_cli::demo::{Fleet, Intake};
 use estafet_cli::disk::temporary_folder;
 use estafet_cli::init::init_plan;
 use estafet_model::{
-    CHUNK_BYTES, ChunkHash, Class, Epoch, Kind, MediaType, RecordHeader, RecordId, Seq, SignedHeader, SigningKey,
-    UnixMillis, payload_hash_of_chunks, sign_batch,
+    CHUNK_BYTES, ChunkHash, Class, Epoch, Idempotency, Kind, MediaType, RecordHeader, RecordId, Seq, SignedHeader,
+    SigningKey, UnixMillis, payload_hash_of_chunks, sign_batch,
 };
 use estafet_spool::{Append, Log, NewRecord, Payload, RealDisk, SpoolOptions, TransferId};
 use rustix::fs::Advice;
@@ -218,7 +218,8 @@ fn appends(header: SignedHeader, seq: u32, bytes: &Bytes) -> Vec<Append> {
         Payload::Inline(bytes.clone())
     };
     let stored_at = header.header().captured_at;
-    let idempotency = Some(*blake3::hash(&seq.to_be_bytes()).as_bytes().first_chunk().unwrap_or(&[0; 16]));
+    let half = *blake3::hash(&seq.to_be_bytes()).as_bytes().first_chunk().unwrap_or(&[0; 16]);
+    let idempotency = Some(Idempotency { key: half, content: half });
     appends.push(Append::Record(NewRecord { header, received_from: None, stored_at, idempotency, payload }));
     appends
 }

@@ -67,6 +67,9 @@ pub enum Failure {
     /// The operating system gave no random bytes.
     #[error("failed to make a key: {0}")]
     NoRandomness(getrandom::Error),
+    /// No seal key could be made.
+    #[error("failed to make a seal key: {0}")]
+    NoSealKey(#[from] estafet_seal::NoRandomness),
     /// A file holds no private key.
     #[error("failed to read the key in {}: {error}", path.display())]
     #[diagnostic(help("`openssl genpkey -algorithm ed25519` makes one"))]

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use estafet_model::{NodeId, SigningKey};
+use estafet_seal::SealSecret;
 use estafet_topology::{CityPlan, NodeSetup, Operator, OperatorRole, Role, SignedTopology, Template, Topology};
 use serde::Serialize;
 
@@ -17,6 +18,9 @@ use crate::safe_file;
 
 /// The name of the one operator of a new city.
 const OPERATOR: &str = "operator";
+
+/// Where a main server has its private seal keys.
+const SEAL_KEYS: &str = "seal";
 
 /// What was made, with absolute paths.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -59,12 +63,17 @@ pub fn init_plan(plan: CityPlan, dir: &Path) -> Result<NewCity, Failure> {
     let dir = empty_folder(dir)?;
     let operator = random_key()?;
     let drafts = draft_nodes(&plan)?;
+    let mut seal_secrets = BTreeMap::new();
+    for (id, _) in drafts.iter().filter(|(_, draft)| draft.role == Role::Hub) {
+        seal_secrets.insert(id.clone(), SealSecret::generate()?);
+    }
     let topology = plan.into_topology(
         Operator { id: OPERATOR.to_owned(), key: operator.public(), role: OperatorRole::Admin },
         |id| {
             let draft = &drafts[id];
             NodeSetup { key: draft.key.public(), addresses: vec![draft.listen], admin: draft.admin }
         },
+        |hub| seal_secrets[hub].public(),
     );
     let source = source_text(&topology);
     let signed = SignedTopology::sign(topology, OPERATOR, &operator).map_err(|error| Failure::Sign(Box::new(error)))?;
@@ -75,6 +84,11 @@ pub fn init_plan(plan: CityPlan, dir: &Path) -> Result<NewCity, Failure> {
         let folder = node_dir(&dir, id);
         fs::create_dir_all(&folder).map_err(Failure::write(&folder))?;
         safe_file::write_private(&folder.join("node.key"), &draft.key.to_pem())?;
+        if let Some(secret) = seal_secrets.get(id) {
+            let seal = folder.join(SEAL_KEYS);
+            fs::create_dir_all(&seal).map_err(Failure::write(&seal))?;
+            safe_file::write_private(&seal.join(format!("{}.key", secret.public().id())), &secret.to_text())?;
+        }
         let config = folder.join("relay.toml");
         safe_file::replace(&config, &relay_config(id, draft.role, &operator.public(), draft.intake))?;
         let intake = format!("http://{}", draft.intake);

@@ -465,7 +465,8 @@ fn with_a_second_hub_links_lead_toward_the_other() {
     let text = fs::read_to_string(&file).unwrap();
     let (before, senapelan) = text.split_at(text.find("id = \"senapelan\"").unwrap());
     let senapelan = senapelan.replacen("role = \"relay\"", "role = \"hub\"", 1);
-    fs::write(&file, format!("{before}{senapelan}\n[[hub]]\nnode = \"senapelan\"\n")).unwrap();
+    let seal_key = text.lines().find(|line| line.starts_with("seal_key")).unwrap();
+    fs::write(&file, format!("{before}{senapelan}\n[[hub]]\nnode = \"senapelan\"\n{seal_key}\n")).unwrap();
     assert!(single_points(&file).1.contains(&("induk".to_owned(), 7, false)));
     for round in 0..3 {
         let advice = build(&file, "3");

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use estafet_model::{
-    ByteCount, Durable, Epoch, NodeId, Now, PublicKey, ReceiptKey, RecordId, SeqRanges, SetDigest, SignedHeader,
-    SignedReceipt, SigningKey,
+    ByteCount, Durable, Epoch, Idempotency, NodeId, Now, PublicKey, ReceiptKey, RecordId, SeqRanges, SetDigest,
+    SignedHeader, SignedReceipt, SigningKey,
 };
 use estafet_wire::{Answer, Frame, Holding, Offer, ReceiptVersion, RecordSet, Verdict};
 
@@ -262,7 +262,7 @@ impl Custody {
     }
 
     /// An own capture, signed, is to be stored.
-    pub fn capture(&mut self, header: SignedHeader, idempotency: Option<[u8; 16]>, payload: StorePayload) {
+    pub fn capture(&mut self, header: SignedHeader, idempotency: Option<Idempotency>, payload: StorePayload) {
         self.inbound.store_own(header.header().id.clone(), header.digest());
         let record = StoreRecord { header, received_from: None, idempotency, payload };
         self.outputs.push_back(CustodyOutput::Store(Box::new(record)));

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use estafet_model::{
-    ChunkHash, Class, Epoch, HeaderDigest, NodeId, ReceiptKey, RecordId, SeqRanges, SignedHeader, SignedReceipt,
+    ChunkHash, Class, Epoch, HeaderDigest, Idempotency, NodeId, ReceiptKey, RecordId, SeqRanges, SignedHeader,
+    SignedReceipt,
 };
 use estafet_wire::{Frame, NeverReason};
 
@@ -112,7 +113,7 @@ pub struct StoreRecord {
     /// The neighbor it came from; nobody for an own capture.
     pub received_from: Option<NodeId>,
     /// The idempotency key of an own capture, hashed.
-    pub idempotency: Option<[u8; 16]>,
+    pub idempotency: Option<Idempotency>,
     /// Its bytes.
     pub payload: StorePayload,
 }

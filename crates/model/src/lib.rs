@@ -9,6 +9,7 @@
 mod bearer;
 mod canonical;
 mod durable;
+mod idempotency;
 mod keys;
 mod lsa_version;
 mod name;
@@ -16,6 +17,7 @@ mod payload;
 mod ranges;
 mod receipt;
 mod record;
+mod seal_key;
 mod signed_header;
 mod slip;
 mod units;
@@ -23,15 +25,19 @@ mod units;
 pub use bearer::{Bearer, Medium, MediumError};
 pub use canonical::{Malformed, Reader, Writer};
 pub use durable::Durable;
+pub use idempotency::Idempotency;
 pub use keys::{KeyError, PublicKey, Signature, SigningKey};
 pub use lsa_version::{LsaVersion, LsdbDigest};
 pub use name::{NameError, NodeId, ShortCode};
-pub use payload::{CHUNK_BYTES, ChunkHash, PAYLOAD_BYTES_MAX, PayloadHash, chunk_count, payload_hash_of_chunks};
+pub use payload::{
+    CHUNK_BYTES, CONTENT_BYTES_MAX, ChunkHash, PAYLOAD_BYTES_MAX, PayloadHash, chunk_count, payload_hash_of_chunks,
+};
 pub use ranges::{Range, SeqRanges};
 pub use receipt::{ReceiptError, ReceiptKey, ReceiptRank, SignedReceipt};
 pub use record::{
     Class, Epoch, HeaderDigest, Kind, MediaType, RecordHeader, RecordId, RecordIdError, Seq, SetDigest, TextError,
 };
+pub use seal_key::{SealKey, SealKeyError, SealKeyId};
 pub use signed_header::{ForgedHeader, OriginProof, SignedHeader, VerifiedRoot, sign_batch};
 pub use slip::{Slip, SlipError};
 pub use units::{ByteCount, LinkCost, Now, UnixMillis};

@@ -6,8 +6,11 @@ use std::fmt;
 use blake3::hazmat::{HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use data_encoding::HEXLOWER;
 
-/// The largest payload: 16 MiB.
-pub const PAYLOAD_BYTES_MAX: u32 = 16 << 20;
+/// What a counter may hand in as one record: 16 MiB.
+pub const CONTENT_BYTES_MAX: u32 = 16 << 20;
+
+/// The largest payload, which is sealed content: the same, with room for what sealing adds.
+pub const PAYLOAD_BYTES_MAX: u32 = CONTENT_BYTES_MAX + (64 << 10);
 
 /// The unit of transfer: what a cut costs at most of what was sent (2 s on a line of 64 kbit/s), and still large enough
 /// that its hash and head are nothing beside it. A power of two of at least 1,024, as the BLAKE3 tree demands.

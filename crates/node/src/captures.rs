@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use estafet_custody::{HeldRecord, StorePayload};
 use estafet_model::{
-    Class, Durable, Epoch, Kind, MediaType, NodeId, PayloadHash, RecordHeader, RecordId, Seq, SignedHeader, SigningKey,
-    UnixMillis, sign_batch,
+    Class, Durable, Epoch, Idempotency, Kind, MediaType, NodeId, PayloadHash, RecordHeader, RecordId, Seq,
+    SignedHeader, SigningKey, UnixMillis, sign_batch,
 };
 
 /// Idempotency keys that are remembered: weeks of an office's records. The oldest is forgotten first.
@@ -32,8 +32,8 @@ pub struct Capture {
     pub payload_hash: PayloadHash,
     /// The wall clock.
     pub captured_at: UnixMillis,
-    /// The counter's idempotency key, hashed.
-    pub idempotency: Option<[u8; 16]>,
+    /// How it is known again when the counter repeats it.
+    pub idempotency: Option<Idempotency>,
     /// Its bytes.
     pub payload: StorePayload,
 }
@@ -73,7 +73,7 @@ pub enum CaptureRefused {
 #[derive(Debug, Default)]
 pub(crate) struct Admitted {
     /// New records, signed, to be stored.
-    pub(crate) store: Vec<(SignedHeader, Option<[u8; 16]>, StorePayload)>,
+    pub(crate) store: Vec<(SignedHeader, Option<Idempotency>, StorePayload)>,
     /// Those taken before and durable: to be answered at once.
     pub(crate) known: Vec<(CaptureToken, Durable<Captured>)>,
     /// Those not taken.
@@ -89,7 +89,7 @@ pub(crate) struct Captures {
     next: Option<Seq>,
     /// The newest number that is durable.
     head: Option<Seq>,
-    keys: BTreeMap<[u8; 16], Durability>,
+    keys: BTreeMap<[u8; 16], Known>,
     keys_in_order: VecDeque<[u8; 16]>,
     waiting: BTreeMap<RecordId, Vec<CaptureToken>>,
     /// A new epoch is on its way to the disk: captures wait for it. Intake bounds how many.
@@ -148,12 +148,12 @@ impl Captures {
     }
 
     /// A key whose record is durable.
-    pub(crate) fn remember(&mut self, key: [u8; 16], captured: Durable<Captured>) {
-        self.set_key(key, Durability::Stored(captured));
+    pub(crate) fn remember(&mut self, idempotency: Idempotency, captured: Durable<Captured>) {
+        self.set_key(idempotency, Durability::Stored(captured));
     }
 
-    fn set_key(&mut self, key: [u8; 16], durability: Durability) {
-        if self.keys.insert(key, durability).is_none() {
+    fn set_key(&mut self, Idempotency { key, content }: Idempotency, durability: Durability) {
+        if self.keys.insert(key, Known { content, durability }).is_none() {
             self.keys_in_order.push_back(key);
         }
         if self.keys_in_order.len() > KEYS_MAX
@@ -203,44 +203,47 @@ impl Captures {
     }
 
     fn number(&mut self, capture: &Capture) -> Result<Numbered, CaptureRefused> {
-        let known = capture.idempotency.and_then(|key| self.keys.get(&key));
-        match known {
-            Some(durability) if durability.payload_hash() != capture.payload_hash => {
-                return Err(CaptureRefused::KeyReused);
-            }
-            Some(Durability::Stored(captured)) => return Ok(Numbered::Durable(captured.clone())),
-            Some(Durability::Storing { id, .. }) => {
-                self.waiting.entry(id.clone()).or_default().push(capture.token);
-                return Ok(Numbered::Waiting);
-            }
-            None => {}
+        if let Some(idempotency) = &capture.idempotency
+            && let Some(known) = self.keys.get(&idempotency.key)
+        {
+            return match &known.durability {
+                _ if known.content != idempotency.content => Err(CaptureRefused::KeyReused),
+                Durability::Stored(captured) => Ok(Numbered::Durable(captured.clone())),
+                Durability::Storing(id) => {
+                    self.waiting.entry(id.clone()).or_default().push(capture.token);
+                    Ok(Numbered::Waiting)
+                }
+            };
         }
         let seq = self.next.ok_or(CaptureRefused::NumbersExhausted)?;
         self.next = seq.next();
         let id = RecordId { origin: self.me.clone(), epoch: self.epoch, seq };
         self.waiting.insert(id.clone(), vec![capture.token]);
-        if let Some(key) = capture.idempotency {
-            self.set_key(key, Durability::Storing { id: id.clone(), payload_hash: capture.payload_hash });
+        if let Some(idempotency) = capture.idempotency {
+            self.set_key(idempotency, Durability::Storing(id.clone()));
         }
         Ok(Numbered::New(id))
     }
 
     /// An own record is durable: who waits for it.
-    pub(crate) fn stored(&mut self, captured: &Durable<Captured>, key: Option<[u8; 16]>) -> Vec<CaptureToken> {
+    pub(crate) fn stored(
+        &mut self,
+        captured: &Durable<Captured>,
+        idempotency: Option<Idempotency>,
+    ) -> Vec<CaptureToken> {
         let id = &captured.get().id;
         if id.epoch == self.epoch {
             self.head = self.head.max(Some(id.seq));
         }
-        if let Some(key) = key {
-            self.set_key(key, Durability::Stored(captured.clone()));
+        if let Some(idempotency) = idempotency {
+            self.set_key(idempotency, Durability::Stored(captured.clone()));
         }
         self.waiting.remove(id).unwrap_or_default()
     }
 
     /// An own record could not be stored: who waits for it. Its key may be used again.
     pub(crate) fn failed(&mut self, id: &RecordId) -> Vec<CaptureToken> {
-        self.keys
-            .retain(|_, durability| !matches!(durability, Durability::Storing { id: storing, .. } if storing == id));
+        self.keys.retain(|_, known| !matches!(&known.durability, Durability::Storing(storing) if storing == id));
         self.keys_in_order.retain(|key| self.keys.contains_key(key));
         self.waiting.remove(id).unwrap_or_default()
     }
@@ -248,20 +251,17 @@ impl Captures {
 
 /// What is known of the record that came with an idempotency key.
 #[derive(Debug)]
-enum Durability {
-    /// It is on its way to the disk.
-    Storing { id: RecordId, payload_hash: PayloadHash },
-    /// It is on the disk.
-    Stored(Durable<Captured>),
+struct Known {
+    content: [u8; 16],
+    durability: Durability,
 }
 
-impl Durability {
-    fn payload_hash(&self) -> PayloadHash {
-        match self {
-            Durability::Storing { payload_hash, .. } => *payload_hash,
-            Durability::Stored(captured) => captured.get().payload_hash,
-        }
-    }
+#[derive(Debug)]
+enum Durability {
+    /// It is on its way to the disk.
+    Storing(RecordId),
+    /// It is on the disk.
+    Stored(Durable<Captured>),
 }
 
 /// What a capture is.

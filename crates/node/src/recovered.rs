@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use estafet_custody::{HeldRecord, HeldRecords, Losses, RecoveredTransfer};
-use estafet_model::{Durable, Epoch, NodeId, RecordId, Seq, SeqRanges, SignedReceipt};
+use estafet_model::{Durable, Epoch, Idempotency, NodeId, RecordId, Seq, SeqRanges, SignedReceipt};
 use estafet_routing::Captured as Count;
 
 use crate::captures::{Captured, KEYS_MAX};
@@ -14,7 +14,7 @@ pub struct StoredRecord {
     /// The record.
     pub record: Durable<HeldRecord>,
     /// Its counter's idempotency key, hashed.
-    pub idempotency: Option<[u8; 16]>,
+    pub idempotency: Option<Idempotency>,
 }
 
 /// The records that are found in a store, taken in one by one: of each only what is needed stays.
@@ -22,7 +22,7 @@ pub struct StoredRecord {
 pub struct RecoveredRecords {
     pub(crate) held: HeldRecords,
     /// The idempotency keys of own captures, oldest first.
-    pub(crate) keys: VecDeque<([u8; 16], Durable<Captured>)>,
+    pub(crate) keys: VecDeque<(Idempotency, Durable<Captured>)>,
     pub(crate) heads: BTreeMap<(NodeId, Epoch), Seq>,
     count: u64,
 }
@@ -49,7 +49,7 @@ impl RecoveredRecords {
         self.count
     }
 
-    fn note(&mut self, id: RecordId, key: Option<[u8; 16]>, captured: impl FnOnce() -> Durable<Captured>) {
+    fn note(&mut self, id: RecordId, key: Option<Idempotency>, captured: impl FnOnce() -> Durable<Captured>) {
         let head = self.heads.entry((id.origin, id.epoch)).or_insert(id.seq);
         *head = (*head).max(id.seq);
         if let Some(key) = key {

@@ -13,6 +13,7 @@ use estafet_admin::v1::{
 };
 use estafet_model::{NodeId, RecordId, Slip};
 use estafet_node::routing::{Words, WordsError};
+use estafet_seal::{OpenError, Opening};
 use estafet_spool::{Extent, ReadPayload};
 use futures_util::Stream;
 use tokio::sync::Mutex;
@@ -25,6 +26,7 @@ use crate::driver::{Commands, View};
 use crate::ledger::Ledger;
 use crate::listing::{Listing, Names};
 use crate::scrub::unreadable;
+use crate::seal::{SealFolder, SealFolderError};
 use crate::standing::Supply;
 use crate::store::{Store, wall_clock};
 use crate::tail::Tail;
@@ -36,6 +38,8 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub(crate) struct AdminService {
     commands: Commands,
     store: Store,
+    /// Where a main server's seal keys are.
+    seal_folder: SealFolder,
     names: Arc<Names>,
     topologies: Arc<Topologies>,
     /// One order at a time: what is on the disk is what the driver was told last.
@@ -46,12 +50,13 @@ impl AdminService {
     pub(crate) fn new(
         commands: Commands,
         store: Store,
+        seal_folder: SealFolder,
         me: NodeId,
         topologies: Arc<Topologies>,
         drain_file: DrainFile,
     ) -> Self {
         let names = Arc::new(Names { me, in_force: topologies.in_force() });
-        Self { commands, store, names, topologies, drain_file: Mutex::new(drain_file) }
+        Self { commands, store, seal_folder, names, topologies, drain_file: Mutex::new(drain_file) }
     }
 
     /// Refuses what is meant for another node: a socket, or a forwarded port, leads where it leads.
@@ -201,7 +206,9 @@ impl Admin for AdminService {
     ) -> Result<Response<v1::PushTopologyResponse>, Status> {
         let by = caller(&request);
         let offered = self.topologies.offer(&request.into_inner().signed, None).await.map_err(|error| match error {
-            NotTaken::NoSuccessor(_) | NotTaken::ShutOut { .. } => Status::aborted(error.to_string()),
+            NotTaken::NoSuccessor(_) | NotTaken::ShutOut { .. } | NotTaken::SealKeys(_) => {
+                Status::aborted(error.to_string())
+            }
             NotTaken::Disk(_) => Status::internal(error.to_string()),
             NotTaken::ShuttingDown => Status::unavailable(error.to_string()),
         })?;
@@ -260,14 +267,16 @@ impl Admin for AdminService {
                 (record, Place::Spool(id))
             }
         };
-        let (store, commands) = (self.store.clone(), self.commands.clone());
+        let (store, seal_folder, commands) = (self.store.clone(), self.seal_folder.clone(), self.commands.clone());
         let (sender, pieces) = tokio::sync::mpsc::channel(2);
         tokio::task::spawn_blocking(move || {
             let mut read = |piece: Result<FetchPiece, Status>| sender.blocking_send(piece).is_ok();
-            if let Err(error) = read_payload(&store, &place, record, &mut read) {
-                read(Err(Status::data_loss(format!(
-                    "the disk of this node cannot read it: {error}; it is sought from the others, so try again"
-                ))));
+            if let Err(fault) = read_payload(&store, &seal_folder, &place, record, &mut read) {
+                let is_of_disk = matches!(fault, FetchFault::Disk(_));
+                read(Err(fault.into()));
+                if !is_of_disk {
+                    return;
+                }
                 let told = async {
                     match place {
                         Place::Archive(id, extent) => unreadable(&store, &commands, id, extent).await,
@@ -305,33 +314,72 @@ enum Place {
     Spool(RecordId),
 }
 
+/// Why a payload cannot be given out.
+#[derive(Debug, thiserror::Error)]
+enum FetchFault {
+    #[error("the disk of this node cannot read it: {0}; it is sought from the others, so try again")]
+    Disk(#[from] estafet_spool::ReadError),
+    #[error("it is here, and cannot be opened: {0}")]
+    Sealed(#[from] OpenError),
+    #[error("it is here, and cannot be opened: {0}")]
+    NoKeys(#[from] SealFolderError),
+}
+
+impl From<FetchFault> for Status {
+    fn from(fault: FetchFault) -> Self {
+        match fault {
+            FetchFault::Disk(_) => Self::data_loss(fault.to_string()),
+            FetchFault::Sealed(_) | FetchFault::NoKeys(_) => Self::failed_precondition(fault.to_string()),
+        }
+    }
+}
+
+/// Reads a record chunk by chunk; a main server opens it.
 fn read_payload(
     store: &Store,
+    seal_folder: &SealFolder,
     place: &Place,
     record: Record,
     send: &mut impl FnMut(Result<FetchPiece, Status>) -> bool,
-) -> Result<(), estafet_spool::ReadError> {
+) -> Result<(), FetchFault> {
     let (read, record) = match place {
         Place::Archive(_, extent) => (store.spool.read_extent(*extent)?, record),
         Place::Spool(id) => (store.spool.read(id)?, store.describe(id, record)),
     };
-    let chunk = |index: u32| match place {
-        Place::Archive(_, extent) => store.spool.read_chunk_of(*extent, index),
-        Place::Spool(id) => store.spool.read_chunk(id, index),
-    };
     let header = read.header.header();
-    let (media_type, kind) = (header.media_type.as_str().to_owned(), header.kind.as_str().to_owned());
-    let first = |data: Vec<u8>| FetchPiece { record: Some(record), media_type, kind, data };
-    match read.payload {
-        ReadPayload::Inline(bytes) => drop(send(Ok(first(bytes.to_vec())))),
-        ReadPayload::Chunks(hashes) => {
-            let mut wanted = send(Ok(first(chunk(0)?.to_vec())));
-            for (index, _) in (0u32..).zip(&hashes).skip(1) {
-                if !wanted {
-                    break;
-                }
-                wanted = send(Ok(FetchPiece { data: chunk(index)?.to_vec(), ..FetchPiece::default() }));
-            }
+    let chunks = match &read.payload {
+        ReadPayload::Inline(_) => 1,
+        ReadPayload::Chunks(hashes) => u32::try_from(hashes.len()).unwrap_or(u32::MAX),
+    };
+    let chunk = |index: u32| match (&read.payload, place) {
+        (ReadPayload::Inline(bytes), _) => Ok(bytes.clone()),
+        (ReadPayload::Chunks(_), Place::Archive(_, extent)) => store.spool.read_chunk_of(*extent, index),
+        (ReadPayload::Chunks(_), Place::Spool(id)) => store.spool.read_chunk(id, index),
+    };
+    let mut first = Some(chunk(0)?);
+    let mut opening = match &first {
+        Some(chunk) if store.ledger.is_some() => Some(Opening::begin(&seal_folder.load()?, header, chunk)?),
+        _ => None,
+    };
+    let mut piece = FetchPiece {
+        record: Some(record),
+        media_type: header.media_type.as_str().to_owned(),
+        kind: header.kind.as_str().to_owned(),
+        bytes: opening.as_ref().map_or(header.payload_bytes.into(), Opening::content_bytes),
+        sealed: opening.is_none(),
+        data: Vec::new(),
+    };
+    for index in 0..chunks {
+        let bytes = match first.take() {
+            Some(bytes) => bytes,
+            None => chunk(index)?,
+        };
+        piece.data = bytes.into();
+        if let Some(opening) = &mut opening {
+            piece.data = opening.open(&mut piece.data)?.to_vec();
+        }
+        if !send(Ok(std::mem::take(&mut piece))) {
+            break;
         }
     }
     Ok(())

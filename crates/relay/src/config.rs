@@ -12,6 +12,7 @@ use serde::Deserialize;
 use tracing::warn;
 
 use crate::nut::Nut;
+use crate::seal::SealFolder;
 use crate::standing::Rules;
 use crate::topologies::TopologyFile;
 
@@ -25,6 +26,7 @@ const KEYS: &[&str] = &[
     "listen",
     "admin",
     "admin_socket",
+    "seal_keys",
     "intake",
     "spool",
     "bytes_max",
@@ -89,6 +91,8 @@ struct File {
     listen: Option<SocketAddr>,
     admin: Option<SocketAddr>,
     admin_socket: Option<PathBuf>,
+    #[serde(default = "default_seal_keys")]
+    seal_keys: PathBuf,
     #[serde(default)]
     intake: IntakeFile,
     #[serde(default)]
@@ -126,6 +130,10 @@ struct SpoolFile {
 
 fn default_data() -> PathBuf {
     PathBuf::from("data")
+}
+
+fn default_seal_keys() -> PathBuf {
+    PathBuf::from("seal")
 }
 
 /// Enough for 130,000 scans of 64 KiB: months of one office with the main server dark.
@@ -168,6 +176,8 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) admin_socket: Option<PathBuf>,
+    /// A main server's private seal keys.
+    pub(crate) seal_folder: SealFolder,
     pub(crate) intake: SocketAddr,
     pub(crate) spool_bytes_max: ByteCount,
     pub(crate) hold_bytes_max: ByteCount,
@@ -181,6 +191,12 @@ pub(crate) struct Config {
 }
 
 impl Config {
+    /// Reads of `relay.toml` where the seal keys are, and nothing else: a new main server has one before a topology lists it.
+    pub(crate) fn seal_folder(path: &Path) -> Result<SealFolder, ConfigError> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        Ok(SealFolder::new(folder.join(parse(path)?.seal_keys)))
+    }
+
     /// Reads `relay.toml` and every file it names.
     pub(crate) fn load(path: &Path) -> Result<Self, ConfigError> {
         let file = parse(path)?;
@@ -234,6 +250,7 @@ impl Config {
             data,
             listen: file.listen.unwrap_or_else(|| listen_address(topology, &node)),
             admin: file.admin.unwrap_or(node.admin),
+            seal_folder: SealFolder::new(folder.join(file.seal_keys)),
             admin_socket: file.admin_socket.map(|socket| folder.join(socket)),
             intake: file.intake.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
             spool_bytes_max: size(file.spool.bytes_max, if is_hub { ARCHIVE_BYTES_MAX } else { SPOOL_BYTES_MAX })?,

@@ -4,8 +4,8 @@
 //! the body, problem+json (RFC 9457), says what to do. Bodies are read chunk by chunk under one bound for all
 //! requests together.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -16,9 +16,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use estafet_admin::v1;
-use estafet_model::{Class, Kind, MediaType, PAYLOAD_BYTES_MAX, ShortCode, Slip, payload_hash_of_chunks};
+use estafet_model::{
+    CONTENT_BYTES_MAX, Class, Idempotency, Kind, MediaType, NodeId, ShortCode, Slip, payload_hash_of_chunks,
+};
 use estafet_node::custody::{RecordState, TransferId};
 use estafet_node::{Capture, CaptureRefused, CaptureToken, Whereabouts};
+use estafet_seal::AssociatedData;
+use estafet_topology::Node;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -28,6 +32,7 @@ use crate::driver::{Commands, View};
 use crate::failovers::{Failovers, gray_links};
 use crate::problem::Problem;
 use crate::scrub::Scrubs;
+use crate::seal::Seals;
 use crate::store::{Store, wall_clock};
 use crate::upload::{BODY_BYTES_MAX, Received, Upload};
 use crate::views::standing;
@@ -37,6 +42,9 @@ const DISCARD_BYTES_MAX: usize = 64 << 20;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 const KEY_LENGTH_MAX: usize = 255;
+
+/// What the hash of content is derived for.
+const CONTENT_HASH: &str = "estafet 2026-11 hash of content that is handed in under an idempotency key";
 
 /// With each slip: `mains`, `battery` or `low`.
 const POWER_HEADER: HeaderName = HeaderName::from_static("estafet-power");
@@ -49,6 +57,8 @@ pub(crate) struct Intake {
 struct Shared {
     commands: Commands,
     store: Store,
+    seals: Mutex<Seals>,
+    me: NodeId,
     /// The letters that this node's slips begin with.
     code: ShortCode,
     /// What is synced stays. Without that no slip is given.
@@ -59,11 +69,27 @@ struct Shared {
 }
 
 impl Intake {
-    /// `code` is this node's, by the topology.
-    pub(crate) fn new(promises: bool, commands: Commands, store: Store, code: ShortCode, scrubs: Arc<Scrubs>) -> Self {
-        let budget = Arc::new(Semaphore::new(BODY_BYTES_MAX));
-        let next_transfer = AtomicU64::new(1);
-        Self { shared: Arc::new(Shared { commands, store, code, promises, budget, next_transfer, scrubs }) }
+    /// `node` is this one, by the topology.
+    pub(crate) fn new(
+        promises: bool,
+        commands: Commands,
+        store: Store,
+        node: &Node,
+        seals: Seals,
+        scrubs: Arc<Scrubs>,
+    ) -> Self {
+        let shared = Shared {
+            commands,
+            store,
+            seals: Mutex::new(seals),
+            me: node.id.clone(),
+            code: node.code,
+            promises,
+            budget: Arc::new(Semaphore::new(BODY_BYTES_MAX)),
+            next_transfer: AtomicU64::new(1),
+            scrubs,
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     pub(crate) fn routes(self) -> Router {
@@ -106,21 +132,26 @@ async fn take(shared: &Shared, headers: &HeaderMap, body: &mut Body) -> Result<R
     let class = header_value::<Class>(headers, "estafet-class")?;
     let kind = header_value::<Kind>(headers, "estafet-kind")?;
     let media_type = header_value::<MediaType>(headers, "content-type")?;
-    let idempotency = idempotency_key(headers)?;
+    let idempotency_key = idempotency_key(headers)?;
     let announced = announced_length(headers)?;
     let health = shared.commands.health();
     if health.poisoned {
         return Err(Problem::poisoned());
     }
-    if announced.unwrap_or(0) > u64::from(PAYLOAD_BYTES_MAX) {
+    if announced.unwrap_or(0) > u64::from(CONTENT_BYTES_MAX) {
         return Err(Problem::too_large());
     }
     if health.capture_room.0 <= announced.unwrap_or(0) {
         return Err(Problem::full());
     }
+    let captured_at = wall_clock();
+    let associated = AssociatedData::new(&shared.me, class, &kind, &media_type, captured_at);
+    let sealing = shared.seals.lock().map_err(|_| Problem::unsealed())?.begin(associated);
+    let sealing = sealing.map_err(|_| Problem::unsealed())?;
     let transfer = TransferId(shared.next_transfer.fetch_add(1, Ordering::Relaxed));
-    let mut upload = Upload::new(&shared.store, &shared.commands, &shared.budget, transfer, announced);
-    let Received { payload, payload_bytes, chunks } = upload.receive(body).await?;
+    let hasher = idempotency_key.map(|key| blake3::Hasher::new_keyed(&blake3::derive_key(CONTENT_HASH, key)));
+    let mut upload = Upload::new(&shared.store, &shared.commands, &shared.budget, transfer, announced, sealing, hasher);
+    let Received { payload, payload_bytes, chunks, content_bytes, content_hash } = upload.receive(body).await?;
     let capture = Capture {
         token: CaptureToken(0),
         class,
@@ -128,8 +159,8 @@ async fn take(shared: &Shared, headers: &HeaderMap, body: &mut Body) -> Result<R
         media_type,
         payload_bytes,
         payload_hash: payload_hash_of_chunks(&chunks),
-        captured_at: wall_clock(),
-        idempotency,
+        captured_at,
+        idempotency: idempotency_key.zip(content_hash).map(|(key, content)| idempotency(key, &content)),
         payload,
     };
     upload.hand_over();
@@ -139,7 +170,13 @@ async fn take(shared: &Shared, headers: &HeaderMap, body: &mut Body) -> Result<R
         let detail = "This server runs on a disk that does not keep what is written. The record was taken, but NO slip \
                       may be given: it is safe only when its state is receipted.";
         let (id, hash) = (captured.id.to_string(), captured.payload_hash.to_string());
-        let answer = json!({ "record_id": id, "blake3": hash, "bytes": captured.payload_bytes, "detail": detail });
+        let answer = json!({
+            "record_id": id,
+            "blake3": hash,
+            "bytes": captured.payload_bytes,
+            "content_bytes": content_bytes,
+            "detail": detail,
+        });
         let header = [(header::CONTENT_TYPE, "application/json")];
         return Ok((StatusCode::ACCEPTED, header, answer.to_string()).into_response());
     }
@@ -148,6 +185,7 @@ async fn take(shared: &Shared, headers: &HeaderMap, body: &mut Body) -> Result<R
         "record_id": captured.id.to_string(),
         "blake3": captured.payload_hash.to_string(),
         "bytes": captured.payload_bytes,
+        "content_bytes": content_bytes,
     });
     // What the counter should know while it works: whether the power is there, and whether it will stay.
     let power = shared.commands.standing().power.as_str();
@@ -197,14 +235,18 @@ where
     text.parse().map_err(|error| Problem::malformed(format!("The header {name}: {error}.")))
 }
 
-/// The key, hashed: keys are the counter's own words and are not kept.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<[u8; 16]>, Problem> {
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     if value.is_empty() || value.len() > KEY_LENGTH_MAX {
         return Err(Problem::malformed(format!("An Idempotency-Key has 1 to {KEY_LENGTH_MAX} characters.")));
     }
-    let hash = blake3::hash(value.as_bytes());
-    Ok(hash.as_bytes().first_chunk().copied())
+    Ok(Some(value.as_bytes()))
+}
+
+/// Hashed, both of them: keys are the counter's own words, and what it handed in is sealed.
+fn idempotency(key: &[u8], content: &blake3::Hash) -> Idempotency {
+    let beginning = |hash: &blake3::Hash| *hash.as_bytes().first_chunk().expect("a hash has 32 bytes");
+    Idempotency { key: beginning(&blake3::hash(key)), content: beginning(content) }
 }
 
 fn announced_length(headers: &HeaderMap) -> Result<Option<u64>, Problem> {

@@ -18,6 +18,7 @@ mod pace;
 mod problem;
 mod relay;
 mod scrub;
+mod seal;
 mod standing;
 mod store;
 mod submit;
@@ -59,6 +60,9 @@ enum Command {
         /// no receipt, and `topology show` says so.
         #[arg(long)]
         no_durability_i_know: bool,
+        /// Seals nothing, so that everybody on the way can read it: what sealing costs is measured beside it.
+        #[arg(long, hide = true)]
+        no_sealing_i_know: bool,
     },
     /// Checks the configuration, the keys and the topology, and says what they mean.
     Check {
@@ -82,6 +86,11 @@ enum Command {
         /// Files of up to 16 MiB.
         #[arg(required = true)]
         files: Vec<PathBuf>,
+    },
+    /// Makes and lists a main server's seal keys: what payloads are sealed to, and opened with.
+    SealKey {
+        #[command(subcommand)]
+        operation: seal::Operation,
     },
     /// Looks into this node's store, repairs it, or takes records out of it, while the relay is stopped.
     Store {
@@ -113,7 +122,9 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> miette::Result<()> {
     match command {
-        Command::Run { config, no_durability_i_know } => relay::run(Config::load(&config)?, !no_durability_i_know)?,
+        Command::Run { config, no_durability_i_know, no_sealing_i_know } => {
+            relay::run(Config::load(&config)?, !no_durability_i_know, no_sealing_i_know)?;
+        }
         Command::Check { config } => {
             let config = Config::load(&config)?;
             if config.data.is_dir() {
@@ -140,6 +151,7 @@ fn dispatch(command: Command) -> miette::Result<()> {
         Command::Submit { config, class, kind, files } => {
             submit::submit(&config, &files, class, &kind, &mut std::io::stdout().lock())?;
         }
+        Command::SealKey { operation } => seal::operate(&operation, &mut std::io::stdout().lock())?,
         Command::Store { operation } => surgery::operate(&operation, &mut std::io::stdout().lock())?,
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use estafet_model::PAYLOAD_BYTES_MAX;
+use estafet_model::CONTENT_BYTES_MAX;
 use serde_json::json;
 
 /// Why a request is refused: what happened and what to do, in a clerk's words.
@@ -28,7 +28,7 @@ impl Problem {
 
     pub(crate) fn too_large() -> Self {
         let detail = format!(
-            "A record may have {PAYLOAD_BYTES_MAX} bytes (16 MiB). Scan with a lower resolution, or send it in parts."
+            "A record may have {CONTENT_BYTES_MAX} bytes (16 MiB). Scan with a lower resolution, or send it in parts."
         );
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "The record is too large", detail)
     }
@@ -48,6 +48,15 @@ impl Problem {
             "The disk of this office's server failed",
             "The record was NOT taken and no slip may be given. Keep the papers and call the operator: the disk must \
              be looked at. Records taken before are still on it.",
+        )
+    }
+
+    pub(crate) fn unsealed() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "This office's server cannot seal records now",
+            "The record was NOT taken and no slip may be given. Try again in a minute, and call the operator if that does \
+             not help.",
         )
     }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use estafet_admin::{Caller, Listeners, ServeError, bind_unix};
 use estafet_node::{Node, NodeConfig};
 use estafet_quic::{Transport, TransportConfig, TransportError};
+use estafet_seal::BadSealKeys;
 use estafet_tls::{Identity, TlsError};
 use estafet_topology::Role;
 use rustix::process::Signal;
@@ -24,6 +25,7 @@ use crate::driver::{Commands, Driver, Ended, Successions};
 use crate::intake::Intake;
 use crate::nut;
 use crate::scrub::{self, Scrubs};
+use crate::seal::{SealFolderError, Seals};
 use crate::standing::{Grounds, Supply};
 use crate::store::{FIRST_NEIGHBOR_TRANSFER, Opened, Store, StoreError, random_epoch, wall_clock};
 use crate::topologies::{Told, Topologies, TopologyFile, neighborhood};
@@ -44,27 +46,40 @@ pub(crate) enum RelayError {
     Listen { what: &'static str, address: String, source: io::Error },
     #[error("failed to serve the admin API: {0}")]
     Admin(#[from] ServeError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    SealFolder(#[from] SealFolderError),
+    #[error("failed to seal records: {0}")]
+    #[diagnostic(help("the topology names the main servers' seal keys: correct it, sign it and push it"))]
+    SealKeys(#[from] BadSealKeys),
     #[error("failed to ask the operating system: {0}")]
     System(#[from] io::Error),
 }
 
-/// Runs until SIGTERM or SIGINT, then says goodbye to the neighbors. With `promises` the disk must be a good one.
-pub(crate) fn run(config: Config, promises: bool) -> Result<(), RelayError> {
+/// Runs until SIGTERM or SIGINT, then says goodbye to the neighbors. With `promises` the disk must be a good one. If it is to
+/// be `clear`, nothing that its counters hand in is sealed.
+pub(crate) fn run(config: Config, promises: bool, clear: bool) -> Result<(), RelayError> {
     let is_hub = config.node.role == Role::Hub;
     // Before the runtime: recovery may take long, and nobody is to be told that this node lives until it is done.
     let opened =
         Store::open(&config.data, &config.node.id, is_hub, config.spool_bytes_max, config.hold_bytes_max, promises)?;
     // One thread is faster than two: a record crosses many tasks, and waking another thread costs more than what it does.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(config, opened, promises))
+    runtime.block_on(serve(config, opened, promises, clear))
 }
 
-async fn serve(config: Config, opened: Opened, promises: bool) -> Result<(), RelayError> {
+async fn serve(config: Config, opened: Opened, promises: bool, clear: bool) -> Result<(), RelayError> {
     let Opened { store, events, recovered, identity, pace } = opened;
     let me = config.node.id.clone();
     info!(node = %me, records = recovered.records.count(), epoch = identity.epoch.get(), starts = identity.starts, "the store is open");
     if !promises {
         error!(node = %me, "this node runs without durability: it gives no slip, no acceptance and no receipt");
+    }
+    if clear {
+        error!(node = %me, "nothing that is handed in here is sealed: whoever has a disk on its way can read it");
+    }
+    if config.node.role == Role::Hub {
+        look_for_seal_key(&config)?;
     }
     let node = Node::new(
         NodeConfig {
@@ -107,8 +122,6 @@ async fn serve(config: Config, opened: Opened, promises: bool) -> Result<(), Rel
         let scrubs = Arc::clone(&scrubs);
         tokio::spawn(scrub::run(store.clone(), commands.clone(), interval, scrubs, stopped.clone()));
     }
-    let routes = Intake::new(promises, commands.clone(), store.clone(), config.node.code, scrubs).routes();
-    let intake = tokio::spawn(door::serve(intake_listener, routes, until(stopped.clone())));
     let topologies = Topologies::new(
         me.clone(),
         TopologyFile::in_folder(&config.data),
@@ -116,6 +129,9 @@ async fn serve(config: Config, opened: Opened, promises: bool) -> Result<(), Rel
         Arc::clone(&config.signed),
     );
     let topologies = Arc::new(topologies);
+    let seals = if clear { Seals::off(topologies.in_force()) } else { Seals::new(topologies.in_force())? };
+    let routes = Intake::new(promises, commands.clone(), store.clone(), &config.node, seals, scrubs).routes();
+    let intake = tokio::spawn(door::serve(intake_listener, routes, until(stopped.clone())));
     tokio::spawn(Arc::clone(&topologies).hear(offered));
     let in_force = topologies.in_force();
     let callers = move |key: &estafet_model::PublicKey| Caller::by_key(&in_force.borrow(), key);
@@ -124,7 +140,7 @@ async fn serve(config: Config, opened: Opened, promises: bool) -> Result<(), Rel
     }
     carrier::watch(commands.clone());
     tokio::spawn(heed_power_signal(signal(SignalKind::from_raw(Signal::POWER.as_raw()))?, commands.clone()));
-    let admin = AdminService::new(commands, store, me.clone(), topologies, drain_file);
+    let admin = AdminService::new(commands, store, config.seal_folder.clone(), me.clone(), topologies, drain_file);
     let admin = tokio::spawn(estafet_admin::serve(admin, listeners, callers, until(stopped.clone())));
 
     // On the main thread, not as a task among the others: what comes while it works is then handled together.
@@ -143,6 +159,16 @@ async fn serve(config: Config, opened: Opened, promises: bool) -> Result<(), Rel
         if let Err(reason) = ended {
             error!(what, reason, "a face of the relay ended with a fault");
         }
+    }
+    Ok(())
+}
+
+/// A main server that cannot open what comes now commits it all the same: the key may be found again.
+fn look_for_seal_key(config: &Config) -> Result<(), RelayError> {
+    let held = config.seal_folder.load()?;
+    let needed = config.topology.hubs.iter().find(|hub| hub.node == config.node.id).map(|hub| hub.seal_key.id());
+    if let Some(needed) = needed.filter(|needed| held.iter().all(|secret| secret.public().id() != *needed)) {
+        error!(key = %needed, "the seal key that the topology names is not here: nothing that is captured now can be opened");
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use estafet_model::NodeId;
 use estafet_quic::{Neighbor, Neighborhood};
+use estafet_seal::{BadSealKeys, Sealer};
 use estafet_topology::{NoSuccessor, SignedTopology, Succession, TakesEffect, Topology};
 use estafet_wire::{Frame, TOPOLOGY_BYTES_MAX};
 use tokio::sync::{Mutex, mpsc, watch};
@@ -110,6 +111,8 @@ pub(crate) enum NotTaken {
     NoSuccessor(#[from] NoSuccessor),
     #[error("this node has no place in it, and goes on with the one it has: {because}")]
     ShutOut { because: &'static str },
+    #[error("records cannot be sealed to its main servers: {0}")]
+    SealKeys(#[from] BadSealKeys),
     #[error("this node's disk does not keep it: {0}")]
     Disk(#[from] io::Error),
     #[error("the relay is shutting down")]
@@ -170,6 +173,7 @@ impl Topologies {
             }
         };
         let version = signed.topology().version;
+        Sealer::new(signed.topology().seal_keys())?;
         let in_force = match signed.topology().takes_effect(&self.me, &self.in_force.borrow()) {
             TakesEffect::AtOnce => Some(Arc::new(signed.topology().clone())),
             TakesEffect::NextStart { because } => {
@@ -208,7 +212,7 @@ pub(crate) fn neighborhood(topology: &Topology, me: &NodeId, version: u64) -> Ne
 
 #[cfg(test)]
 mod tests {
-    use estafet_model::SigningKey;
+    use estafet_model::{SealKey, SigningKey};
     use estafet_topology::{NodeSetup, Operator, OperatorRole, Template};
 
     use super::*;
@@ -217,11 +221,13 @@ mod tests {
         let key = |number: u8| SigningKey::from_seed([number; 32]);
         let operator = Operator { id: "kepala".to_owned(), key: key(100).public(), role: OperatorRole::Admin };
         let mut number = 0;
-        let topology = Template::Pekanbaru.plan().into_topology(operator, |_| {
+        let setup = |_: &NodeId| {
             number += 1;
             let address = |port| ([10, 77, 0, number], port).into();
             NodeSetup { key: key(number).public(), addresses: vec![address(4460)], admin: address(4461) }
-        });
+        };
+        let seal_key = |_: &NodeId| SealKey::from_bytes([1; SealKey::BYTES]);
+        let topology = Template::Pekanbaru.plan().into_topology(operator, setup, seal_key);
         SignedTopology::sign(topology, "kepala", &key(100)).unwrap()
     }
 

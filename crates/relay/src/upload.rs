@@ -1,8 +1,9 @@
-//! A body on its way in: memory for it, its chunks, and their way to the disk.
+//! A body on its way in: memory for it, its seal, its chunks, and their way to the disk.
 //!
-//! A body of one chunk stays in memory until its record is stored. A longer one goes to the spool run by run, and the
-//! next run is read while the disk has the last: nobody waits for a sync here, because the record is behind all its
-//! chunks in the same log. If a chunk is not stored, neither is the record.
+//! What comes is sealed where it was read, chunk by chunk, before anything of it is written. A payload of one chunk stays
+//! in memory until its record is stored. A longer one goes to the spool run by run, and the next run is read while the disk
+//! has the last: nobody waits for a sync here, because the record is behind all its chunks in the same log. If a chunk is
+//! not stored, neither is the record.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +11,9 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::StatusCode;
 use bytes::{Bytes, BytesMut};
-use estafet_model::{CHUNK_BYTES, ChunkHash, PAYLOAD_BYTES_MAX};
+use estafet_model::{CHUNK_BYTES, CONTENT_BYTES_MAX, ChunkHash};
 use estafet_node::custody::{StorePayload, TransferId};
+use estafet_seal::Sealing;
 use estafet_spool::Append;
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -36,6 +38,9 @@ pub(crate) struct Received {
     pub(crate) payload: StorePayload,
     pub(crate) payload_bytes: u32,
     pub(crate) chunks: Vec<ChunkHash>,
+    pub(crate) content_bytes: u64,
+    /// Of the content, keyed by the counter's idempotency key, if it gave one.
+    pub(crate) content_hash: Option<blake3::Hash>,
 }
 
 /// A body that is coming.
@@ -45,8 +50,9 @@ pub(crate) struct Upload<'a> {
     budget: &'a Arc<Semaphore>,
     transfer: TransferId,
     announced: Option<u64>,
-    /// A small body that came at once, and its share of the budget.
-    whole: Option<(Bytes, OwnedSemaphorePermit)>,
+    sealing: Sealing,
+    content_hasher: Option<blake3::Hasher>,
+    content_bytes: u64,
     run: Option<Run>,
     hashes: Vec<ChunkHash>,
     queued_bytes: u64,
@@ -55,8 +61,16 @@ pub(crate) struct Upload<'a> {
 /// Bytes that count against the budget until nobody uses them any more.
 struct Run {
     bytes: BytesMut,
-    bytes_max: usize,
+    /// The chunk at the end whose content is coming.
+    open: Option<OpenChunk>,
     _permit: OwnedSemaphorePermit,
+}
+
+/// Where in its run a chunk begins, and its content in it.
+#[derive(Clone, Copy)]
+struct OpenChunk {
+    begin: usize,
+    content: usize,
 }
 
 impl AsRef<[u8]> for Run {
@@ -66,15 +80,31 @@ impl AsRef<[u8]> for Run {
 }
 
 impl<'a> Upload<'a> {
+    /// `content_hasher` is fed with the content.
     pub(crate) fn new(
         store: &'a Store,
         commands: &'a Commands,
         budget: &'a Arc<Semaphore>,
         transfer: TransferId,
         announced: Option<u64>,
+        sealing: Sealing,
+        content_hasher: Option<blake3::Hasher>,
     ) -> Self {
-        let (whole, run, hashes) = (None, None, Vec::new());
-        Self { store, commands, budget, transfer, announced, whole, run, hashes, queued_bytes: 0 }
+        let (run, hashes) = (None, Vec::new());
+        let (content_bytes, queued_bytes) = (0, 0);
+        Self {
+            store,
+            commands,
+            budget,
+            transfer,
+            announced,
+            sealing,
+            content_hasher,
+            content_bytes,
+            run,
+            hashes,
+            queued_bytes,
+        }
     }
 
     /// Reads the body to its end.
@@ -89,51 +119,92 @@ impl<'a> Upload<'a> {
             let Ok(data) = frame.into_data() else { continue };
             self.take(data).await?;
         }
-        let bytes = self.received_bytes();
-        if self.announced.is_some_and(|announced| announced != bytes) {
+        if self.announced.is_some_and(|announced| announced != self.content_bytes) {
             return Err(Problem::malformed("The body is shorter than its Content-Length. Send it again."));
         }
-        let payload_bytes = u32::try_from(bytes).map_err(|_| Problem::too_large())?;
-        if bytes <= CHUNK_BYTES as u64 {
-            let gathered = || self.run.take().map_or_else(Bytes::new, Bytes::from_owner);
-            let payload = self.whole.as_ref().map_or_else(gathered, |(whole, _)| whole.clone());
+        if self.run.is_none() {
+            self.open_chunk().await?;
+        }
+        self.close_chunk(true);
+        let content_hash = self.content_hasher.take().map(|hasher| hasher.finalize());
+        let content_bytes = self.content_bytes;
+        if self.queued_bytes == 0
+            && let Some(run) = self.run.take_if(|run| run.bytes.len() <= CHUNK_BYTES)
+        {
+            let payload = Bytes::from_owner(run);
+            let payload_bytes = u32::try_from(payload.len()).map_err(|_| Problem::too_large())?;
             let chunks = vec![ChunkHash::of(&payload, 0, 1)];
-            return Ok(Received { payload: StorePayload::Inline(payload), payload_bytes, chunks });
+            return Ok(Received {
+                payload: StorePayload::Inline(payload),
+                payload_bytes,
+                chunks,
+                content_bytes,
+                content_hash,
+            });
         }
         self.queue_run()?;
+        let payload_bytes = u32::try_from(self.queued_bytes).map_err(|_| Problem::too_large())?;
         let payload = StorePayload::Transfer(self.transfer);
-        Ok(Received { payload, payload_bytes, chunks: self.hashes.clone() })
-    }
-
-    fn received_bytes(&self) -> u64 {
-        let whole = self.whole.as_ref().map_or(0, |(whole, _)| whole.len());
-        let run = self.run.as_ref().map_or(0, |run| run.bytes.len());
-        self.queued_bytes + (whole + run) as u64
+        Ok(Received { payload, payload_bytes, chunks: self.hashes.clone(), content_bytes, content_hash })
     }
 
     async fn take(&mut self, mut data: Bytes) -> Result<(), Problem> {
-        if self.received_bytes() + data.len() as u64 > u64::from(PAYLOAD_BYTES_MAX) {
+        self.content_bytes += data.len() as u64;
+        if self.content_bytes > self.announced.unwrap_or(u64::MAX).min(CONTENT_BYTES_MAX.into()) {
             return Err(Problem::too_large());
         }
-        if data.len() <= CHUNK_BYTES && self.announced == Some(data.len() as u64) {
-            let permit = budgeted(self.budget, data.len()).await?;
-            self.whole = Some((data, permit));
-            return Ok(());
+        if let Some(hasher) = &mut self.content_hasher {
+            hasher.update(&data);
         }
         while !data.is_empty() {
-            // A full run is queued only when more follows, so that a payload of one chunk stays whole. And it is
-            // queued before room is asked for the next: whoever waits for memory holds none that is not on its way.
-            if self.run.as_ref().is_some_and(|run| run.bytes.len() == run.bytes_max) {
-                self.queue_run()?;
+            // A chunk is closed, and a full run queued, only when more follows: what is the last is sealed as the last, and
+            // a payload of one chunk stays whole. And a run is queued before room is asked for the next: whoever waits
+            // for memory holds none that is not on its way.
+            if self.room() == 0 {
+                self.close_chunk(false);
+                if self.run.as_ref().is_some_and(|run| run.bytes.len() == RUN_BYTES) {
+                    self.queue_run()?;
+                }
+                self.open_chunk().await?;
             }
-            let run = match &mut self.run {
-                Some(run) => run,
-                none => none.insert(new_run(self.budget, self.announced, self.queued_bytes).await?),
-            };
-            let fits = data.len().min(run.bytes_max - run.bytes.len());
-            run.bytes.extend_from_slice(&data.split_to(fits));
+            let content = data.split_to(data.len().min(self.room()));
+            if let Some(run) = &mut self.run {
+                run.bytes.extend_from_slice(&content);
+            }
         }
         Ok(())
+    }
+
+    /// How much content the open chunk can still take.
+    fn room(&self) -> usize {
+        let open = self.run.as_ref().and_then(|run| Some((run, run.open?)));
+        open.map_or(0, |(run, open)| open.begin + CHUNK_BYTES - self.sealing.tag_bytes() - run.bytes.len())
+    }
+
+    async fn open_chunk(&mut self) -> Result<(), Problem> {
+        let is_first = self.queued_bytes == 0 && self.run.is_none();
+        if self.run.is_none() {
+            let to_come = self.announced.map(|content| self.sealing.payload_bytes(content) - self.queued_bytes);
+            self.run = Some(new_run(self.budget, to_come).await?);
+        }
+        if let Some(run) = &mut self.run {
+            let begin = run.bytes.len();
+            if is_first {
+                run.bytes.extend_from_slice(&self.sealing.head());
+            }
+            run.open = Some(OpenChunk { begin, content: run.bytes.len() });
+        }
+        Ok(())
+    }
+
+    /// Seals the open chunk.
+    fn close_chunk(&mut self, is_last: bool) {
+        let Some(run) = &mut self.run else { return };
+        let Some(OpenChunk { begin, content }) = run.open.take() else { return };
+        let (before, content) = run.bytes.split_at_mut(content);
+        if let Some(tag) = self.sealing.seal(&before[begin..], content, is_last) {
+            run.bytes.extend_from_slice(&tag);
+        }
     }
 
     /// Hands the chunks that have come to the spool.
@@ -173,14 +244,9 @@ impl Drop for Upload<'_> {
 }
 
 /// Waits for memory for what is to come, a run at most.
-async fn new_run(budget: &Arc<Semaphore>, announced: Option<u64>, queued_bytes: u64) -> Result<Run, Problem> {
-    let to_come = announced.map_or(u64::MAX, |announced| announced.saturating_sub(queued_bytes));
-    let bytes_max = usize::try_from(to_come).unwrap_or(usize::MAX).clamp(1, RUN_BYTES);
-    let permit = budgeted(budget, bytes_max).await?;
-    Ok(Run { bytes: BytesMut::with_capacity(bytes_max), bytes_max, _permit: permit })
-}
-
-async fn budgeted(budget: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
-    let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-    Arc::clone(budget).acquire_many_owned(permits).await.map_err(|_| Problem::shutting_down())
+async fn new_run(budget: &Arc<Semaphore>, to_come: Option<u64>) -> Result<Run, Problem> {
+    let bytes_max = usize::try_from(to_come.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).min(RUN_BYTES);
+    let permits = u32::try_from(bytes_max).unwrap_or(u32::MAX);
+    let permit = Arc::clone(budget).acquire_many_owned(permits).await.map_err(|_| Problem::shutting_down())?;
+    Ok(Run { bytes: BytesMut::with_capacity(bytes_max), open: None, _permit: permit })
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use estafet_custody::{StorePayload, TransferId};
 use estafet_model::{
-    CHUNK_BYTES, ChunkHash, Class, Epoch, Kind, MediaType, NodeId, Now, PayloadHash, RecordId, SigningKey, UnixMillis,
-    chunk_count,
+    CHUNK_BYTES, ChunkHash, Class, Epoch, Idempotency, Kind, MediaType, NodeId, Now, PayloadHash, RecordId, SigningKey,
+    UnixMillis, chunk_count,
 };
 use estafet_node::{Capture, CaptureRefused, CaptureToken, Captured, Input, Node, NodeEvent};
 use estafet_store::chunk_append;
@@ -321,7 +321,7 @@ impl City {
         node: &str,
         class: Class,
         payload: &Bytes,
-        idempotency: Option<[u8; 16]>,
+        idempotency_key: Option<[u8; 16]>,
     ) -> CaptureToken {
         let token = CaptureToken(self.token_count);
         self.token_count += 1;
@@ -330,15 +330,17 @@ impl City {
             return token;
         }
         self.oracle.handed_in(&id, token, payload);
+        let payload_hash = PayloadHash::of(payload);
+        let content = *payload_hash.as_bytes().first_chunk().expect("a hash has 32 bytes");
         let capture = Capture {
             token,
             class,
             kind: Kind::default(),
             media_type: MediaType::default(),
             payload_bytes: u32::try_from(payload.len()).expect("a record is at most 16 MiB"),
-            payload_hash: PayloadHash::of(payload),
+            payload_hash,
             captured_at: self.offices[&id].clock.read(self.now),
-            idempotency,
+            idempotency: idempotency_key.map(|key| Idempotency { key, content }),
             payload: self.store_payload(&id, token, payload),
         };
         self.input(&id, Input::Captures(vec![capture]));

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use estafet_model::LinkCost;
+use estafet_model::{LinkCost, NodeId, SealKey};
 use estafet_topology::{
     CityPlan, Link, Medium, NodeSetup, Operator, OperatorRole, PlannedNode, Role, Template, Topology,
 };
@@ -40,11 +40,8 @@ pub(crate) fn topology_of(plan: CityPlan) -> Topology {
     let admin = estafet_model::SigningKey::from_seed([7; 32]).public();
     let operator = Operator { id: "kepala".to_owned(), key: admin, role: OperatorRole::Admin };
     let address = SocketAddr::from(([127, 0, 0, 1], 4000));
-    plan.into_topology(operator, |node| NodeSetup {
-        key: key_of(node).public(),
-        addresses: vec![address],
-        admin: address,
-    })
+    let setup = |node: &NodeId| NodeSetup { key: key_of(node).public(), addresses: vec![address], admin: address };
+    plan.into_topology(operator, setup, |_| SealKey::from_bytes([7; SealKey::BYTES]))
 }
 
 impl std::fmt::Display for Place {

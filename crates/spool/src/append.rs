@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use estafet_model::{
-    ByteCount, ChunkHash, Class, Durable, HeaderDigest, NodeId, PayloadHash, RecordId, SignedHeader, UnixMillis,
+    ByteCount, ChunkHash, Class, Durable, HeaderDigest, Idempotency, NodeId, PayloadHash, RecordId, SignedHeader,
+    UnixMillis,
 };
 
 use crate::format::segment_name;
@@ -61,7 +62,7 @@ pub struct NewRecord {
     /// The wall clock when it came, for people.
     pub stored_at: UnixMillis,
     /// The key under which the counter program may send it again without making a second record.
-    pub idempotency: Option<[u8; 16]>,
+    pub idempotency: Option<Idempotency>,
     /// The payload.
     pub payload: Payload,
 }
@@ -143,7 +144,7 @@ pub struct StoredRecord {
     /// True if it was captured here.
     pub own: bool,
     /// The counter program's key for it.
-    pub idempotency: Option<[u8; 16]>,
+    pub idempotency: Option<Idempotency>,
     /// The wall clock when it came.
     pub stored_at: UnixMillis,
     /// The hash of its payload.

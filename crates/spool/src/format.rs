@@ -58,8 +58,8 @@
 //!
 //! In the canonical form of [`estafet_model::Writer`]; `bytes` is a length (4 bytes) and as many bytes.
 //!
-//! - **record**: stored at (8), flags (1; bit 0 received from, 1 idempotency key, 2 chunks); then as the flags say:
-//!   received from (bytes), idempotency key (16); the signed header (bytes); then, if bit 2 is set, the number of
+//! - **record**: stored at (8), flags (1; bit 0 received from, 1 idempotency, 2 chunks); then as the flags say:
+//!   received from (bytes), idempotency (hash of the key 16, of the content 16); the signed header (bytes); then, if bit 2 is set, the number of
 //!   chunks (4) and for each: generation (8), offset (4), length (4), hash (32). Without bit 2 the payload is the record's.
 //! - **chunk**: transfer (8), index (4), hash (32). The payload is the chunk.
 //! - **put**: key (bytes), value (bytes). No payload.
@@ -82,7 +82,7 @@
 //! - **0, name**: an origin (bytes). Not counted as a row; names are numbered from 0 in the order they come.
 //! - **1, record**: its origin's number (2), epoch (2), sequence number (4), class (1: urgent, normal, bulk), length
 //!   of the payload (4), digest of the header (32), hash of the payload (32), stored at (8), flags (1; bit 0 captured
-//!   here, 1 idempotency key), idempotency key (16) if so, then the number (2) of segments with chunks of it, and for
+//!   here, 1 idempotency), idempotency (32) if so, then the number (2) of segments with chunks of it, and for
 //!   each: generation (8), entries (4), their bytes (4).
 //! - **2, chunk**: transfer (8), index (4).
 //! - **3, put**: nothing more.
@@ -90,7 +90,7 @@
 
 use bytes::Bytes;
 use estafet_model::{
-    ChunkHash, Malformed, NodeId, PAYLOAD_BYTES_MAX, Reader, SignedHeader, UnixMillis, Writer, chunk_count,
+    ChunkHash, Idempotency, Malformed, NodeId, PAYLOAD_BYTES_MAX, Reader, SignedHeader, UnixMillis, Writer, chunk_count,
 };
 
 use crate::append::{Extent, TransferId};
@@ -107,7 +107,7 @@ pub(crate) const CHUNK_META_BYTES: u32 = 8 + 4 + 32;
 pub(crate) const META_BYTES_MAX: u32 = 256 << 10;
 
 const SEGMENT_MAGIC: &[u8; 8] = b"EstSpool";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEAD_MAGIC: [u8; 2] = [0xE7, 0x5F];
 const FIRST_OF_COMMIT: u8 = 1;
 
@@ -282,7 +282,7 @@ pub(crate) struct RecordMeta {
     pub(crate) header: SignedHeader,
     pub(crate) received_from: Option<NodeId>,
     pub(crate) stored_at: UnixMillis,
-    pub(crate) idempotency: Option<[u8; 16]>,
+    pub(crate) idempotency: Option<Idempotency>,
     /// The places of the chunks, or nothing if the payload is inline.
     pub(crate) chunks: Option<Vec<ChunkPlace>>,
 }
@@ -298,8 +298,8 @@ impl RecordMeta {
         if let Some(neighbor) = &self.received_from {
             writer.text(neighbor.as_str());
         }
-        if let Some(key) = &self.idempotency {
-            writer.raw(key);
+        if let Some(idempotency) = &self.idempotency {
+            idempotency.write(&mut writer);
         }
         writer.bytes(&self.header.encode());
         if let Some(chunks) = &self.chunks {
@@ -317,7 +317,7 @@ impl RecordMeta {
         let flags = reader.u8("record flags")?;
         let received_from =
             if flags & RECEIVED_FROM != 0 { Some(reader.parse("neighbor it came from")?) } else { None };
-        let idempotency = if flags & IDEMPOTENCY != 0 { Some(reader.array("idempotency key")?) } else { None };
+        let idempotency = if flags & IDEMPOTENCY != 0 { Some(Idempotency::read(&mut reader)?) } else { None };
         let header = SignedHeader::decode(reader.bytes("signed header")?)?;
         let chunks = if flags & CHUNKS != 0 { Some(read_chunks(&mut reader)?) } else { None };
         reader.end("record")?;

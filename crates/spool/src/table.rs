@@ -4,8 +4,8 @@
 
 use bytes::Bytes;
 use estafet_model::{
-    Class, Epoch, HeaderDigest, Malformed, NodeId, PAYLOAD_BYTES_MAX, PayloadHash, Reader, RecordId, Seq, UnixMillis,
-    Writer,
+    Class, Epoch, HeaderDigest, Idempotency, Malformed, NodeId, PAYLOAD_BYTES_MAX, PayloadHash, Reader, RecordId, Seq,
+    UnixMillis, Writer,
 };
 
 use crate::append::{Extent, StoredRecord, TransferId};
@@ -113,8 +113,8 @@ impl TableWriter {
         let flags = flag(stored.own, OWN) | flag(stored.idempotency.is_some(), IDEMPOTENCY);
         writer.u8(stored.class as u8).u32(stored.payload_bytes).raw(&stored.digest.0);
         writer.raw(stored.payload_hash.as_bytes()).u64(stored.stored_at.0).u8(flags);
-        if let Some(key) = &stored.idempotency {
-            writer.raw(key);
+        if let Some(idempotency) = &stored.idempotency {
+            idempotency.write(writer);
         }
         writer.u16(u16::try_from(shares.len()).expect("a payload has few chunks"));
         for Share { generation, entries, bytes } in shares {
@@ -265,7 +265,7 @@ impl Rows<'_> {
         let payload_hash = PayloadHash::from_bytes(reader.array("payload hash")?);
         let stored_at = UnixMillis(reader.u64("time of storing")?);
         let flags = reader.u8("record flags")?;
-        let idempotency = if flags & IDEMPOTENCY != 0 { Some(reader.array("idempotency key")?) } else { None };
+        let idempotency = if flags & IDEMPOTENCY != 0 { Some(Idempotency::read(reader)?) } else { None };
         let own = flags & OWN != 0;
         let count = reader.u16("number of shares")?;
         let mut share = || {

@@ -54,9 +54,7 @@ fn write_operator(text: &mut TextWriter, operator: &Operator) {
 fn write_hub(text: &mut TextWriter, hub: &Hub) {
     text.heading("hub");
     text.quoted("node", &hub.node);
-    if let Some(seal_key) = &hub.seal_key {
-        text.quoted("seal_key", seal_key);
-    }
+    text.quoted("seal_key", &hub.seal_key);
 }
 
 fn write_node(text: &mut TextWriter, node: &Node) {

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use estafet_model::{LinkCost, Medium, NodeId, PublicKey, ShortCode};
+use estafet_model::{LinkCost, Medium, NodeId, PublicKey, SealKey, ShortCode};
 use toml::Spanned;
 use toml::de::DeTable;
 
@@ -58,7 +58,7 @@ const LINK_KEYS: &[Key] = &[
     ("bulk", "true"),
 ];
 
-const HUB_KEYS: &[Key] = &[("node", "\"induk\""), ("seal_key", "\"…\"")];
+const HUB_KEYS: &[Key] = &[("node", "\"induk\""), ("seal_key", "\"xwing:…\" (the hub prints its own)")];
 
 const OPERATOR_KEYS: &[Key] =
     &[("id", "\"kepala\""), ("key", "\"ed25519:…\" (the public half of their key)"), ("role", "\"admin\"")];
@@ -120,7 +120,7 @@ pub(crate) type EndAddresses = (Spanned<NodeId>, Vec<Spanned<SocketAddr>>);
 /// A `[[hub]]`.
 pub(crate) struct HubDraft {
     pub(crate) node: Option<Spanned<NodeId>>,
-    seal_key: Option<Spanned<Text>>,
+    seal_key: Option<Spanned<SealKey>>,
 }
 
 /// An `[[operator]]`.
@@ -256,11 +256,11 @@ impl LinkDraft {
 
 impl HubDraft {
     fn read(table: &TableReader<'_>) -> Self {
-        Self { node: table.required("node"), seal_key: table.optional("seal_key") }
+        Self { node: table.required("node"), seal_key: table.required("seal_key") }
     }
 
     fn finish(self) -> Option<Hub> {
-        Some(Hub { node: self.node?.into_inner(), seal_key: self.seal_key.map(|key| key.into_inner().0) })
+        Some(Hub { node: self.node?.into_inner(), seal_key: self.seal_key?.into_inner() })
     }
 }
 

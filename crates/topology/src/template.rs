@@ -9,7 +9,7 @@
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use estafet_model::{LinkCost, Medium, NodeId, PublicKey, ShortCode};
+use estafet_model::{LinkCost, Medium, NodeId, PublicKey, SealKey, ShortCode};
 
 use crate::suggestion::did_you_mean;
 use crate::topology::{Hub, Link, Node, Operator, Place, Role, Topology};
@@ -132,13 +132,19 @@ impl FromStr for Template {
 }
 
 impl CityPlan {
-    /// Completes the plan with what only the city knows: an operator, and for each node its key and addresses.
+    /// Completes the plan with what only the city knows: an operator, for each node its key and addresses, and for each
+    /// hub its seal key.
     ///
     /// The result is version 1 and as good as what was put in; signing it finds what does not fit.
     #[must_use]
-    pub fn into_topology(self, operator: Operator, mut setup: impl FnMut(&NodeId) -> NodeSetup) -> Topology {
+    pub fn into_topology(
+        self,
+        operator: Operator,
+        mut setup: impl FnMut(&NodeId) -> NodeSetup,
+        mut seal_key: impl FnMut(&NodeId) -> SealKey,
+    ) -> Topology {
         let hubs = self.nodes.iter().filter(|node| node.role == Role::Hub);
-        let hubs = hubs.map(|node| Hub { node: node.id.clone(), seal_key: None }).collect();
+        let hubs = hubs.map(|node| Hub { node: node.id.clone(), seal_key: seal_key(&node.id) }).collect();
         let nodes = self.nodes.into_iter().map(|planned| {
             let NodeSetup { key, addresses, admin } = setup(&planned.id);
             let PlannedNode { id, code, label, region, role, place, risks } = planned;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use estafet_model::{LinkCost, Medium, NodeId, PublicKey, ShortCode};
+use estafet_model::{LinkCost, Medium, NodeId, PublicKey, SealKey, ShortCode};
 
 /// One area: its nodes, the links between them, and who may do what.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,6 +83,11 @@ impl Topology {
     pub fn risks(&self) -> BTreeSet<&str> {
         let of_nodes = self.nodes.values().flat_map(|node| &node.risks);
         of_nodes.chain(self.links.iter().flat_map(|link| &link.risks)).map(String::as_str).collect()
+    }
+
+    /// What new records are sealed to.
+    pub fn seal_keys(&self) -> impl Iterator<Item = &SealKey> {
+        self.hubs.iter().map(|hub| &hub.seal_key)
     }
 
     /// The nodes that commit records.
@@ -248,8 +253,8 @@ impl Link {
 pub struct Hub {
     /// The node, whose role is [`Role::Hub`].
     pub node: NodeId,
-    /// The key that payloads are sealed to, as text.
-    pub seal_key: Option<String>,
+    /// The key that new records are sealed to. What was sealed to another one before, the hub opens with that.
+    pub seal_key: SealKey,
 }
 
 /// A person (or a program of theirs) who may use the admin side.

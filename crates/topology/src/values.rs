@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use estafet_model::{LinkCost, NodeId, PublicKey, ShortCode};
+use estafet_model::{LinkCost, NodeId, PublicKey, SealKey, ShortCode};
 use toml::de::DeValue;
 use toml::value::Datetime;
 
@@ -73,6 +73,14 @@ macro_rules! read_from_text {
 }
 
 read_from_text!(NodeId = "a node id", PublicKey = "a public key");
+
+impl FromToml for SealKey {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, Problem> {
+        let remedy =
+            "write the whole line that `estafet-relay seal-key` prints at the hub: xwing: and 1,622 characters";
+        text(value, "a seal key")?.parse().map_err(|_| Problem::new("it is no seal key", remedy))
+    }
+}
 
 impl FromToml for bool {
     fn from_toml(value: &DeValue<'_>) -> Result<Self, Problem> {

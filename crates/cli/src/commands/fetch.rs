@@ -1,4 +1,5 @@
-//! `topology fetch` and `topology quarantine export`: a record's payload, byte for byte as it was captured.
+//! `topology fetch` and `topology quarantine export`: what a record holds, byte for byte as it was captured; or, from a node
+//! that cannot open it, as it travels.
 
 use std::io::Write;
 use std::path::Path;
@@ -24,13 +25,13 @@ struct Fetched<'a> {
     file: &'a Path,
     bytes: u64,
     blake3: &'a str,
+    sealed: bool,
     media_type: &'a str,
     kind: &'a str,
     hub: &'a str,
 }
 
-/// Fetches a record from the first of these nodes that has it into `out`, which appears only when length and hash are those of
-/// the record.
+/// Fetches a record from the first of these nodes that has it into `out`, which appears only when it is whole.
 pub async fn fetch(
     nodes: &Reach,
     record: &RecordName,
@@ -64,15 +65,16 @@ async fn fetch_from(hub: &Reach, record: &RecordName, out: &Path, output: &mut O
     payload.append(&first.data).map_err(Failure::write(out))?;
     while let Some(piece) = next_piece(&mut pieces).await.map_err(Failure::refused(&hub.name))? {
         payload.append(&piece.data).map_err(Failure::write(out))?;
-        if payload.bytes > record.bytes {
+        if payload.bytes > first.bytes {
             return Err(damaged(&hub, "it is longer than it was"));
         }
     }
-    if payload.bytes != record.bytes {
-        return Err(damaged(&hub, &format!("{} of {} bytes came", payload.bytes, record.bytes)));
+    if payload.bytes != first.bytes {
+        return Err(damaged(&hub, &format!("{} of {} bytes came", payload.bytes, first.bytes)));
     }
     let found = payload.hash.finalize().to_hex();
-    if found.as_str() != record.blake3 {
+    // What was opened is as it was sealed; what was not has the hash that everybody knows.
+    if first.sealed && found.as_str() != record.blake3 {
         return Err(damaged(&hub, &format!("its BLAKE3 is {found}, and was {}", record.blake3)));
     }
     safe_file::finish(payload.file, out).map_err(Failure::write(out))?;
@@ -83,15 +85,17 @@ async fn fetch_from(hub: &Reach, record: &RecordName, out: &Path, output: &mut O
             slip: &record.slip,
             origin: &record.origin,
             file: out,
-            bytes: record.bytes,
-            blake3: &record.blake3,
+            bytes: payload.bytes,
+            blake3: &found,
+            sealed: first.sealed,
             media_type: &first.media_type,
             kind: &first.kind,
             hub: &hub.name,
         })?;
     } else {
-        let (id, bytes, kind) = (&record.record_id, record.bytes, &first.media_type);
-        output.line(format_args!("{}: {id}, {bytes} bytes of {kind}, verified", out.display()))?;
+        let (id, bytes, kind) = (&record.record_id, payload.bytes, &first.media_type);
+        let found = if first.sealed { "still sealed: only a main server can open it" } else { "verified" };
+        output.line(format_args!("{}: {id}, {bytes} bytes of {kind}, {found}", out.display()))?;
     }
     Ok(())
 }

@@ -101,7 +101,7 @@ impl Books<'_> {
             elapsed_s: (self.elapsed.as_secs_f64() * 10.0).round() / 10.0,
             failover_ms: BEHIND_CUT.map(|office| (office.to_owned(), failover_ms(office))).into(),
             ok: missing == 0 && committed_twice == 0 && counts_agree && faults.is_empty(),
-            files_same: self.comparison.same,
+            opened_same: self.comparison.same,
             faults,
             offices: self.stacks.offices().map(|(office, _)| row(office)).collect(),
         }

@@ -38,10 +38,12 @@ pub struct Accepted {
     pub slip: String,
     /// The record's name among relays.
     pub record_id: String,
-    /// The BLAKE3 of the bytes, in hexadecimal.
+    /// The BLAKE3 of the sealed record, in hexadecimal.
     pub blake3: String,
-    /// How many bytes.
+    /// How long the sealed record is.
     pub bytes: u64,
+    /// How long it was before.
+    pub content_bytes: u64,
 }
 
 /// A record was not accepted.

@@ -141,14 +141,14 @@ impl Ledger {
     pub(super) fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         for (id, promise) in &self.promises {
-            let Promise { blake3, bytes, accepted, .. } = promise;
-            if (blake3, *bytes) != (&accepted.blake3, accepted.bytes) {
+            let Promise { bytes, accepted, .. } = promise;
+            if *bytes != accepted.content_bytes {
                 faults.push(format!("{id}: the slip speaks of other bytes than were sent"));
             }
             match self.commits.get(id) {
                 None => faults.push(format!("{id}: has a slip and was not committed")),
-                Some(commit) if (blake3, *bytes) != (&commit.blake3, commit.bytes) => {
-                    faults.push(format!("{id}: other bytes were committed than were sent"));
+                Some(commit) if (&accepted.blake3, accepted.bytes) != (&commit.blake3, commit.bytes) => {
+                    faults.push(format!("{id}: other bytes were committed than were promised"));
                 }
                 Some(commit) if commit.slip != accepted.slip => {
                     faults.push(format!("{id}: committed as {}, but its slip is {}", commit.slip, accepted.slip));
@@ -183,12 +183,17 @@ mod tests {
         }
 
         fn promise(&mut self, id: &str, at_ms: u64) {
-            let accepted =
-                Accepted { slip: format!("slip-{id}"), record_id: id.into(), blake3: "hash".into(), bytes: 3 };
+            let accepted = Accepted {
+                slip: format!("slip-{id}"),
+                record_id: id.into(),
+                blake3: "hash".into(),
+                bytes: 4,
+                content_bytes: 3,
+            };
             self.ledger.promise(Promise {
                 office: "rumbai".into(),
                 paper: Paper::Form { office: "rumbai".into(), number: 1 },
-                blake3: "hash".into(),
+                blake3: "other".into(),
                 bytes: 3,
                 captured_from: self.began + Duration::from_millis(at_ms),
                 accepted,
@@ -198,7 +203,7 @@ mod tests {
         fn commit(&mut self, id: &str, blake3: &str, at_ms: u64) {
             let at = self.began + Duration::from_millis(at_ms);
             let slip = format!("slip-{id}");
-            self.ledger.commit(Commit { record_id: id.into(), slip, blake3: blake3.into(), bytes: 3, at });
+            self.ledger.commit(Commit { record_id: id.into(), slip, blake3: blake3.into(), bytes: 4, at });
         }
     }
 
@@ -229,7 +234,7 @@ mod tests {
         story.commit("twice", "hash", 2);
         story.commit("unknown", "hash", 1);
         let expected = [
-            "damaged: other bytes were committed than were sent",
+            "damaged: other bytes were committed than were promised",
             "lost: has a slip and was not committed",
             "twice: committed twice",
             "unknown: committed, and no counter has a slip for it",

@@ -30,6 +30,15 @@ impl Paper {
     }
 }
 
+impl std::fmt::Display for Paper {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Form { office, number } => write!(formatter, "form {number} of {office}"),
+            Self::File(path) => path.display().fmt(formatter),
+        }
+    }
+}
+
 fn form(office: &str, number: u32) -> Bytes {
     let mut bytes = vec![0; FORM_BYTES];
     blake3::Hasher::new().update(office.as_bytes()).update(&number.to_le_bytes()).finalize_xof().fill(&mut bytes);

@@ -21,8 +21,8 @@ pub(super) struct Summary {
     /// For each office that lost its way by the cut; null if it captured nothing afterwards.
     pub(super) failover_ms: BTreeMap<String, Option<u64>>,
     pub(super) ok: bool,
-    /// Files fetched back from the main server and found to be the same, byte for byte.
-    pub(super) files_same: usize,
+    /// Records fetched back from the main server, which opened them, and found to be as they were sent, byte for byte.
+    pub(super) opened_same: usize,
     /// What is wrong, in words.
     pub(super) faults: Vec<String>,
     #[serde(skip)]
@@ -67,9 +67,9 @@ impl Summary {
             "\ncaptured {captured}, receipted {receipted}, held {held}, missing {missing}, committed twice \
              {committed_twice}; {mib} MiB in {elapsed_s} s"
         ))?;
-        if self.files_same > 0 {
-            let same = self.files_same;
-            output.line(format_args!("{same} files fetched back from the main server: byte for byte the same"))?;
+        if self.opened_same > 0 {
+            let same = self.opened_same;
+            output.line(format_args!("{same} records opened at the main server: byte for byte as they were sent"))?;
         }
         for fault in self.faults.iter().take(FAULTS_SHOWN) {
             output.line(format_args!("wrong: {fault}"))?;

@@ -242,7 +242,7 @@ impl Admin for Story {
         Err(Status::aborted("this is no signed topology"))
     }
 
-    /// `rumbai.1.4` comes too short and `rumbai.1.5` with one letter changed.
+    /// `rumbai.1.4` comes too short, and `rumbai.1.5`, which is still sealed, with its letters changed.
     async fn fetch(&self, request: Request<v1::FetchRequest>) -> Reply<Self::FetchStream> {
         let id = request.into_inner().record;
         let sent = match id.as_str() {
@@ -251,7 +251,12 @@ impl Admin for Story {
             "rumbai.1.5" => PAYLOAD.to_ascii_uppercase(),
             _ => return Err(Status::not_found("no such record is committed here")),
         };
-        let head = v1::FetchPiece { record: Some(self.record(&id, "committed")), ..Default::default() };
+        let head = v1::FetchPiece {
+            record: Some(self.record(&id, "committed")),
+            bytes: PAYLOAD.len() as u64,
+            sealed: id == "rumbai.1.5",
+            ..Default::default()
+        };
         let pieces = sent.chunks(5).map(|data| v1::FetchPiece { data: data.to_vec(), ..Default::default() });
         let pieces: Vec<_> = std::iter::once(head).chain(pieces).map(Ok).collect();
         Ok(Response::new(stream::iter(pieces).boxed()))

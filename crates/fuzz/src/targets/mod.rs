@@ -7,6 +7,7 @@ mod names;
 mod piece_head;
 mod receipt;
 mod router;
+mod sealed_payload;
 mod segments;
 mod signed_header;
 mod signed_topology;
@@ -26,7 +27,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     control_frame::TARGET,
     piece_head::TARGET,
     lsa::TARGET,
@@ -38,6 +39,7 @@ pub const TARGETS: [Target; 11] = [
     segments::TARGET,
     custody::TARGET,
     router::TARGET,
+    sealed_payload::TARGET,
 ];
 
 /// One bit of the bytes flipped: which one depends on all of them, so that the engine can choose it.

@@ -1,5 +1,6 @@
 //! The topology as people write it: any text.
 
+use estafet_model::SealKey;
 use estafet_topology::{Faults, Operator, OperatorRole, SignedTopology, Topology, parse};
 use miette::Diagnostic;
 
@@ -84,7 +85,7 @@ pub(super) fn admin() -> Operator {
 
 /// A small area in which everything is right.
 pub(super) fn small_area() -> String {
-    let mut text = SMALL.to_owned();
+    let mut text = SMALL.replace("SEAL-KEY", &SealKey::from_bytes([1; SealKey::BYTES]).to_string());
     for name in ["kepala", "induk", "sukajadi"] {
         text = text.replace(&format!("KEY-{name}"), &public(name).to_string());
     }
@@ -102,6 +103,7 @@ role = "admin"
 
 [[hub]]
 node = "induk"
+seal_key = "SEAL-KEY"
 
 [[node]]
 id = "induk"

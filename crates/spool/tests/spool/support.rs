@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use estafet_model::{
-    ByteCount, CHUNK_BYTES, ChunkHash, Class, Kind, MediaType, NodeId, PayloadHash, RecordHeader, RecordId,
-    SignedHeader, SigningKey, UnixMillis, chunk_count, sign_batch,
+    ByteCount, CHUNK_BYTES, ChunkHash, Class, Idempotency, Kind, MediaType, NodeId, PayloadHash, RecordHeader,
+    RecordId, SignedHeader, SigningKey, UnixMillis, chunk_count, sign_batch,
 };
 use estafet_spool::{
     Append, Disk, Done, Log, MemoryDisk, NewRecord, Outcome, Payload, ReadError, ReadPayload, Recovered, SpoolOptions,
@@ -63,7 +63,7 @@ fn new_record(origin: &str, seq: u32, bytes: &[u8], payload: Payload) -> Append 
         header: header(origin, seq, bytes),
         received_from: (!own).then(|| origin.parse::<NodeId>().unwrap()),
         stored_at: UnixMillis(5),
-        idempotency: own.then_some([9; 16]),
+        idempotency: own.then_some(Idempotency { key: [9; 16], content: [8; 16] }),
         payload,
     })
 }

@@ -150,7 +150,10 @@ fn faults_of_names_given_twice() {
         &[("[[hub]]", "[[operator]]\nid = \"kepala\"\nkey = \"KEY-3\"\nrole = \"viewer\"\n\n[[hub]]")],
         &["11:6 operator `kepala` is already used on line 6"],
     );
-    check(&[("[[hub]]", "[[hub]]\nnode = \"induk\"\n\n[[hub]]")], &["14:8 hub `induk` is already used on line 11"]);
+    check(
+        &[("[[hub]]", "[[hub]]\nnode = \"induk\"\nseal_key = \"SEAL-KEY\"\n[[hub]]")],
+        &["14:8 hub `induk` is already used on line 11"],
+    );
 }
 
 #[test]
@@ -209,14 +212,19 @@ fn faults_of_hubs_and_operators() {
         ],
     );
     check(
-        &[("node = \"induk\"", "node = \"induk\"\n\n[[hub]]\nnode = \"sukajadi\"")],
-        &["14:8 hub `sukajadi` is a node with role relay"],
+        &[("node = \"induk\"", "node = \"sukajadi\"\nseal_key = \"SEAL-KEY\"\n[[hub]]\nnode = \"induk\"")],
+        &["11:8 hub `sukajadi` is a node with role relay"],
     );
-    check(&[("[[hub]]\nnode = \"induk\"\n", "")], &["15:8 node `induk` has role hub and no [[hub]] entry"]);
     check(
-        &[("[[hub]]\nnode = \"induk\"\n", ""), ("role = \"hub\"", "role = \"relay\"")],
+        &[("[[hub]]\nnode = \"induk\"\nseal_key = \"SEAL-KEY\"\n", "")],
+        &["14:8 node `induk` has role hub and no [[hub]] entry"],
+    );
+    check(
+        &[("[[hub]]\nnode = \"induk\"\nseal_key = \"SEAL-KEY\"\n", ""), ("role = \"hub\"", "role = \"relay\"")],
         &["1:1 no hub at all: nobody would commit a record"],
     );
+    check(&[("seal_key = \"SEAL-KEY\"\n", "")], &["10:1 [[hub]] has no `seal_key`"]);
+    check(&[("SEAL-KEY", "xwing:AAAA")], &["12:12 `seal_key`: it is no seal key"]);
     check(
         &[("role = \"admin\"", "role = \"operator\"")],
         &["1:1 no operator with role admin: nobody could sign the next version"],

@@ -6,11 +6,12 @@ mod signed;
 mod succession;
 mod templates;
 
-use estafet_model::SigningKey;
+use estafet_model::{NodeId, SealKey, SigningKey};
 
 use crate::{NodeSetup, Operator, OperatorRole, Template, Topology};
 
-/// A small area in which everything is right. `KEY-n` stands for the public key of [`key`]`(n)`.
+/// A small area in which everything is right. `KEY-n` stands for the public key of [`key`]`(n)`,
+/// `SEAL-KEY` for [`seal_key`].
 const SMALL: &str = r#"area = "pekanbaru"
 label = "Kota Pekanbaru"
 version = 3
@@ -22,7 +23,7 @@ role = "admin"
 
 [[hub]]
 node = "induk"
-
+seal_key = "SEAL-KEY"
 [[node]]
 id = "induk"
 code = "NDK"
@@ -62,12 +63,17 @@ fn key(number: u8) -> SigningKey {
     SigningKey::from_seed([number; 32])
 }
 
+fn seal_key() -> SealKey {
+    SealKey::from_bytes([1; SealKey::BYTES])
+}
+
 /// Puts real keys in the place of `KEY-n`.
 fn with_keys(text: &str) -> String {
     let numbers = [100, 101, 102, 1, 2, 3];
-    numbers.into_iter().fold(text.to_owned(), |text, number| {
-        text.replace(&format!("\"KEY-{number}\""), &format!("\"{}\"", key(number).public()))
-    })
+    let text = text.replace("SEAL-KEY", &seal_key().to_string());
+    numbers
+        .into_iter()
+        .fold(text, |text, number| text.replace(&format!("\"KEY-{number}\""), &format!("\"{}\"", key(number).public())))
 }
 
 pub(crate) fn small() -> Topology {
@@ -78,12 +84,13 @@ pub(crate) fn small() -> Topology {
 fn city(template: Template) -> Topology {
     let operator = Operator { id: "kepala".to_owned(), key: key(100).public(), role: OperatorRole::Admin };
     let mut number = 0;
-    template.plan().into_topology(operator, |_| {
+    let setup = |_: &NodeId| {
         number += 1;
         NodeSetup {
             key: key(number).public(),
             addresses: vec![([10, 77, 0, number], 4460).into()],
             admin: ([10, 77, 0, number], 4461).into(),
         }
-    })
+    };
+    template.plan().into_topology(operator, setup, |_| seal_key())
 }

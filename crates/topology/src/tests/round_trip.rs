@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use estafet_model::{LinkCost, NodeId};
+use estafet_model::{LinkCost, NodeId, SealKey};
 use proptest::prelude::*;
 
-use super::{SMALL, city, key, small, with_keys};
+use super::{SMALL, city, key, seal_key, small, with_keys};
 use crate::{
     Faults, Hub, Link, Medium, Node, Operator, OperatorRole, Outage, Place, Power, Role, SignedTopology, Template,
     Topology, parse,
@@ -19,6 +19,7 @@ fn the_canonical_text_is_stable() {
     assert_eq!(parse("canonical", &text).unwrap().to_toml(), text);
     let keys = [1, 2, 100].map(|number| (key(number).public().to_string(), format!("KEY-{number}")));
     let text = keys.iter().fold(text, |text, (key, name)| text.replace(key, name));
+    let text = text.replace(&seal_key().to_string(), "SEAL-KEY");
     insta::assert_snapshot!(text, @r#"
     area = "pekanbaru"
     label = "Kota Pekanbaru"
@@ -31,6 +32,7 @@ fn the_canonical_text_is_stable() {
 
     [[hub]]
     node = "induk"
+    seal_key = "SEAL-KEY"
 
     [[node]]
     id = "induk"
@@ -188,7 +190,7 @@ prop_compose! {
         outages in prop::collection::vec(outage(count), 0..3),
         label in label(),
         version in 1..=i64::MAX.unsigned_abs(),
-        seal_key in prop::option::of(label()),
+        seal_key in any::<u8>(),
     ) -> Topology {
         let operators = [("kepala", 100, OperatorRole::Admin), ("tamu", 101, OperatorRole::Viewer)];
         let operators = operators.map(|(id, number, role)| Operator { id: id.to_owned(), key: key(number).public(), role });
@@ -200,7 +202,7 @@ prop_compose! {
             version,
             nodes: nodes.into_iter().map(|node| (node.id.clone(), node)).collect(),
             links: links.concat(),
-            hubs: vec![Hub { node: node_id(0), seal_key }],
+            hubs: vec![Hub { node: node_id(0), seal_key: SealKey::from_bytes([seal_key; SealKey::BYTES]) }],
             operators: operators.to_vec(),
             outages,
         };

@@ -1,0 +1,189 @@
+//! The two ends of sealing at a node: at an office what its counters hand in, and at a main server the keys that open it.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use estafet_model::{SealKey, SealKeyId};
+use estafet_seal::{AssociatedData, BadSealKeys, NoRandomness, SealSecret, Sealer, Sealing, SecretError};
+use estafet_topology::Topology;
+use tokio::sync::watch;
+use tracing::{error, info};
+use zeroize::Zeroizing;
+
+use crate::config::{Config, ConfigError};
+
+/// What key files end with.
+const EXTENSION: &str = "key";
+
+/// Seals what is captured to the hubs of the topology in force.
+pub(crate) struct Seals {
+    in_force: watch::Receiver<Arc<Topology>>,
+    keys: Vec<SealKey>,
+    sealer: Sealer,
+}
+
+impl Seals {
+    pub(crate) fn new(mut in_force: watch::Receiver<Arc<Topology>>) -> Result<Self, BadSealKeys> {
+        let keys = keys_of(&in_force.borrow_and_update());
+        Ok(Self { sealer: Sealer::new(&keys)?, keys, in_force })
+    }
+
+    /// Leaves everything readable for everybody, to measure beside it what sealing costs.
+    pub(crate) fn off(in_force: watch::Receiver<Arc<Topology>>) -> Self {
+        let keys = keys_of(&in_force.borrow());
+        Self { sealer: Sealer::off(), keys, in_force }
+    }
+
+    /// Begins a record.
+    pub(crate) fn begin(&mut self, associated: AssociatedData) -> Result<Sealing, NoRandomness> {
+        if self.in_force.has_changed().unwrap_or(false) {
+            self.heed();
+        }
+        self.sealer.begin(associated)
+    }
+
+    /// Another topology is in force.
+    fn heed(&mut self) {
+        let keys = keys_of(&self.in_force.borrow_and_update());
+        if keys == self.keys {
+            return;
+        }
+        match Sealer::new(&keys) {
+            Ok(sealer) => {
+                info!(keys = ?keys, "new records are sealed to other keys");
+                (self.sealer, self.keys) = (sealer, keys);
+            }
+            // A topology with such keys is not taken, so this does not come; and the counter never stops for it.
+            Err(error) => error!(%error, "the topology names unusable seal keys: records are sealed to those before"),
+        }
+    }
+}
+
+fn keys_of(topology: &Topology) -> Vec<SealKey> {
+    topology.seal_keys().cloned().collect()
+}
+
+/// What can be done with seal keys.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Operation {
+    /// Makes a key in the folder of seal keys, and prints the public half, for `topology rotate seal-key` or the topology.
+    ///
+    /// The private half stays on this machine: copy its file to a safe place, because nobody can open without it what is
+    /// sealed to it. Files of earlier keys have to stay, for what was sealed to them.
+    New {
+        /// The main server's relay.toml.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Prints the id and the public half of each key that is there.
+    List {
+        /// The main server's relay.toml.
+        #[arg(long)]
+        config: PathBuf,
+    },
+}
+
+/// Nothing came of an operation.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub(crate) enum SealKeyError {
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Folder(#[from] SealFolderError),
+    #[error("failed to print the key: {0}")]
+    Output(#[from] io::Error),
+}
+
+pub(crate) fn operate(operation: &Operation, out: &mut dyn Write) -> Result<(), SealKeyError> {
+    match operation {
+        Operation::New { config } => writeln!(out, "{}", Config::seal_folder(config)?.make()?)?,
+        Operation::List { config } => {
+            for secret in Config::seal_folder(config)?.load()? {
+                let public = secret.public();
+                writeln!(out, "{}  {public}", public.id())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The folder with a main server's private seal keys. They are read when something is to be opened, and wiped after that.
+#[derive(Debug, Clone)]
+pub(crate) struct SealFolder(PathBuf);
+
+/// A private seal key cannot be read or written.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub(crate) enum SealFolderError {
+    #[error("failed to read or write {}: {source}", path.display())]
+    #[diagnostic(help("the file must be there, and belong to the relay's user"))]
+    File { path: PathBuf, source: io::Error },
+    #[error("{}: the private key can be read by others", path.display())]
+    #[diagnostic(help("run: chmod 600 {}", path.display()))]
+    Exposed { path: PathBuf },
+    #[error("{}: {source}", path.display())]
+    #[diagnostic(help("put the file back that `estafet-relay seal-key new` wrote, from its copy"))]
+    Malformed { path: PathBuf, source: SecretError },
+    #[error("failed to look into {}: {source}", path.display())]
+    #[diagnostic(help("the folder must belong to the relay's user"))]
+    Folder { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+}
+
+impl SealFolder {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// Every key in it, in the order of their files' names. A folder that is not there holds none.
+    pub(crate) fn load(&self) -> Result<Vec<SealSecret>, SealFolderError> {
+        let fault = |source| SealFolderError::Folder { path: self.0.clone(), source };
+        let mut files = match std::fs::read_dir(&self.0) {
+            Ok(entries) => {
+                let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>();
+                paths.map_err(fault)?
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(fault(error)),
+        };
+        files.retain(|path| path.extension().is_some_and(|extension| extension == EXTENSION));
+        files.sort();
+        files.iter().map(|path| load_secret(path)).collect()
+    }
+
+    /// Makes a key, and a file for it that is named by the key's id.
+    pub(crate) fn make(&self) -> Result<SealKey, SealFolderError> {
+        let fault = |source| SealFolderError::Folder { path: self.0.clone(), source };
+        std::fs::create_dir_all(&self.0).map_err(fault)?;
+        let secret = SealSecret::generate()?;
+        let public = secret.public();
+        let path = self.0.join(file_name(public.id()));
+        write_secret(&path, &secret.to_text()).map_err(|source| SealFolderError::File { path, source })?;
+        Ok(public)
+    }
+}
+
+fn file_name(id: SealKeyId) -> String {
+    format!("{id}.{EXTENSION}")
+}
+
+fn load_secret(path: &Path) -> Result<SealSecret, SealFolderError> {
+    let fault = |source| SealFolderError::File { path: path.to_owned(), source };
+    if std::fs::metadata(path).map_err(fault)?.permissions().mode() & 0o077 != 0 {
+        return Err(SealFolderError::Exposed { path: path.to_owned() });
+    }
+    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(fault)?);
+    SealSecret::from_text(&text).map_err(|source| SealFolderError::Malformed { path: path.to_owned(), source })
+}
+
+fn write_secret(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
