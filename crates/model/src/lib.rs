@@ -9,6 +9,8 @@
 mod bearer;
 mod canonical;
 mod durable;
+mod fingerprint;
+mod join_request;
 mod keys;
 mod lsa_version;
 mod name;
@@ -23,6 +25,8 @@ mod units;
 pub use bearer::{Bearer, Medium, MediumError};
 pub use canonical::{Malformed, Reader, Writer};
 pub use durable::Durable;
+pub use fingerprint::{Fingerprint, FingerprintError};
+pub use join_request::{JoinRequest, JoinRequestError};
 pub use keys::{KeyError, PublicKey, Signature, SigningKey};
 pub use lsa_version::{LsaVersion, LsdbDigest};
 pub use name::{NameError, NodeId, ShortCode};
