@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use estafet_model::{NodeId, SigningKey};
+use estafet_tls::{create_key, new_key};
 use estafet_topology::{CityPlan, NodeSetup, Operator, OperatorRole, Role, SignedTopology, Template, Topology};
 use serde::Serialize;
 
@@ -57,7 +58,7 @@ pub fn init(template: Template, dir: &Path) -> Result<NewCity, Failure> {
 /// Makes a city from a plan of one's own in `dir`, which must be new or empty.
 pub fn init_plan(plan: CityPlan, dir: &Path) -> Result<NewCity, Failure> {
     let dir = empty_folder(dir)?;
-    let operator = random_key()?;
+    let operator = new_key()?;
     let drafts = draft_nodes(&plan)?;
     let topology = plan.into_topology(
         Operator { id: OPERATOR.to_owned(), key: operator.public(), role: OperatorRole::Admin },
@@ -69,12 +70,12 @@ pub fn init_plan(plan: CityPlan, dir: &Path) -> Result<NewCity, Failure> {
     let source = source_text(&topology);
     let signed = SignedTopology::sign(topology, OPERATOR, &operator).map_err(|error| Failure::Sign(Box::new(error)))?;
 
-    safe_file::write_private(&dir.join(OPERATOR_KEY), &operator.to_pem())?;
+    create_key(&dir.join(OPERATOR_KEY), &operator)?;
     let mut nodes = BTreeMap::new();
     for (id, draft) in &drafts {
         let folder = node_dir(&dir, id);
         fs::create_dir_all(&folder).map_err(Failure::write(&folder))?;
-        safe_file::write_private(&folder.join("node.key"), &draft.key.to_pem())?;
+        create_key(&folder.join("node.key"), &draft.key)?;
         let config = folder.join("relay.toml");
         safe_file::replace(&config, &relay_config(id, draft.role, &operator.public(), draft.intake))?;
         let intake = format!("http://{}", draft.intake);
@@ -93,7 +94,7 @@ fn draft_nodes(plan: &CityPlan) -> Result<BTreeMap<NodeId, Draft>, Failure> {
     for node in &plan.nodes {
         let draft = Draft {
             role: node.role,
-            key: random_key()?,
+            key: new_key()?,
             listen: ports.udp().map_err(Failure::NoPort)?,
             admin: ports.tcp().map_err(Failure::NoPort)?,
             intake: ports.tcp().map_err(Failure::NoPort)?,
@@ -110,12 +111,6 @@ fn empty_folder(dir: &Path) -> Result<PathBuf, Failure> {
         return Err(Failure::FolderNotEmpty(dir.to_owned()));
     }
     dir.canonicalize().map_err(Failure::read(dir))
-}
-
-fn random_key() -> Result<SigningKey, Failure> {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(Failure::NoRandomness)?;
-    Ok(SigningKey::from_seed(seed))
 }
 
 fn source_text(topology: &Topology) -> String {
