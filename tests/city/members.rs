@@ -252,3 +252,23 @@ fn a_relay_leaves_no_image_of_its_memory() {
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
 }
+
+#[test]
+fn the_news_of_a_removal_ends_sessions_at_all_its_neighbors() {
+    let city = City::running("pekanbaru");
+    let neighbors = ["sukajadi", "senapelan", "rumbai-pesisir"];
+    let lost = |node: &str| {
+        let log = city.log(node);
+        log.lines().filter(|line| line.contains("session down") && line.contains("neighbor=rumbai ")).count()
+    };
+    let before = neighbors.map(lost);
+    let removed = city.run(&["--node", "tampan", "node", "remove", "rumbai"]);
+    let pushed = Instant::now();
+    assert!(removed.status.success(), "{}", said(&removed));
+    wait_for("nobody has a session with rumbai", || {
+        neighbors.iter().zip(before).all(|(node, before)| lost(node) > before).then_some(())
+    });
+    let took = pushed.elapsed();
+    println!("shut out everywhere {took:?} after the push");
+    assert!(took < SHUT_OUT_WITHIN, "{took:?}");
+}

@@ -26,10 +26,10 @@ pub(crate) struct NewNode {
     #[arg(long, value_name = "ID")]
     node: NodeId,
     /// Where its neighbors reach it (QUIC, UDP), such as 10.77.0.14:4460. Can be repeated, first choice first.
-    #[arg(long = "address", value_name = "IP:PORT", required = true)]
+    #[arg(long = "address", value_name = "IP:PORT", required = true, value_parser = parse_reachable)]
     addresses: Vec<SocketAddr>,
     /// Where operators reach it (gRPC, TCP), such as 10.77.0.14:4461.
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = parse_reachable)]
     admin: SocketAddr,
     /// Where counter programs hand records in.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8080")]
@@ -37,6 +37,15 @@ pub(crate) struct NewNode {
     /// The public key of an admin whom this node is to believe: ed25519:… Can be repeated.
     #[arg(long = "operator-key", value_name = "KEY")]
     operator_keys: Vec<PublicKey>,
+}
+
+/// An address at which others find this machine.
+fn parse_reachable(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|_| "write an IP address and a port, such as 10.77.0.14:4460")?;
+    if address.ip().is_unspecified() || address.port() == 0 {
+        return Err("nobody can connect there: write the address that others reach this machine by".to_owned());
+    }
+    Ok(address)
 }
 
 /// Why this machine has no request, or no new one.
@@ -220,6 +229,20 @@ mod tests {
         let (result, ..) = run(&node);
         assert!(matches!(result, Err(JoiningError::KeyIsThere(_))), "{result:?}");
         assert!(node.config.exists());
+    }
+
+    #[test]
+    fn an_address_is_one_that_others_reach() {
+        for (text, good) in [
+            ("10.77.0.14:4460", true),
+            ("[fd00::14]:4460", true),
+            ("0.0.0.0:4460", false),
+            ("[::]:1", false),
+            ("10.77.0.14", false),
+            ("10.77.0.14:0", false),
+        ] {
+            assert_eq!(parse_reachable(text).is_ok(), good, "{text}");
+        }
     }
 
     #[test]

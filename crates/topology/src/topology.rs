@@ -165,8 +165,8 @@ pub struct Node {
     pub risks: Vec<String>,
 }
 
-/// A node that was removed, or the key of a machine that another one has replaced. Neither its id nor its code is used
-/// again for another node, and its key is nobody's.
+/// A node that was removed, or the key of a machine that another one has replaced. Its id and its code are never another
+/// node's, and its key is nobody's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FormerNode {
     /// Its name. A node that has it now has replaced this one.

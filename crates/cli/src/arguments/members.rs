@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Subcommand, ValueEnum};
-use estafet_model::{Fingerprint, Medium, NodeId, PublicKey, ShortCode};
+use estafet_model::{Fingerprint, Medium, NameError, NodeId, PublicKey, ShortCode};
 use estafet_topology::OperatorRole;
 
 /// What to do about nodes.
@@ -26,8 +26,8 @@ pub enum NodeChange {
     },
     /// Take a node out: its sessions end, and nothing that it says counts any more.
     ///
-    /// Its id and its short code are never used again. What it had captured and others still hold goes to quarantine until
-    /// `node accept`.
+    /// Its id and its short code are never another node's. What it had captured and others still hold goes to quarantine
+    /// until `node accept`.
     Remove(KnownNode),
     /// Take the records that a removed node, or a replaced machine, had captured and that others still hold.
     ///
@@ -63,7 +63,7 @@ pub struct NewNode {
     #[command(flatten)]
     pub request: Request,
     /// What its slips begin with: three letters or digits that no other node has or had.
-    #[arg(long, value_name = "CODE")]
+    #[arg(long, value_name = "CODE", value_parser = parse_code)]
     pub code: ShortCode,
     /// Its name, for people.
     #[arg(long, value_name = "TEXT")]
@@ -78,6 +78,16 @@ pub struct NewNode {
     /// What it fails together with, such as pln-siak. Can be repeated.
     #[arg(long = "risk", value_name = "RISK")]
     pub risks: Vec<String>,
+}
+
+/// Stricter than a slip is read: a code with a look-alike would show as another one than was typed.
+fn parse_code(text: &str) -> Result<ShortCode, String> {
+    let code: ShortCode = text.parse().map_err(|error: NameError| error.to_string())?;
+    if code.to_string() == text {
+        Ok(code)
+    } else {
+        Err(format!("it would be read as `{code}`: write that, or another"))
+    }
 }
 
 /// A link of a node that is to be.
@@ -170,6 +180,14 @@ impl From<Role> for OperatorRole {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_code_is_typed_as_it_will_be_read() {
+        assert!(parse_code("S1K").is_ok());
+        for wrong in ["SIK", "s1k", "S1", "S-K", "SUK"] {
+            assert!(parse_code(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_link_is_typed_with_its_medium_and_perhaps_a_cost() {
