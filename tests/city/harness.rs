@@ -293,6 +293,12 @@ impl City {
         listen.port()
     }
 
+    /// The port of a face of a node: `listen`, `admin` or `intake`.
+    pub(crate) fn port(&self, face: &str, node: &str) -> u16 {
+        let address = self.nodes[node][face].as_str().unwrap();
+        address.rsplit_once(':').unwrap().1.parse().unwrap()
+    }
+
     /// A value of a node's metrics; none while it does not answer.
     pub(crate) fn metric(&self, node: &str, name: &str) -> Option<u64> {
         let url = format!("{}/metrics", self.nodes[node]["intake"].as_str().unwrap());

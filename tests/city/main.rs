@@ -17,6 +17,7 @@ mod hostile_requests;
 mod kills;
 mod lost_disks;
 mod main_server;
+mod members;
 mod power;
 mod strangers;
 mod topologies;

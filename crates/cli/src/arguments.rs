@@ -1,5 +1,7 @@
 //! What can be typed.
 
+mod members;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use estafet_model::NodeId;
 use estafet_sim::Drill;
 use estafet_topology::Template;
 
+pub(crate) use self::members::{KnownNode, NewNode, NodeChange, OperatorChange, Request};
 use crate::commands::drill;
 use crate::demo::DemoOptions;
 use crate::moment::Moment;
@@ -270,6 +273,15 @@ pub enum Command {
     /// Plan outages: nodes drain themselves before they come.
     #[command(subcommand)]
     Outage(Outage),
+    /// Let a machine into the city, replace one, or take a node out of it. Needs the role admin.
+    ///
+    /// Each changes the city's topology.toml, raises its version, signs it with the operator's key, and pushes it to a node,
+    /// from which it spreads.
+    #[command(subcommand)]
+    Node(NodeChange),
+    /// Say who may look, operate and administer; or make the key of an operator. Needs the role admin.
+    #[command(subcommand)]
+    Operator(OperatorChange),
     /// Play an outage that happened: the network as it was beside the same with Estafet. Asks nobody, needs no city.
     ///
     /// Real routing, custody and log under virtual time; the seed draws the cuts, the lines and who comes to a counter.

@@ -1,11 +1,10 @@
 //! A city's folder: all that an operator's program needs to talk to its nodes.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use estafet_model::{NodeId, SigningKey};
-use estafet_tls::Identity;
+use estafet_model::{NodeId, PublicKey, SigningKey};
+use estafet_tls::{Identity, read_key};
 use estafet_topology::Topology;
 
 use crate::failure::Failure;
@@ -47,6 +46,12 @@ impl CityFolder {
         &self.topology
     }
 
+    /// The public half of the key in `operator.key`.
+    #[must_use]
+    pub fn operator_key(&self) -> PublicKey {
+        self.operator.public()
+    }
+
     /// What the operator shows to nodes.
     pub fn operator_identity(&self) -> Result<Identity, Failure> {
         Ok(Identity::new(&self.operator, "operator")?)
@@ -61,14 +66,4 @@ impl CityFolder {
 
 pub(crate) fn node_dir(city: &Path, node: &NodeId) -> PathBuf {
     city.join("nodes").join(node.as_str())
-}
-
-/// Reads a private key in PEM.
-pub(crate) fn read_key(path: &Path) -> Result<SigningKey, Failure> {
-    let pem = fs::read_to_string(path).map_err(Failure::read(path))?;
-    let mode = fs::metadata(path).map_err(Failure::read(path))?.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(Failure::KeyExposed(path.to_owned()));
-    }
-    SigningKey::from_pem(&pem).map_err(|error| Failure::Key { path: path.to_owned(), error })
 }

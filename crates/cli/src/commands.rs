@@ -5,8 +5,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tonic::Request;
 
-use crate::arguments::{Cli, Command, Options, Outage, Quarantine};
-use crate::city::TOPOLOGY_SIGNED;
+use crate::arguments::{Cli, Command, OperatorChange, Options, Outage, Quarantine};
+use crate::city::{CityFolder, TOPOLOGY_SIGNED};
 use crate::demo::demo;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
@@ -22,6 +22,8 @@ pub mod drill;
 pub mod fetch;
 pub mod impact;
 pub mod new_city;
+pub mod node;
+pub mod operator;
 pub mod outage;
 pub mod path;
 pub mod push;
@@ -83,8 +85,26 @@ pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> 
             let city = outage::city(options)?;
             let outcome = outage::add(&city, &outage, output)?;
             // Its --node says what goes dark, not whom to ask.
-            let reach = Reach::from_options(&Options { node: None, ..options.clone() })?;
-            push::push_change(&reach, &city.dir().join(TOPOLOGY_SIGNED), output).await;
+            push_change(&city, &Options { node: None, ..options.clone() }, output).await?;
+            Ok(outcome)
+        }
+        Command::Node(change) => {
+            let city = outage::city(options)?;
+            let outcome = node::change(&city, &change, output)?;
+            push_change(&city, options, output).await?;
+            Ok(outcome)
+        }
+        Command::Operator(OperatorChange::Key { out }) => operator::make_key(&out, output),
+        Command::Operator(OperatorChange::Add { name, role, key }) => {
+            let city = outage::city(options)?;
+            let outcome = operator::add(&city, &name, role.into(), &key, output)?;
+            push_change(&city, options, output).await?;
+            Ok(outcome)
+        }
+        Command::Operator(OperatorChange::Remove { name }) => {
+            let city = outage::city(options)?;
+            let outcome = operator::remove(&city, &name, output)?;
+            push_change(&city, options, output).await?;
             Ok(outcome)
         }
         Command::Outage(Outage::List) => outage::list(&outage::city(options)?, output),
@@ -92,6 +112,12 @@ pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> 
         Command::Fetch { record, out } => fetch::fetch(&reach()?.hubs()?, &record, &out, output).await,
         Command::Tail { from } => tail::tail(&reach()?.hubs()?, from, until_stopped(), output).await,
     }
+}
+
+/// Gives the city's changed topology to whoever the options name, as it is signed now.
+async fn push_change(city: &CityFolder, options: &Options, output: &mut Output<'_>) -> Result<(), Failure> {
+    push::push_change(&Reach::from_options(options)?, &city.dir().join(TOPOLOGY_SIGNED), output).await;
+    Ok(())
 }
 
 /// Ends with Ctrl-C, or when nobody reads standard output any more (`topology tail | head -1`).

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use estafet_model::{KeyError, NodeId};
-use estafet_tls::TlsError;
+use estafet_model::{Fingerprint, JoinRequestError, NodeId};
+use estafet_tls::{KeyFileError, TlsError};
 use estafet_topology::{Faults, SignError};
 use miette::Diagnostic;
 use tonic::{Code, Status};
@@ -64,25 +64,13 @@ pub enum Failure {
     /// The operating system gave no port.
     #[error("failed to find a free loopback port: {0}")]
     NoPort(io::Error),
-    /// The operating system gave no random bytes.
-    #[error("failed to make a key: {0}")]
-    NoRandomness(getrandom::Error),
     /// No seal key could be made.
     #[error("failed to make a seal key: {0}")]
     NoSealKey(#[from] estafet_seal::NoRandomness),
-    /// A file holds no private key.
-    #[error("failed to read the key in {}: {error}", path.display())]
-    #[diagnostic(help("`openssl genpkey -algorithm ed25519` makes one"))]
-    Key {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        error: KeyError,
-    },
-    /// A private key lies open.
-    #[error("the private key {} can be read by others", .0.display())]
-    #[diagnostic(help("run: chmod 600 {}", .0.display()))]
-    KeyExposed(PathBuf),
+    /// A private key was not read or made.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Key(#[from] KeyFileError),
     /// The topology has faults.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -131,6 +119,107 @@ pub enum Failure {
         /// What is in the way.
         what: String,
     },
+    /// A file holds no join request, or a changed one.
+    #[error("failed to read {}: {error}", path.display())]
+    #[diagnostic(help("let the machine print it again: `estafet-relay init` with the same words"))]
+    JoinRequest {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: JoinRequestError,
+    },
+    /// The request is not the one that the machine has made.
+    #[error("the request for `{node}` shows the fingerprint {shown}, and not {heard}")]
+    #[diagnostic(help(
+        "let it be read again, slowly. If it stays another, somebody has changed the request: do not let it in"
+    ))]
+    OtherFingerprint {
+        /// Who asks.
+        node: NodeId,
+        /// The request's.
+        shown: Fingerprint,
+        /// What was typed.
+        heard: Fingerprint,
+    },
+    /// Nobody has said that it is the right machine.
+    #[error("nobody has compared the fingerprint of the request for `{node}`, {shown}")]
+    #[diagnostic(help("call somebody at the machine, let them read theirs, and give it with --fingerprint"))]
+    FingerprintNotCompared {
+        /// Who asks.
+        node: NodeId,
+        /// The request's.
+        shown: Fingerprint,
+    },
+    /// The request is for another node.
+    #[error("the request is for `{asks}`, and not for `{meant}`")]
+    #[diagnostic(help("a new machine of `{meant}` asks with: estafet-relay init --node {meant}"))]
+    RequestOfOther {
+        /// Who was meant.
+        meant: NodeId,
+        /// Who asks.
+        asks: NodeId,
+    },
+    /// A new machine has the id of one that is there.
+    #[error("the topology has a node `{0}` already")]
+    #[diagnostic(help("a new machine for it: `topology node replace {0}`; another office needs an id of its own"))]
+    NodeExists(NodeId),
+    /// The machine is the one that is there.
+    #[error("`{0}` has this key already: nothing is to be replaced")]
+    #[diagnostic(help("a new machine makes its own key with `estafet-relay init`"))]
+    SameMachine(NodeId),
+    /// A main server's key cannot change, for its receipts would count no more.
+    #[error("`{0}` is a main server: with another key, the receipts that it has signed would count no more")]
+    #[diagnostic(help(
+        "move its node.key and its data folder to the new machine, or add a second main server by hand"
+    ))]
+    HubKeepsItsKey(NodeId),
+    /// Nobody would commit records.
+    #[error("`{0}` is the only main server")]
+    #[diagnostic(help("add another [[hub]] to topology.toml first: records would have nowhere to go"))]
+    OnlyHub(NodeId),
+    /// Others have no way without it.
+    #[error("without `{node}` these have no way to a main server: {cut_off}")]
+    #[diagnostic(help("give them another link first; `topology impact {node}` and `topology advise` say more"))]
+    OthersCutOff {
+        /// Who was to go.
+        node: NodeId,
+        /// Who would be cut off.
+        cut_off: String,
+    },
+    /// Nobody of that name was removed or replaced, or all of it is accepted.
+    #[error("nothing of `{0}` is refused for a key that it has no more")]
+    #[diagnostic(help(
+        "[[former_node]] in topology.toml lists the nodes that were removed and the machines that were replaced"
+    ))]
+    NothingToAccept(NodeId),
+    /// Somebody of that name is there.
+    #[error("the topology has an operator `{0}` already")]
+    #[diagnostic(help("choose another name; for a new key add it under one, and then remove `{0}`"))]
+    OperatorExists(String),
+    /// There is no such operator.
+    #[error("the topology has no operator `{name}`")]
+    #[diagnostic(help("{remedy}"))]
+    OperatorUnknown {
+        /// The name.
+        name: String,
+        /// What to write instead.
+        remedy: String,
+    },
+    /// No later topology could be signed.
+    #[error("without `{name}` {left} of the {required} admins are left who have to sign a topology")]
+    #[diagnostic(help("add another admin first: `topology operator add NAME --role admin --key KEY`"))]
+    TooFewAdmins {
+        /// Who was to go.
+        name: String,
+        /// How many admins would be left.
+        left: usize,
+        /// How many have to sign.
+        required: usize,
+    },
+    /// Nobody signs their own removal.
+    #[error("`{0}` is who signs here, by the city's operator.key")]
+    #[diagnostic(help("let another admin remove them, with their own key in operator.key"))]
+    OwnRole(String),
     /// There is no such node.
     #[error("the topology has no node `{node}`")]
     #[diagnostic(help("{remedy}"))]

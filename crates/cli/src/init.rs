@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use estafet_model::{NodeId, SigningKey};
 use estafet_seal::SealSecret;
+use estafet_tls::{create_key, create_secret, new_key};
 use estafet_topology::{CityPlan, NodeSetup, Operator, OperatorRole, Role, SignedTopology, Template, Topology};
 use serde::Serialize;
 
@@ -61,7 +62,7 @@ pub fn init(template: Template, dir: &Path) -> Result<NewCity, Failure> {
 /// Makes a city from a plan of one's own in `dir`, which must be new or empty.
 pub fn init_plan(plan: CityPlan, dir: &Path) -> Result<NewCity, Failure> {
     let dir = empty_folder(dir)?;
-    let operator = random_key()?;
+    let operator = new_key()?;
     let drafts = draft_nodes(&plan)?;
     let mut seal_secrets = BTreeMap::new();
     for (id, _) in drafts.iter().filter(|(_, draft)| draft.role == Role::Hub) {
@@ -78,16 +79,16 @@ pub fn init_plan(plan: CityPlan, dir: &Path) -> Result<NewCity, Failure> {
     let source = source_text(&topology);
     let signed = SignedTopology::sign(topology, OPERATOR, &operator).map_err(|error| Failure::Sign(Box::new(error)))?;
 
-    safe_file::write_private(&dir.join(OPERATOR_KEY), &operator.to_pem())?;
+    create_key(&dir.join(OPERATOR_KEY), &operator)?;
     let mut nodes = BTreeMap::new();
     for (id, draft) in &drafts {
         let folder = node_dir(&dir, id);
         fs::create_dir_all(&folder).map_err(Failure::write(&folder))?;
-        safe_file::write_private(&folder.join("node.key"), &draft.key.to_pem())?;
+        create_key(&folder.join("node.key"), &draft.key)?;
         if let Some(secret) = seal_secrets.get(id) {
             let seal = folder.join(SEAL_KEYS);
             fs::create_dir_all(&seal).map_err(Failure::write(&seal))?;
-            safe_file::write_private(&seal.join(format!("{}.key", secret.public().id())), &secret.to_text())?;
+            create_secret(&seal.join(format!("{}.key", secret.public().id())), &secret.to_text())?;
         }
         let config = folder.join("relay.toml");
         safe_file::replace(&config, &relay_config(id, draft.role, &operator.public(), draft.intake))?;
@@ -107,7 +108,7 @@ fn draft_nodes(plan: &CityPlan) -> Result<BTreeMap<NodeId, Draft>, Failure> {
     for node in &plan.nodes {
         let draft = Draft {
             role: node.role,
-            key: random_key()?,
+            key: new_key()?,
             listen: ports.udp().map_err(Failure::NoPort)?,
             admin: ports.tcp().map_err(Failure::NoPort)?,
             intake: ports.tcp().map_err(Failure::NoPort)?,
@@ -124,12 +125,6 @@ fn empty_folder(dir: &Path) -> Result<PathBuf, Failure> {
         return Err(Failure::FolderNotEmpty(dir.to_owned()));
     }
     dir.canonicalize().map_err(Failure::read(dir))
-}
-
-fn random_key() -> Result<SigningKey, Failure> {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(Failure::NoRandomness)?;
-    Ok(SigningKey::from_seed(seed))
 }
 
 fn source_text(topology: &Topology) -> String {

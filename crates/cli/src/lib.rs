@@ -7,6 +7,7 @@
 //! Read first: [`CityFolder`] (all that a program needs to talk to a city) and [`Reach`] (how it gets an answer from a
 //! node that is alive). [`init::init`] makes a city.
 
+mod amendment;
 mod arguments;
 mod city;
 pub mod commands;

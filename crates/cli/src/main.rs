@@ -5,9 +5,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use estafet_cli::{Cli, Output, run};
+use estafet_tls::keep_memory_private;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Err(error) = keep_memory_private() {
+        report(&miette::miette!("a crash may leave the operator's key in a core dump: {error}"));
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

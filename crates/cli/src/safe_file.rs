@@ -1,23 +1,13 @@
-//! Files that are private, or whole, or both.
+//! Files that are whole after a cut.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use tempfile::NamedTempFile;
 
 use crate::failure::Failure;
-
-/// Writes a new file that only its owner may read, such as a key. One that is there stays as it is.
-pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
-    let create = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    };
-    create().map_err(Failure::write(path))
-}
 
 /// Writes a file that everybody may read, in place of what was there: after a cut it is the old one or the new one.
 pub(crate) fn replace(path: &Path, text: &str) -> Result<(), Failure> {

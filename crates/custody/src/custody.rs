@@ -32,8 +32,8 @@ pub struct CustodyConfig {
     pub me: NodeId,
     /// The key that signs receipts, if this node is a hub.
     pub hub_key: Option<SigningKey>,
-    /// Every node that may capture records, by the topology.
-    pub origins: BTreeMap<NodeId, PublicKey>,
+    /// Every node whose captures are taken, by the topology, with the keys that it signs or has signed them by.
+    pub origins: BTreeMap<NodeId, Vec<PublicKey>>,
     /// Every hub whose receipts count, by the topology.
     pub hubs: BTreeMap<NodeId, PublicKey>,
     /// How many hubs are to have signed for a record before its origin lets it go; at most as many as there are.
@@ -66,7 +66,7 @@ pub struct Recovered {
 /// One node's custody. See the crate documentation for how to drive it.
 #[derive(Debug)]
 pub struct Custody {
-    origins: BTreeMap<NodeId, PublicKey>,
+    origins: BTreeMap<NodeId, Vec<PublicKey>>,
     outbound: Outbound,
     inbound: Inbound,
     receipts: Receipts,
@@ -123,8 +123,9 @@ impl Custody {
         custody
     }
 
-    /// Which nodes may capture records, from now on.
-    pub fn set_origins(&mut self, origins: BTreeMap<NodeId, PublicKey>) {
+    /// Whose captures are taken from now on, and by which keys. What is in quarantine for its origin's sake is tried again by
+    /// itself in time, or when somebody asks.
+    pub fn set_origins(&mut self, origins: BTreeMap<NodeId, Vec<PublicKey>>) {
         self.origins = origins;
     }
 

@@ -204,13 +204,13 @@ impl Inbound {
         first_chunk
     }
 
-    /// Takes a piece. `key` is the origin's key by the topology.
+    /// Takes a piece. `keys` are the origin's by the topology.
     pub(crate) fn piece(
         &mut self,
         now: Now,
         from: &NodeId,
         piece: Piece,
-        key: &PublicKey,
+        keys: &[PublicKey],
         outputs: &mut VecDeque<CustodyOutput>,
     ) -> PieceVerdict {
         let id = piece.head.id.clone();
@@ -218,7 +218,7 @@ impl Inbound {
             arriving.last_piece = now;
         }
         let verdict = match piece.head.signed_header.clone() {
-            Some(header) => self.first_piece(from, piece, &header, key, outputs),
+            Some(header) => self.first_piece(from, piece, &header, keys, outputs),
             None => self.later_piece(from, piece, outputs),
         };
         match &verdict {
@@ -244,13 +244,13 @@ impl Inbound {
         from: &NodeId,
         piece: Piece,
         header: &[u8],
-        key: &PublicKey,
+        keys: &[PublicKey],
         outputs: &mut VecDeque<CustodyOutput>,
     ) -> PieceVerdict {
         let Ok(signed) = SignedHeader::decode(header) else { return PieceVerdict::Reject(NeverReason::ForgedHeader) };
         let header = signed.header();
         let root = self.verified_roots.entry(header.id.origin.clone()).or_default();
-        if header.id != piece.head.id || signed.verify(key, root).is_err() {
+        if header.id != piece.head.id || !keys.iter().any(|key| signed.verify(key, root).is_ok()) {
             return PieceVerdict::Reject(NeverReason::ForgedHeader);
         }
         if chunk_count(header.payload_bytes) != piece.head.chunks {

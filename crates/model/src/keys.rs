@@ -6,6 +6,7 @@ use std::str::FromStr;
 use data_encoding::BASE64URL_NOPAD;
 use ed25519_dalek::Signer;
 use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, spki::der::pem::LineEnding};
+use zeroize::{Zeroize, Zeroizing};
 
 const PREFIX: &str = "ed25519:";
 
@@ -104,8 +105,10 @@ pub struct SigningKey(ed25519_dalek::SigningKey);
 impl SigningKey {
     /// The key that belongs to 32 secret random bytes.
     #[must_use]
-    pub fn from_seed(seed: [u8; 32]) -> Self {
-        Self(ed25519_dalek::SigningKey::from_bytes(&seed))
+    pub fn from_seed(mut seed: [u8; 32]) -> Self {
+        let key = Self(ed25519_dalek::SigningKey::from_bytes(&seed));
+        seed.zeroize();
+        key
     }
 
     /// Reads PKCS #8 PEM, as `openssl genpkey -algorithm ed25519` writes it.
@@ -118,8 +121,8 @@ impl SigningKey {
     /// # Panics
     /// Never: every Ed25519 key has a PEM form.
     #[must_use]
-    pub fn to_pem(&self) -> String {
-        self.0.to_pkcs8_pem(LineEnding::LF).expect("an Ed25519 key always encodes").to_string()
+    pub fn to_pem(&self) -> Zeroizing<String> {
+        self.0.to_pkcs8_pem(LineEnding::LF).expect("an Ed25519 key always encodes")
     }
 
     /// The key as PKCS #8 DER, as TLS libraries take it.
@@ -127,8 +130,8 @@ impl SigningKey {
     /// # Panics
     /// Never: every Ed25519 key has a DER form.
     #[must_use]
-    pub fn to_pkcs8_der(&self) -> Vec<u8> {
-        self.0.to_pkcs8_der().expect("an Ed25519 key always encodes").as_bytes().to_vec()
+    pub fn to_pkcs8_der(&self) -> Zeroizing<Vec<u8>> {
+        self.0.to_pkcs8_der().expect("an Ed25519 key always encodes").to_bytes()
     }
 
     /// The public half.

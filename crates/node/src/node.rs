@@ -103,7 +103,7 @@ impl Node {
         let custody_config = CustodyConfig {
             me: config.me.clone(),
             hub_key: is_hub.then(|| config.signing_key.clone()),
-            origins: keys,
+            origins: config.topology.origin_keys(),
             hubs,
             copies: config.topology.copies,
             first_transfer: config.first_transfer,
@@ -216,7 +216,7 @@ impl Node {
 
     fn set_topology(&mut self, now: Now, topology: Arc<Topology>) {
         self.topology = topology;
-        self.custody.set_origins(node_keys(&self.topology));
+        self.custody.set_origins(self.topology.origin_keys());
         let config = router_config(&self.me, &self.topology, self.signing_key.clone(), 0, self.durable);
         self.router.reconfigure(now, config);
     }
@@ -255,6 +255,9 @@ impl Node {
         let origin = signed.lsa().origin.clone();
         if origin == self.me && signed.verify(&self.signing_key.public()).is_ok() {
             self.own_past(&signed);
+        } else if origin == self.me && self.is_of_former_machine(&signed) {
+            // Nobody routes by it any more: it only counts.
+            return self.own_past(&signed);
         }
         self.router.lsa_received(now, from, signed);
         if origin != self.me
@@ -262,6 +265,12 @@ impl Node {
         {
             self.pasts.hear(verified);
         }
+    }
+
+    /// Said by a machine that this one has replaced.
+    fn is_of_former_machine(&self, signed: &SignedLsa) -> bool {
+        let mut former = self.topology.former_nodes.iter().filter(|former| former.id == self.me);
+        former.any(|former| signed.verify(&former.key).is_ok())
     }
 
     /// A neighbor returns what this node once said.
@@ -633,13 +642,13 @@ impl Node {
     /// The slip of a record.
     #[must_use]
     pub fn slip(&self, id: &RecordId) -> Option<Slip> {
-        Some(id.slip(self.topology.node(&id.origin)?.code))
+        Some(id.slip(self.topology.code_of(&id.origin)?))
     }
 
     /// The record of a slip.
     #[must_use]
     pub fn record_of(&self, slip: &Slip) -> Option<RecordId> {
-        let origin = self.topology.node_by_code(slip.code)?.id.clone();
+        let origin = self.topology.id_by_code(slip.code)?.clone();
         Some(RecordId { origin, epoch: slip.epoch, seq: slip.seq })
     }
 

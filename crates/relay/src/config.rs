@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use estafet_model::{ByteCount, NodeId, PublicKey, SigningKey};
+use estafet_tls::{KeyFileError, read_key};
 use estafet_topology::{Node, Role, SignedTopology, Succession, Topology};
 use serde::Deserialize;
 use tracing::warn;
@@ -56,12 +57,9 @@ pub(crate) enum ConfigError {
         #[help]
         help: Option<String>,
     },
-    #[error("{}: {source}", path.display())]
-    #[diagnostic(help("copy the key file of this node here, or make a city with `topology init`"))]
-    Key { path: PathBuf, source: estafet_model::KeyError },
-    #[error("{}: the private key can be read by others", path.display())]
-    #[diagnostic(help("run: chmod 600 {}", path.display()))]
-    KeyExposed { path: PathBuf },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Key(#[from] KeyFileError),
     #[error("{}: {source}", path.display())]
     #[diagnostic(help("sign it with `topology sign`; the signer's key must be in operator_keys of relay.toml"))]
     Topology { path: PathBuf, source: estafet_topology::UntrustedTopology },
@@ -206,7 +204,7 @@ impl Config {
         let trusted = file.operator_keys.iter().map(|key| key.parse::<PublicKey>());
         let trusted: Vec<PublicKey> =
             trusted.collect::<Result<_, _>>().map_err(|error| malformed(format!("operator_keys: {error}")))?;
-        let key = load_key(&folder.join(&file.key))?;
+        let key = read_key(&folder.join(&file.key))?;
         let data = folder.join(file.data);
         let topology_path = folder.join(&file.topology);
         let signed = load_topology(&topology_path, &trusted, TopologyFile::in_folder(&data).load())?;
@@ -296,17 +294,6 @@ fn suggestion(unknown: &str) -> Option<&'static str> {
     }
     let likeness = |key: &&&str| (strsim::jaro_winkler(unknown, key) * 1000.0).round();
     KEYS.iter().max_by(|one, other| likeness(one).total_cmp(&likeness(other))).copied()
-}
-
-fn load_key(path: &Path) -> Result<SigningKey, ConfigError> {
-    use std::os::unix::fs::PermissionsExt;
-    let text = read(path)?;
-    let metadata =
-        std::fs::metadata(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-    if metadata.permissions().mode() & 0o077 != 0 {
-        return Err(ConfigError::KeyExposed { path: path.to_owned() });
-    }
-    SigningKey::from_pem(&text).map_err(|source| ConfigError::Key { path: path.to_owned(), source })
 }
 
 /// What `[power]` says of the UPS. A fault is one of the table itself, or one of the file it names.

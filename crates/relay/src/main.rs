@@ -11,6 +11,7 @@ mod durability;
 mod durable_file;
 mod failovers;
 mod intake;
+mod joining;
 mod ledger;
 mod listing;
 mod nut;
@@ -34,6 +35,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use estafet_model::{Class, Kind};
+use estafet_tls::keep_memory_private;
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
@@ -51,6 +54,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Makes this machine's key, which never leaves it, and prints a request to be let into a city.
+    ///
+    /// The request goes to standard output, what to do next to standard error. Writes node.key and, if there is none,
+    /// relay.toml. Where there is a key, it stays: the request is printed again, and the exit code is 1.
+    Init(joining::NewNode),
     /// Runs this node until SIGTERM or SIGINT. SIGPWR: the battery is nearly empty; it hands over what it can, and stops.
     Run {
         /// The node's relay.toml.
@@ -108,6 +116,9 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env("ESTAFET_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let colors = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colors).with_writer(std::io::stderr).init();
+    if let Err(error) = keep_memory_private() {
+        warn!(%error, "a crash may leave this node's key in a core dump");
+    }
     match dispatch(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(report) => {
@@ -122,6 +133,9 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> miette::Result<()> {
     match command {
+        Command::Init(node) => {
+            joining::init(&node, &mut std::io::stdout().lock(), &mut std::io::stderr().lock())?;
+        }
         Command::Run { config, no_durability_i_know, no_sealing_i_know } => {
             relay::run(Config::load(&config)?, !no_durability_i_know, no_sealing_i_know)?;
         }

@@ -1,18 +1,16 @@
 //! The two ends of sealing at a node: at an office what its counters hand in, and at a main server the keys that open it.
 
-use std::fs::OpenOptions;
 use std::io::Write;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use estafet_model::{SealKey, SealKeyId};
 use estafet_seal::{AssociatedData, BadSealKeys, NoRandomness, SealSecret, Sealer, Sealing, SecretError};
+use estafet_tls::{KeyFileError, create_secret, read_secret};
 use estafet_topology::Topology;
 use tokio::sync::watch;
 use tracing::{error, info};
-use zeroize::Zeroizing;
 
 use crate::config::{Config, ConfigError};
 
@@ -120,12 +118,9 @@ pub(crate) struct SealFolder(PathBuf);
 /// A private seal key cannot be read or written.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum SealFolderError {
-    #[error("failed to read or write {}: {source}", path.display())]
-    #[diagnostic(help("the file must be there, and belong to the relay's user"))]
-    File { path: PathBuf, source: io::Error },
-    #[error("{}: the private key can be read by others", path.display())]
-    #[diagnostic(help("run: chmod 600 {}", path.display()))]
-    Exposed { path: PathBuf },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    File(#[from] KeyFileError),
     #[error("{}: {source}", path.display())]
     #[diagnostic(help("put the file back that `estafet-relay seal-key new` wrote, from its copy"))]
     Malformed { path: PathBuf, source: SecretError },
@@ -163,8 +158,7 @@ impl SealFolder {
         std::fs::create_dir_all(&self.0).map_err(fault)?;
         let secret = SealSecret::generate()?;
         let public = secret.public();
-        let path = self.0.join(file_name(public.id()));
-        write_secret(&path, &secret.to_text()).map_err(|source| SealFolderError::File { path, source })?;
+        create_secret(&self.0.join(file_name(public.id())), &secret.to_text())?;
         Ok(public)
     }
 }
@@ -174,16 +168,6 @@ fn file_name(id: SealKeyId) -> String {
 }
 
 fn load_secret(path: &Path) -> Result<SealSecret, SealFolderError> {
-    let fault = |source| SealFolderError::File { path: path.to_owned(), source };
-    if std::fs::metadata(path).map_err(fault)?.permissions().mode() & 0o077 != 0 {
-        return Err(SealFolderError::Exposed { path: path.to_owned() });
-    }
-    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(fault)?);
+    let text = read_secret(path)?;
     SealSecret::from_text(&text).map_err(|source| SealFolderError::Malformed { path: path.to_owned(), source })
-}
-
-fn write_secret(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
 }

@@ -3,19 +3,32 @@
 //! There is no authority and nothing that expires in a blackout (P8): dates and names in a certificate are not
 //! looked at. What counts is that the other end holds the private key of a public key that the signed topology
 //! names. QUIC sessions and the gRPC admin API use the same certificate.
+//!
+//! Private keys are made here ([`new_key`]) and lie in files that only their owner may read ([`create_key`], [`read_key`]), and a program that holds one
+//! leaves no image of its memory behind ([`keep_memory_private`]).
+
+mod key_file;
+mod private_memory;
 
 use std::fmt;
 use std::sync::Arc;
 
 use estafet_model::{PublicKey, SigningKey};
+use rcgen::KeyPair;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::ring::sign::any_eddsa_type;
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
 pub use rustls::pki_types::CertificateDer;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme, version,
 };
+use zeroize::Zeroizing;
+
+pub use crate::key_file::{KeyFileError, create_key, create_secret, new_key, read_key, read_secret};
+pub use crate::private_memory::keep_memory_private;
 
 /// The DER prefix of an Ed25519 SubjectPublicKeyInfo without its outer header (RFC 8410, section 4), after which the
 /// 32 key bytes follow.
@@ -34,23 +47,28 @@ pub enum TlsError {
 
 /// A private key and the self-signed certificate that shows its public half.
 pub struct Identity {
-    certificate: CertificateDer<'static>,
-    key: PrivateKeyDer<'static>,
+    certified: Arc<CertifiedKey>,
 }
 
 impl Identity {
     /// A certificate for `key`. `name` is for people who look at it; nobody checks it.
     pub fn new(key: &SigningKey, name: &str) -> Result<Self, TlsError> {
-        let der = PrivatePkcs8KeyDer::from(key.to_pkcs8_der());
-        let pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&der, &rcgen::PKCS_ED25519)?;
-        let certificate = rcgen::CertificateParams::new(vec![name.to_owned()])?.self_signed(&pair)?;
-        Ok(Self { certificate: certificate.der().clone(), key: der.into() })
+        let bytes = key.to_pkcs8_der();
+        let der = PrivatePkcs8KeyDer::from(bytes.as_slice());
+        let pair = Zeroizing::new(KeyPair::from_pkcs8_der_and_sign_algo(&der, &rcgen::PKCS_ED25519)?);
+        let certificate = rcgen::CertificateParams::new(vec![name.to_owned()])?.self_signed(&*pair)?;
+        let certified = CertifiedKey::new(vec![certificate.der().clone()], any_eddsa_type(&der)?);
+        Ok(Self { certified: Arc::new(certified) })
+    }
+
+    fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certified.cert[0]
     }
 
     /// The certificate in DER, for clients that want it as their root.
     #[must_use]
     pub fn certificate_der(&self) -> &[u8] {
-        &self.certificate
+        self.certificate()
     }
 
     /// A server that demands a client certificate whose key `admits` accepts.
@@ -64,7 +82,7 @@ impl Identity {
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&version::TLS13])?
             .with_client_cert_verifier(verifier)
-            .with_single_cert(vec![self.certificate.clone()], self.key.clone_key())?;
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&self.certified))));
         config.alpn_protocols = vec![alpn.to_vec()];
         Ok(config)
     }
@@ -78,7 +96,7 @@ impl Identity {
             .with_protocol_versions(&[&version::TLS13])?
             .dangerous()
             .with_custom_certificate_verifier(verifier)
-            .with_client_auth_cert(vec![self.certificate.clone()], self.key.clone_key())?;
+            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&self.certified))));
         config.alpn_protocols = vec![alpn.to_vec()];
         Ok(config)
     }
@@ -86,7 +104,7 @@ impl Identity {
 
 impl fmt::Debug for Identity {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Identity({:?})", key_of_certificate(&self.certificate))
+        write!(formatter, "Identity({:?})", key_of_certificate(self.certificate()))
     }
 }
 
@@ -216,7 +234,7 @@ mod tests {
     fn a_certificate_shows_the_key_it_was_made_from() {
         let key = SigningKey::from_seed([5; 32]);
         let identity = Identity::new(&key, "induk").unwrap();
-        assert_eq!(key_of_certificate(&identity.certificate), Some(key.public()));
+        assert_eq!(key_of_certificate(identity.certificate()), Some(key.public()));
         assert_eq!(key_of_certificate(&CertificateDer::from(vec![1, 2, 3])), None);
     }
 
@@ -228,7 +246,7 @@ mod tests {
             provider: Arc::new(ring::default_provider()),
             admits: Box::new(move |key| *key == expected),
         };
-        assert!(pinned(key.public()).check(&identity.certificate).is_ok());
-        assert!(pinned(SigningKey::from_seed([6; 32]).public()).check(&identity.certificate).is_err());
+        assert!(pinned(key.public()).check(identity.certificate()).is_ok());
+        assert!(pinned(SigningKey::from_seed([6; 32]).public()).check(identity.certificate()).is_err());
     }
 }

@@ -1,12 +1,12 @@
 //! The one way to write a topology: what is signed and compared.
 //!
-//! Tables come in the order area, operators, hubs, nodes, links, outages, each sorted; keys in the order of the
+//! Tables come in the order area, operators, hubs, nodes, former nodes, links, outages, each sorted; keys in the order of the
 //! struct's fields; what is not set is left out. People can read it, and a change of one node changes its lines
 //! only.
 
 use std::fmt::{Display, Write};
 
-use crate::topology::{Hub, Link, Node, Operator, Outage, Topology};
+use crate::topology::{FormerNode, Hub, Link, Node, Operator, Outage, Topology};
 use crate::values::{Capacity, Span};
 
 impl Topology {
@@ -28,6 +28,7 @@ impl Topology {
         sorted.operators.iter().for_each(|operator| write_operator(&mut text, operator));
         sorted.hubs.iter().for_each(|hub| write_hub(&mut text, hub));
         sorted.nodes.values().for_each(|node| write_node(&mut text, node));
+        sorted.former_nodes.iter().for_each(|former| write_former_node(&mut text, former));
         sorted.links.iter().for_each(|link| write_link(&mut text, link));
         sorted.outages.iter().for_each(|outage| write_outage(&mut text, outage));
         text.0
@@ -77,6 +78,16 @@ fn write_node(text: &mut TextWriter, node: &Node) {
         text.plain("power", format_args!("{{ ups_minutes = {} }}", power.ups_minutes));
     }
     text.list_unless_empty("risks", &node.risks);
+}
+
+fn write_former_node(text: &mut TextWriter, former: &FormerNode) {
+    text.heading("former_node");
+    text.quoted("id", &former.id);
+    text.quoted("code", former.code);
+    text.quoted("key", former.key);
+    if former.accept {
+        text.plain("accept", true);
+    }
 }
 
 fn write_link(text: &mut TextWriter, link: &Link) {

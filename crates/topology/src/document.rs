@@ -13,7 +13,7 @@ use toml::de::DeTable;
 
 use crate::faults::FaultLog;
 use crate::reader::{Key, TableReader};
-use crate::topology::{Hub, Link, Node, Operator, OperatorRole, Outage, Place, Power, Role, Topology};
+use crate::topology::{FormerNode, Hub, Link, Node, Operator, OperatorRole, Outage, Place, Power, Role, Topology};
 use crate::values::{Capacity, Count, Latitude, Longitude, Minutes, Moment, Name, Span, Text, Version};
 
 const TOP_KEYS: &[Key] = &[
@@ -23,6 +23,7 @@ const TOP_KEYS: &[Key] = &[
     ("copies", "2"),
     ("required_signatures", "2"),
     ("node", "[{ … }]"),
+    ("former_node", "[{ … }]"),
     ("link", "[{ … }]"),
     ("hub", "[{ … }]"),
     ("operator", "[{ … }]"),
@@ -42,6 +43,9 @@ const NODE_KEYS: &[Key] = &[
     ("power", "{ ups_minutes = 30 }"),
     ("risks", "[\"pln-sukajadi\"]"),
 ];
+
+const FORMER_NODE_KEYS: &[Key] =
+    &[("id", "\"sukajadi\""), ("code", "\"SKJ\""), ("key", "\"ed25519:…\" (the key that it had)"), ("accept", "true")];
 
 const PLACE_KEYS: &[Key] = &[("latitude", "0.51826"), ("longitude", "101.43833")];
 
@@ -80,6 +84,7 @@ pub(crate) struct Draft {
     pub(crate) copies: Option<Spanned<Count>>,
     pub(crate) required_signatures: Option<Spanned<Count>>,
     pub(crate) nodes: Vec<NodeDraft>,
+    pub(crate) former_nodes: Vec<FormerNodeDraft>,
     pub(crate) links: Vec<LinkDraft>,
     pub(crate) hubs: Vec<HubDraft>,
     pub(crate) operators: Vec<OperatorDraft>,
@@ -100,6 +105,14 @@ pub(crate) struct NodeDraft {
     place: Option<Place>,
     power: Option<Power>,
     pub(crate) risks: Vec<Spanned<Name>>,
+}
+
+/// A `[[former_node]]`.
+pub(crate) struct FormerNodeDraft {
+    pub(crate) id: Option<Spanned<NodeId>>,
+    pub(crate) code: Option<Spanned<ShortCode>>,
+    pub(crate) key: Option<Spanned<PublicKey>>,
+    accept: Option<Spanned<bool>>,
 }
 
 /// A `[[link]]`.
@@ -154,6 +167,11 @@ impl Draft {
             copies: top.optional("copies"),
             required_signatures: top.optional("required_signatures"),
             nodes: top.tables("node", "[[node]]", NODE_KEYS).iter().map(NodeDraft::read).collect(),
+            former_nodes: top
+                .tables("former_node", "[[former_node]]", FORMER_NODE_KEYS)
+                .iter()
+                .map(FormerNodeDraft::read)
+                .collect(),
             links: top.tables("link", "[[link]]", LINK_KEYS).iter().map(LinkDraft::read).collect(),
             hubs: top.tables("hub", "[[hub]]", HUB_KEYS).iter().map(HubDraft::read).collect(),
             operators: top.tables("operator", "[[operator]]", OPERATOR_KEYS).iter().map(OperatorDraft::read).collect(),
@@ -171,6 +189,7 @@ impl Draft {
             copies: self.copies.map_or(1, |copies| copies.into_inner().0),
             required_signatures: self.required_signatures.map_or(1, |required| required.into_inner().0),
             nodes: nodes.collect::<Option<_>>()?,
+            former_nodes: self.former_nodes.into_iter().map(FormerNodeDraft::finish).collect::<Option<_>>()?,
             links: self.links.into_iter().map(LinkDraft::finish).collect::<Option<_>>()?,
             hubs: self.hubs.into_iter().map(HubDraft::finish).collect::<Option<_>>()?,
             operators: self.operators.into_iter().map(OperatorDraft::finish).collect::<Option<_>>()?,
@@ -224,6 +243,26 @@ fn read_place(table: &TableReader<'_>) -> Option<Place> {
 
 fn read_power(table: &TableReader<'_>) -> Option<Power> {
     table.required::<Minutes>("ups_minutes").map(|minutes| Power { ups_minutes: minutes.into_inner().0 })
+}
+
+impl FormerNodeDraft {
+    fn read(table: &TableReader<'_>) -> Self {
+        Self {
+            id: table.required("id"),
+            code: table.required("code"),
+            key: table.required("key"),
+            accept: table.optional("accept"),
+        }
+    }
+
+    fn finish(self) -> Option<FormerNode> {
+        Some(FormerNode {
+            id: self.id?.into_inner(),
+            code: self.code?.into_inner(),
+            key: self.key?.into_inner(),
+            accept: self.accept.is_some_and(Spanned::into_inner),
+        })
+    }
 }
 
 impl LinkDraft {

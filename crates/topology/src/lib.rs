@@ -19,7 +19,8 @@
 //! 4. Every node has a way to some hub over the links.
 //! 5. Some operator is an [`OperatorRole::Admin`], so that a next version can be signed.
 //! 6. Every node has a QUIC address, every cost is at least 1, every outage strikes something that is there.
-//! 7. `parse(name, topology.to_toml())` gives an equal topology.
+//! 7. No node has a former node's key. One that has its id has its code as well; no other has either.
+//! 8. `parse(name, topology.to_toml())` gives an equal topology.
 //!
 //! # Several bearers between two nodes
 //!
@@ -67,4 +68,4 @@ pub use signed::{SignError, SignedTopology, Signer, UntrustedTopology};
 pub use succession::{NoSuccessor, Succession, TakesEffect};
 pub use suggestion::did_you_mean;
 pub use template::{CityPlan, NodeSetup, PlannedNode, Template, UnknownTemplate};
-pub use topology::{Hub, Link, Node, Operator, OperatorRole, Outage, Place, Power, Role, Topology};
+pub use topology::{FormerNode, Hub, Link, Node, Operator, OperatorRole, Outage, Place, Power, Role, Topology};

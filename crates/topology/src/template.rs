@@ -157,6 +157,7 @@ impl CityPlan {
             copies: 1,
             required_signatures: 1,
             nodes: nodes.collect(),
+            former_nodes: Vec::new(),
             links: self.links,
             hubs,
             operators: vec![operator],

@@ -25,6 +25,8 @@ pub struct Topology {
     pub required_signatures: usize,
     /// The nodes by their ids.
     pub nodes: BTreeMap<NodeId, Node>,
+    /// The keys that nodes had before, and the nodes that are none any more, by their ids.
+    pub former_nodes: Vec<FormerNode>,
     /// The links, by their ends and their medium.
     pub links: Vec<Link>,
     /// The hubs, by their nodes.
@@ -42,10 +44,30 @@ impl Topology {
         self.nodes.get(id)
     }
 
-    /// The node whose slips begin with `code`.
+    /// What the slips of a node begin with, also of one that was removed.
     #[must_use]
-    pub fn node_by_code(&self, code: ShortCode) -> Option<&Node> {
-        self.nodes.values().find(|node| node.code == code)
+    pub fn code_of(&self, id: &NodeId) -> Option<ShortCode> {
+        let former = || self.former_nodes.iter().find(|former| former.id == *id);
+        self.node(id).map(|node| node.code).or_else(|| former().map(|former| former.code))
+    }
+
+    /// The node whose slips begin with `code`, also one that was removed: a code is never used again.
+    #[must_use]
+    pub fn id_by_code(&self, code: ShortCode) -> Option<&NodeId> {
+        let former = || self.former_nodes.iter().find(|former| former.code == code);
+        let node = self.nodes.values().find(|node| node.code == code);
+        node.map(|node| &node.id).or_else(|| former().map(|former| &former.id))
+    }
+
+    /// The keys by which an origin's records are told, the one that it has now first. Those of former nodes count if
+    /// somebody has decided so.
+    pub fn origin_keys(&self) -> BTreeMap<NodeId, Vec<PublicKey>> {
+        let mut keys: BTreeMap<NodeId, Vec<PublicKey>> =
+            self.nodes.values().map(|node| (node.id.clone(), vec![node.key])).collect();
+        for former in self.former_nodes.iter().filter(|former| former.accept) {
+            keys.entry(former.id.clone()).or_default().push(former.key);
+        }
+        keys
     }
 
     /// The node that holds `key`, such as the peer at the other end of a session.
@@ -109,6 +131,7 @@ impl Topology {
             sort_names(&mut outage.risks);
         }
         self.links.sort_by(|left, right| left.name().cmp(&right.name()));
+        self.former_nodes.sort_by(|left, right| (&left.id, &left.key).cmp(&(&right.id, &right.key)));
         self.hubs.sort_by(|left, right| left.node.cmp(&right.node));
         self.operators.sort_by(|left, right| left.id.cmp(&right.id));
         self.outages.sort();
@@ -145,6 +168,20 @@ pub struct Node {
     pub power: Option<Power>,
     /// What it fails together with.
     pub risks: Vec<String>,
+}
+
+/// A node that was removed, or the key of a machine that another one has replaced. Its id and its code are never another
+/// node's, and its key is nobody's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormerNode {
+    /// Its name. A node that has it now has replaced this one.
+    pub id: NodeId,
+    /// The beginning of its slips.
+    pub code: ShortCode,
+    /// The key that counts no more.
+    pub key: PublicKey,
+    /// Records that it has signed, and that others still hold, are taken all the same.
+    pub accept: bool,
 }
 
 /// What a node does in the area.

@@ -8,7 +8,7 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use estafet_model::{Medium, NodeId, PublicKey};
+use estafet_model::{Medium, NodeId, PublicKey, ShortCode};
 use toml::Spanned;
 
 use crate::document::{Draft, NodeDraft};
@@ -21,6 +21,7 @@ pub(crate) fn validate(draft: &Draft, log: &FaultLog<'_>) {
     let check = Check { draft, log, nodes: nodes_by_id(draft) };
     check.names_are_given_once();
     check.keys_have_one_holder();
+    check.former_nodes_keep_their_names();
     check.addresses_belong_to_one_node();
     check.links_lead_somewhere();
     check.bearers_are_told_apart();
@@ -58,10 +59,34 @@ impl<'a> Check<'a> {
     /// One key for two holders would make one of them able to act as the other.
     fn keys_have_one_holder(&self) {
         let nodes = self.draft.nodes.iter().filter_map(|node| node.key.as_ref());
+        let former = self.draft.former_nodes.iter().filter_map(|former| former.key.as_ref());
         let operators = self.draft.operators.iter().filter_map(|operator| operator.key.as_ref());
         let name = |key: &PublicKey| format!("key `{key}`");
-        let remedy = "a key proves who holds it: give each node and each operator their own";
-        self.once_by(nodes.chain(operators), |key| key, name, remedy);
+        let remedy =
+            "a key proves who holds it: give each node and each operator their own, one that nobody had before";
+        self.once_by(nodes.chain(former).chain(operators), |key| key, name, remedy);
+    }
+
+    /// A slip or a record's id would otherwise mean two offices. Who has a former node's id has replaced it, and has its
+    /// code as well.
+    fn former_nodes_keep_their_names(&self) {
+        let former = self.draft.former_nodes.iter().filter_map(|former| names(&former.id, &former.code));
+        let former: Vec<Names<'_>> = former.collect();
+        let nodes = self.draft.nodes.iter().filter_map(|node| names(&node.id, &node.code));
+        let later = former.iter().copied().skip(1).chain(nodes).zip(1..);
+        for ((id, code), before) in later {
+            for (known_id, known_code) in former.iter().take(before) {
+                let (same_id, same_code) = (id.get_ref() == known_id.get_ref(), code.get_ref() == known_code.get_ref());
+                let remedy = "ids and codes are never used again, for slips live on: choose another";
+                if same_id && !same_code {
+                    let what = format!("`{}` was a node with another short code", id.get_ref());
+                    self.log.report_pair(id.span(), known_id.span(), Problem::new(what, remedy));
+                } else if same_code && !same_id {
+                    let what = format!("short code `{}` was `{}`'s", code.get_ref(), known_id.get_ref());
+                    self.log.report_pair(code.span(), known_code.span(), Problem::new(what, remedy));
+                }
+            }
+        }
     }
 
     /// QUIC is UDP and the admin side is TCP, so that a node may have one address for both.
@@ -301,6 +326,13 @@ impl<'a> Check<'a> {
             }
         }
     }
+}
+
+/// What a slip names a node by.
+type Names<'a> = (&'a Spanned<NodeId>, &'a Spanned<ShortCode>);
+
+fn names<'a>(id: &'a Option<Spanned<NodeId>>, code: &'a Option<Spanned<ShortCode>>) -> Option<Names<'a>> {
+    Some((id.as_ref()?, code.as_ref()?))
 }
 
 /// True if the node's role is known and is `role`.

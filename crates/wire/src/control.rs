@@ -150,8 +150,8 @@ impl NeverReason {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            NeverReason::UnknownOrigin => "its topology does not know the origin",
-            NeverReason::ForgedHeader => "the header is not signed by its origin",
+            NeverReason::UnknownOrigin => "its topology does not know the origin, or no longer",
+            NeverReason::ForgedHeader => "the header is not signed by the key that its origin has now",
             NeverReason::WrongPayload => "the payload does not match the header",
             NeverReason::Conflict => "another record has the same id there",
         }

@@ -1,21 +1,18 @@
 //! `topology outage`: the calendar of what goes dark.
 
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use estafet_model::NodeId;
-use estafet_topology::{Darkness, Topology, parse};
+use estafet_topology::{Darkness, Topology};
 use serde::Serialize;
-use toml_edit::{Array, ArrayOfTables, Datetime, DocumentMut, Item, Table, Value, value};
+use toml_edit::{Datetime, Table, value};
 
-use super::sign::sign;
+use crate::amendment::{Amendment, list as names};
 use crate::arguments::{NewOutage, Options};
-use crate::city::{CityFolder, OPERATOR_KEY, TOPOLOGY_SIGNED, TOPOLOGY_SOURCE, read_key};
+use crate::city::CityFolder;
 use crate::failure::{Failure, Outcome};
 use crate::moment::{Moment, rfc3339_of_seconds};
 use crate::output::{Output, or_dash};
-use crate::safe_file;
 
 /// The city whose calendar is meant.
 pub fn city(options: &Options) -> Result<CityFolder, Failure> {
@@ -24,47 +21,18 @@ pub fn city(options: &Options) -> Result<CityFolder, Failure> {
 
 /// Writes an outage into the city's topology, and signs it. What people wrote beside it stays as it is.
 pub fn add(city: &CityFolder, outage: &NewOutage, output: &mut Output<'_>) -> Result<Outcome, Failure> {
-    let (source, key) = (city.dir().join(TOPOLOGY_SOURCE), city.dir().join(OPERATOR_KEY));
-    let text = fs::read_to_string(&source).map_err(Failure::read(&source))?;
-    let changed = with_outage(&source, &text, outage, city.topology().version)?;
-    // Nothing is written that could not be signed.
-    parse(&source.display().to_string(), &changed)?;
-    read_key(&key)?;
-    safe_file::replace(&source, &changed)?;
-    sign(&source, &key, None, Some(&city.dir().join(TOPOLOGY_SIGNED)), output)
-}
-
-/// The topology's text with one outage more and a version that is higher than the file's and `signed`.
-fn with_outage(source: &Path, text: &str, outage: &NewOutage, signed: u64) -> Result<String, Failure> {
-    let uneditable = |what: &str| Failure::Uneditable { path: source.to_owned(), what: what.to_owned() };
-    // Its faults in our own words, with lines and remedies.
-    parse(&source.display().to_string(), text)?;
-    let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| uneditable(error.message()))?;
-    let version = document.get("version").and_then(Item::as_integer).unwrap_or(0);
-    let version = version.max(i64::try_from(signed).unwrap_or(i64::MAX)).saturating_add(1);
-    let Some(written) = document.get_mut("version").and_then(Item::as_value_mut) else {
-        return Err(uneditable("it has no version"));
-    };
-    // What stands behind it on the line, such as a comment, stays.
-    let decor = written.decor().clone();
-    *written = Value::from(version);
-    *written.decor_mut() = decor;
-    let outages = document.entry("outage").or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()));
-    let outages =
-        outages.as_array_of_tables_mut().ok_or_else(|| uneditable("its outages are not [[outage]] tables"))?;
-    outages.push(table(outage));
-    Ok(document.to_string())
+    let mut amendment = Amendment::begin(city)?;
+    amendment.tables("outage")?.push(table(outage));
+    amendment.finish(output)
 }
 
 fn table(outage: &NewOutage) -> Table {
     let mut table = Table::new();
-    let list = |names: Vec<String>| value(names.into_iter().collect::<Array>());
-    let nodes: Vec<String> = outage.nodes.iter().map(ToString::to_string).collect();
-    if !nodes.is_empty() {
-        table.insert("nodes", list(nodes));
+    if !outage.nodes.is_empty() {
+        table.insert("nodes", names(&outage.nodes));
     }
     if !outage.risks.is_empty() {
-        table.insert("risks", list(outage.risks.clone()));
+        table.insert("risks", names(&outage.risks));
     }
     // What is no moment is written as text, and the check says what is wrong with it.
     let start = outage.start.parse::<Datetime>().map_or_else(|_| value(&outage.start), value);
@@ -142,9 +110,12 @@ fn listed(topology: &Topology, now: i64) -> Vec<Listed<'_>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use estafet_topology::Template;
 
     use super::*;
+    use crate::city::TOPOLOGY_SOURCE;
     use crate::init::init;
 
     fn outage(start: &str) -> NewOutage {

@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use estafet_model::{PublicKey, SigningKey};
+use estafet_tls::read_key;
 use estafet_topology::{SignedTopology, Topology, parse};
 use serde::Serialize;
 
-use crate::city::{TOPOLOGY_SIGNED, read_key};
+use crate::city::TOPOLOGY_SIGNED;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::safe_file;
@@ -68,7 +69,8 @@ pub fn sign(
     Ok(Outcome::Good)
 }
 
-fn owner(topology: &Topology, signing_key: &SigningKey, file: &Path, key: &Path) -> Result<String, Failure> {
+/// Who has this key by the topology.
+pub(crate) fn owner(topology: &Topology, signing_key: &SigningKey, file: &Path, key: &Path) -> Result<String, Failure> {
     let public = signing_key.public();
     let listed = topology.operator_by_key(&public).map(|operator| operator.id.clone());
     listed.ok_or_else(|| Failure::SignerUnlisted {

@@ -85,10 +85,10 @@ impl Custody {
     }
 
     fn take_piece(&mut self, now: Now, from: &NodeId, id: RecordId, piece: Piece) {
-        let Some(key) = self.origins.get(&id.origin) else {
+        let Some(keys) = self.origins.get(&id.origin) else {
             return self.reject(from, id, NeverReason::UnknownOrigin);
         };
-        match self.inbound.piece(now, from, piece, key, &mut self.outputs) {
+        match self.inbound.piece(now, from, piece, keys, &mut self.outputs) {
             PieceVerdict::Nothing => {}
             PieceVerdict::Whole(record) => self.outputs.push_back(CustodyOutput::Store(record)),
             PieceVerdict::OutOfOrder => {

@@ -120,7 +120,7 @@ pub(super) fn hub(recovered: Recovered) -> Custody {
 
 pub(super) fn config(me: &str) -> CustodyConfig {
     let names = ["rumbai", "sukajadi", "senapelan", "lima-puluh", HUB];
-    let origins: BTreeMap<_, _> = names.iter().map(|name| (node(name), key(name).public())).collect();
+    let origins = names.iter().map(|name| (node(name), vec![key(name).public()])).collect();
     let hubs = BTreeMap::from([(node(HUB), key(HUB).public())]);
     CustodyConfig { me: node(me), hub_key: None, origins, hubs, copies: 1, first_transfer: 0, promises: true }
 }

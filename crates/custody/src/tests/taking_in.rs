@@ -1,10 +1,10 @@
 //! What neighbors offer and send, until it is durable here.
 
-use estafet_model::{ByteCount, Class};
+use estafet_model::{ByteCount, Class, SigningKey};
 use estafet_wire::{Frame, NeverReason, Offer, Verdict};
 
-use super::relay::{after_sync, answered, at, header, held, node, offer, offer_of, open, outputs, piece, receipt};
-use super::relay::{record, relay};
+use super::relay::{after_sync, answered, at, header, held, key, node, offer, offer_of, open, outputs, piece};
+use super::relay::{receipt, record, relay};
 use crate::{Custody, CustodyOutput, HeldRecord, Recovered};
 
 const KIB: u32 = 1 << 10;
@@ -188,4 +188,19 @@ fn a_record_of_nobody_in_the_topology_is_refused() {
     let stranger = Offer { id: "siak.1.1".parse().unwrap(), ..offer(1, KIB) };
     custody.offers(&node("rumbai"), vec![stranger], at(1));
     assert_eq!(answered(&outputs(&mut custody), "rumbai"), [(1, Verdict::Never(NeverReason::UnknownOrigin))].into());
+}
+
+#[test]
+fn a_record_of_a_machine_that_was_replaced_is_taken_if_its_key_still_counts() {
+    let first = piece(&header(1, Class::Normal, KIB));
+    let (now, before) = (SigningKey::from_seed([77; 32]).public(), key("rumbai").public());
+    for (keys, taken) in [(vec![now], false), (vec![now, before], true)] {
+        let mut custody = relay_with_neighbors();
+        custody.set_origins([(node("rumbai"), keys)].into());
+        custody.piece(at(1), &node("senapelan"), first.clone());
+        let after = outputs(&mut custody);
+        assert_eq!(after.iter().any(|output| matches!(output, CustodyOutput::Store(_))), taken, "{after:?}");
+        let refused = answered(&after, "senapelan").get(&1) == Some(&Verdict::Never(NeverReason::ForgedHeader));
+        assert_eq!(refused, !taken, "{after:?}");
+    }
 }

@@ -1,6 +1,7 @@
 //! What the crate promises, from the outside: a table of faults, round trips, signatures, templates.
 
 mod faults;
+mod former_nodes;
 mod round_trip;
 mod signed;
 mod succession;

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 use super::{SMALL, city, key, seal_key, small, with_keys};
 use crate::{
-    Faults, Hub, Link, Medium, Node, Operator, OperatorRole, Outage, Place, Power, Role, SignedTopology, Template,
-    Topology, parse,
+    Faults, FormerNode, Hub, Link, Medium, Node, Operator, OperatorRole, Outage, Place, Power, Role, SignedTopology,
+    Template, Topology, parse,
 };
 
 #[test]
@@ -124,6 +124,16 @@ prop_compose! {
     }
 }
 
+/// The hub's earlier machines, and nodes that are none any more.
+fn former_nodes(accepted: &[bool]) -> Vec<FormerNode> {
+    let former = (0..).zip(accepted).map(|(number, accept)| {
+        let index = if number < 2 { 0 } else { 500 + usize::from(number) };
+        let code = format!("{index:03}").parse().unwrap();
+        FormerNode { id: node_id(index), code, key: key(200 + number).public(), accept: *accept }
+    });
+    former.collect()
+}
+
 prop_compose! {
     /// A link from a node to one before it, which makes the area a tree.
     fn link(index: usize)(
@@ -191,6 +201,7 @@ prop_compose! {
         label in label(),
         version in 1..=i64::MAX.unsigned_abs(),
         seal_key in any::<u8>(),
+        accepted in prop::collection::vec(any::<bool>(), 0..4),
     ) -> Topology {
         let operators = [("kepala", 100, OperatorRole::Admin), ("tamu", 101, OperatorRole::Viewer)];
         let operators = operators.map(|(id, number, role)| Operator { id: id.to_owned(), key: key(number).public(), role });
@@ -201,6 +212,7 @@ prop_compose! {
             label,
             version,
             nodes: nodes.into_iter().map(|node| (node.id.clone(), node)).collect(),
+            former_nodes: former_nodes(&accepted),
             links: links.concat(),
             hubs: vec![Hub { node: node_id(0), seal_key: SealKey::from_bytes([seal_key; SealKey::BYTES]) }],
             operators: operators.to_vec(),

@@ -63,7 +63,7 @@ fn a_city_with_two_main_servers_may_demand_that_both_have_each_record() {
 #[test]
 fn nodes_are_found_by_what_they_are_known_by() {
     let topology = city(Template::Pekanbaru);
-    let node = topology.node_by_code("RBP".parse().unwrap()).unwrap();
+    let node = topology.node(topology.id_by_code("RBP".parse().unwrap()).unwrap()).unwrap();
     assert_eq!(node.id.as_str(), "rumbai-pesisir");
     assert_eq!(topology.node_by_key(&node.key), Some(node));
     assert_eq!(topology.node(&node.id), Some(node));

@@ -701,7 +701,7 @@ fn config(me: &NodeId, hub: bool, first_transfer: u64) -> CustodyConfig {
     CustodyConfig {
         me: me.clone(),
         hub_key: hub.then(|| key(me.as_str())),
-        origins: [ME, OFFICE, "senapelan", HUBS[0]].map(public).into(),
+        origins: [ME, OFFICE, "senapelan", HUBS[0]].map(|name| (node(name), vec![self::public(name)])).into(),
         hubs: HUBS.map(public).into(),
         copies: 1,
         first_transfer,

@@ -1,0 +1,88 @@
+//! `topology operator`: who may look, operate and administer.
+
+use std::path::Path;
+
+use estafet_model::{Fingerprint, PublicKey};
+use estafet_tls::{create_key, new_key};
+use estafet_topology::{OperatorRole, Topology, did_you_mean};
+use serde::Serialize;
+use toml_edit::{Table, value};
+
+use crate::amendment::{Amendment, text};
+use crate::city::CityFolder;
+use crate::failure::{Failure, Outcome};
+use crate::output::Output;
+
+#[derive(Serialize)]
+struct MadeKey<'a> {
+    file: &'a Path,
+    public: String,
+    fingerprint: String,
+}
+
+/// Makes a private key in a new file, and tells its public half.
+pub fn make_key(out: &Path, output: &mut Output<'_>) -> Result<Outcome, Failure> {
+    let key = new_key()?;
+    create_key(out, &key)?;
+    let public = key.public();
+    let made = MadeKey { file: out, public: public.to_string(), fingerprint: Fingerprint::of(&public).to_string() };
+    output.answer(&made, |made, output| {
+        output.line(format_args!("{}", made.public))?;
+        output.note(format_args!("fingerprint {}", made.fingerprint));
+        output.note(format_args!(
+            "{} is private and stays on this machine. The line above is public: an admin gives it a role with",
+            out.display()
+        ));
+        output.note("  topology operator add NAME --role viewer|operator|admin --key KEY");
+        Ok(())
+    })?;
+    Ok(Outcome::Good)
+}
+
+/// Gives somebody a role.
+pub fn add(
+    city: &CityFolder,
+    name: &str,
+    role: OperatorRole,
+    key: &PublicKey,
+    output: &mut Output<'_>,
+) -> Result<Outcome, Failure> {
+    let mut amendment = Amendment::begin(city)?;
+    if amendment.topology().operators.iter().any(|operator| operator.id == name) {
+        return Err(Failure::OperatorExists(name.to_owned()));
+    }
+    let mut table = Table::new();
+    table.insert("id", value(name));
+    table.insert("key", value(key.to_string()));
+    table.insert("role", value(role.to_string()));
+    amendment.tables("operator")?.push(table);
+    let outcome = amendment.finish(output)?;
+    output.note(format_args!("{name} is {role}. Compare by telephone: fingerprint {}", Fingerprint::of(key)));
+    Ok(outcome)
+}
+
+/// Takes somebody's role away. As many admins stay as have to sign.
+pub fn remove(city: &CityFolder, name: &str, output: &mut Output<'_>) -> Result<Outcome, Failure> {
+    let mut amendment = Amendment::begin(city)?;
+    let topology = amendment.topology();
+    let Some(operator) = topology.operators.iter().find(|operator| operator.id == name) else {
+        return Err(operator_unknown(topology, name));
+    };
+    let others = topology.operators.iter().filter(|operator| operator.id != name);
+    let left = others.filter(|operator| operator.role == OperatorRole::Admin).count();
+    if operator.role == OperatorRole::Admin && left < topology.required_signatures {
+        let required = topology.required_signatures;
+        return Err(Failure::TooFewAdmins { name: name.to_owned(), left, required });
+    }
+    if operator.key == city.operator_key() {
+        return Err(Failure::OwnRole(name.to_owned()));
+    }
+    amendment.tables("operator")?.retain(|table| text(table, "id") != Some(name));
+    amendment.finish(output)
+}
+
+fn operator_unknown(topology: &Topology, name: &str) -> Failure {
+    let known: Vec<&str> = topology.operators.iter().map(|operator| operator.id.as_str()).collect();
+    let rest = format!("use one of {}", known.join(", "));
+    Failure::OperatorUnknown { name: name.to_owned(), remedy: did_you_mean(name, known, rest) }
+}
