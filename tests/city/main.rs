@@ -19,6 +19,7 @@ mod lost_disks;
 mod main_server;
 mod members;
 mod power;
+mod sealing;
 mod strangers;
 mod topologies;
 mod two_main_servers;

@@ -85,6 +85,23 @@ pub enum Supply {
     Low,
 }
 
+/// What to rotate.
+#[derive(Debug, Subcommand)]
+pub enum Rotation {
+    /// Let new records be sealed to another key of a main server. What was sealed before opens with the key before.
+    ///
+    /// First, at the main server: `estafet-relay seal-key new --config relay.toml > seal-key.txt`, and copy the file that it
+    /// has made in the folder `seal` to a safe place. Then bring seal-key.txt, which is public, here.
+    SealKey {
+        /// The main server.
+        #[arg(value_name = "HUB")]
+        hub: NodeId,
+        /// The file with the line that `estafet-relay seal-key new` printed.
+        #[arg(long, value_name = "FILE")]
+        key_file: PathBuf,
+    },
+}
+
 /// What to do about planned outages.
 #[derive(Debug, Subcommand)]
 pub enum Outage {
@@ -282,6 +299,9 @@ pub enum Command {
     /// Say who may look, operate and administer; or make the key of an operator. Needs the role admin.
     #[command(subcommand)]
     Operator(OperatorChange),
+    /// Put another key in the place of one that is in use.
+    #[command(subcommand)]
+    Rotate(Rotation),
     /// Play an outage that happened: the network as it was beside the same with Estafet. Asks nobody, needs no city.
     ///
     /// Real routing, custody and log under virtual time; the seed draws the cuts, the lines and who comes to a counter.

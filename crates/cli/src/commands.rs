@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tonic::Request;
 
-use crate::arguments::{Cli, Command, OperatorChange, Options, Outage, Quarantine};
+use crate::arguments::{Cli, Command, OperatorChange, Options, Outage, Quarantine, Rotation};
 use crate::city::{CityFolder, TOPOLOGY_SIGNED};
 use crate::demo::demo;
 use crate::failure::{Failure, Outcome};
@@ -30,6 +30,7 @@ pub mod push;
 pub mod quarantine;
 pub mod records;
 mod room;
+pub mod rotate;
 pub mod show;
 pub mod sign;
 pub mod spof;
@@ -106,6 +107,10 @@ pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> 
             let outcome = operator::remove(&city, &name, output)?;
             push_change(&city, options, output).await?;
             Ok(outcome)
+        }
+        Command::Rotate(Rotation::SealKey { hub, key_file }) => {
+            let reach = Reach::just(options, &hub)?;
+            rotate::seal_key(&outage::city(options)?, &hub, &key_file, &reach, output).await
         }
         Command::Outage(Outage::List) => outage::list(&outage::city(options)?, output),
         Command::Audit => audit::audit(&reach()?, output).await,

@@ -67,6 +67,25 @@ pub enum Failure {
     /// No seal key could be made.
     #[error("failed to make a seal key: {0}")]
     NoSealKey(#[from] estafet_seal::NoRandomness),
+    /// Nothing can be sealed to it.
+    #[error(transparent)]
+    #[diagnostic(help("copy what `estafet-relay seal-key new` printed at the main server, whole"))]
+    BadSealKey(#[from] estafet_seal::BadSealKeys),
+    /// The file holds something else.
+    #[error("{} holds no seal key", .0.display())]
+    #[diagnostic(help(
+        "it holds the line that `estafet-relay seal-key new` printed at the main server: xwing: and 1,622 characters"
+    ))]
+    NoSealKeyIn(PathBuf),
+    /// The topology has no such main server.
+    #[error("`{name}` is no main server")]
+    #[diagnostic(help("{remedy}"))]
+    HubUnknown {
+        /// What was asked for.
+        name: NodeId,
+        /// What may be meant.
+        remedy: String,
+    },
     /// A private key was not read or made.
     #[error(transparent)]
     #[diagnostic(transparent)]

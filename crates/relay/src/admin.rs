@@ -206,10 +206,12 @@ impl Admin for AdminService {
     ) -> Result<Response<v1::PushTopologyResponse>, Status> {
         let by = caller(&request);
         let offered = self.topologies.offer(&request.into_inner().signed, None).await.map_err(|error| match error {
-            NotTaken::NoSuccessor(_) | NotTaken::ShutOut { .. } | NotTaken::SealKeys(_) => {
-                Status::aborted(error.to_string())
-            }
-            NotTaken::Disk(_) => Status::internal(error.to_string()),
+            NotTaken::NoSuccessor(_)
+            | NotTaken::ShutOut { .. }
+            | NotTaken::SealKeys(_)
+            | NotTaken::NoSealKey { .. } => Status::aborted(error.to_string()),
+
+            NotTaken::Disk(_) | NotTaken::SealFolder(_) => Status::internal(error.to_string()),
             NotTaken::ShuttingDown => Status::unavailable(error.to_string()),
         })?;
         info!(by, ?offered, "an operator has pushed a topology");

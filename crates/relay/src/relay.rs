@@ -78,8 +78,9 @@ async fn serve(config: Config, opened: Opened, promises: bool, clear: bool) -> R
     if clear {
         error!(node = %me, "nothing that is handed in here is sealed: whoever has a disk on its way can read it");
     }
-    if config.node.role == Role::Hub {
-        look_for_seal_key(&config)?;
+    if let Some(missing) = config.seal_folder.missing(&config.topology, &me)? {
+        // What comes is committed all the same: the key may be found again.
+        error!(key = %missing, "the private seal key is not here: nothing that is captured now can be opened");
     }
     let node = Node::new(
         NodeConfig {
@@ -125,6 +126,7 @@ async fn serve(config: Config, opened: Opened, promises: bool, clear: bool) -> R
     let topologies = Topologies::new(
         me.clone(),
         TopologyFile::in_folder(&config.data),
+        config.seal_folder.clone(),
         commands.clone(),
         Arc::clone(&config.signed),
     );
@@ -159,16 +161,6 @@ async fn serve(config: Config, opened: Opened, promises: bool, clear: bool) -> R
         if let Err(reason) = ended {
             error!(what, reason, "a face of the relay ended with a fault");
         }
-    }
-    Ok(())
-}
-
-/// A main server that cannot open what comes now commits it all the same: the key may be found again.
-fn look_for_seal_key(config: &Config) -> Result<(), RelayError> {
-    let held = config.seal_folder.load()?;
-    let needed = config.topology.hubs.iter().find(|hub| hub.node == config.node.id).map(|hub| hub.seal_key.id());
-    if let Some(needed) = needed.filter(|needed| held.iter().all(|secret| secret.public().id() != *needed)) {
-        error!(key = %needed, "the seal key that the topology names is not here: nothing that is captured now can be opened");
     }
     Ok(())
 }

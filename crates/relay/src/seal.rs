@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use estafet_model::{SealKey, SealKeyId};
+use estafet_model::{NodeId, SealKey, SealKeyId};
 use estafet_seal::{AssociatedData, BadSealKeys, NoRandomness, SealSecret, Sealer, Sealing, SecretError};
 use estafet_tls::{KeyFileError, create_secret, read_secret};
 use estafet_topology::Topology;
@@ -150,6 +150,13 @@ impl SealFolder {
         files.retain(|path| path.extension().is_some_and(|extension| extension == EXTENSION));
         files.sort();
         files.iter().map(|path| load_secret(path)).collect()
+    }
+
+    /// The key that a topology names for this main server, if its private half is not here. Nothing at other nodes.
+    pub(crate) fn missing(&self, topology: &Topology, me: &NodeId) -> Result<Option<SealKeyId>, SealFolderError> {
+        let Some(hub) = topology.hubs.iter().find(|hub| hub.node == *me) else { return Ok(None) };
+        let is_held = self.load()?.iter().any(|secret| secret.public() == hub.seal_key);
+        Ok((!is_held).then(|| hub.seal_key.id()))
     }
 
     /// Makes a key, and a file for it that is named by the key's id.

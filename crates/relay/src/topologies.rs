@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use estafet_model::NodeId;
+use estafet_model::{NodeId, SealKeyId};
 use estafet_quic::{Neighbor, Neighborhood};
 use estafet_seal::{BadSealKeys, Sealer};
 use estafet_topology::{NoSuccessor, SignedTopology, Succession, TakesEffect, Topology};
@@ -21,6 +21,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::driver::Commands;
 use crate::durable_file;
+use crate::seal::{SealFolder, SealFolderError};
 
 /// The file's name in the data folder.
 const FILE: &str = "city.topology";
@@ -113,6 +114,12 @@ pub(crate) enum NotTaken {
     ShutOut { because: &'static str },
     #[error("records cannot be sealed to its main servers: {0}")]
     SealKeys(#[from] BadSealKeys),
+    #[error(
+        "this main server has no private key for {missing}, so nobody could open what is sealed to it: `estafet-relay seal-key new` makes one here"
+    )]
+    NoSealKey { missing: SealKeyId },
+    #[error("this main server's seal keys cannot be read: {0}")]
+    SealFolder(#[from] SealFolderError),
     #[error("this node's disk does not keep it: {0}")]
     Disk(#[from] io::Error),
     #[error("the relay is shutting down")]
@@ -130,6 +137,7 @@ pub(crate) struct Offer {
 pub(crate) struct Topologies {
     me: NodeId,
     file: TopologyFile,
+    seal_folder: SealFolder,
     commands: Commands,
     /// The newest that is durable here.
     kept: Mutex<Arc<SignedTopology>>,
@@ -142,9 +150,15 @@ impl Topologies {
         mpsc::channel(OFFERS_MAX)
     }
 
-    pub(crate) fn new(me: NodeId, file: TopologyFile, commands: Commands, signed: Arc<SignedTopology>) -> Self {
+    pub(crate) fn new(
+        me: NodeId,
+        file: TopologyFile,
+        seal_folder: SealFolder,
+        commands: Commands,
+        signed: Arc<SignedTopology>,
+    ) -> Self {
         let in_force = watch::Sender::new(Arc::new(signed.topology().clone()));
-        Self { me, file, commands, kept: Mutex::new(signed), in_force }
+        Self { me, file, seal_folder, commands, kept: Mutex::new(signed), in_force }
     }
 
     /// The topology in force, now and later.
@@ -174,6 +188,12 @@ impl Topologies {
         };
         let version = signed.topology().version;
         Sealer::new(signed.topology().seal_keys())?;
+        // From a neighbor it is taken all the same: the others have it, and the key may be found again.
+        if from.is_none()
+            && let Some(missing) = self.seal_folder.missing(signed.topology(), &self.me)?
+        {
+            return Err(NotTaken::NoSealKey { missing });
+        }
         let in_force = match signed.topology().takes_effect(&self.me, &self.in_force.borrow()) {
             TakesEffect::AtOnce => Some(Arc::new(signed.topology().clone())),
             TakesEffect::NextStart { because } => {

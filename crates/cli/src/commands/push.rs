@@ -52,6 +52,11 @@ pub(super) async fn push_change(reach: &Reach, file: &Path, output: &mut Output<
     }
 }
 
+/// The same, where nothing else follows if the node does not take it.
+pub(super) async fn hand_over(reach: &Reach, file: &Path) -> Result<(), Failure> {
+    give(reach, file).await.map(drop)
+}
+
 async fn give(reach: &Reach, file: &Path) -> Result<Pushed, Failure> {
     let signed = fs::read_to_string(file).map_err(Failure::read(file))?;
     let NodeClient { name, mut client } = reach.first().await?;
