@@ -463,9 +463,12 @@ impl Driver {
     /// A newer topology is durable: it is heeded, unless that waits for the next start, and passed on.
     fn succeed(&mut self, Kept { in_force, told, from }: Kept) {
         let me = self.node.id().clone();
-        if let Some(topology) = in_force {
-            self.grounds.heed(&topology, &me);
-            self.feed(Input::Topology(topology));
+        match in_force {
+            Some(topology) => {
+                self.grounds.heed(&topology, &me);
+                self.feed(Input::Topology(topology));
+            }
+            None => self.feed(Input::TopologyKept(told.version)),
         }
         if let Some(frame) = &told.frame {
             let sessions = self.sessions.iter().map(|(bearer, session)| (&bearer.neighbor, session));
