@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use estafet_model::{ByteCount, Epoch, LinkCost, NodeId, Seq, SeqRanges};
 
-use crate::adjacency::{DEAD_AFTER, DEAD_AFTER_QUIET, DownReason};
+use crate::adjacency::{DEAD_AFTER, DEAD_AFTER_QUIET, DownReason, NeighborState};
 use crate::area::{Area, Dice, LATENCY, SETTLE, STEADY, config, signing_key};
 use crate::comparison::REPAIRED_WITHIN;
 use crate::graph::Graph;
@@ -304,6 +304,17 @@ fn a_new_topology_takes_nodes_out_and_lets_the_rest_go_on() {
     assert!(
         area.downs.iter().all(|(_, neighbor, reason)| *neighbor == id("sukajadi") && *reason == DownReason::Removed)
     );
+}
+
+#[test]
+fn a_neighbor_under_another_key_is_another_machine() {
+    let mut area = Area::settled(redundant());
+    let mut replaced = config(&area.map, &id("rumbai"));
+    replaced.keys.insert(id("sukajadi"), signing_key(&id("the new machine")).public());
+    area.change("rumbai", |router, now| router.reconfigure(now, replaced));
+    assert_eq!(area.downs, [(id("rumbai"), id("sukajadi"), DownReason::Removed)]);
+    assert_eq!(area.router("rumbai").neighbor_state(&id("sukajadi")), Some(NeighborState::Down));
+    assert!(area.next_hops("rumbai").starts_with("senapelan"), "{}", area.next_hops("rumbai"));
 }
 
 #[test]

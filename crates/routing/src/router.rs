@@ -277,9 +277,11 @@ impl Router {
 
     /// A new topology. Neighbors that stay keep their sessions; what it no longer vouches for goes.
     pub fn reconfigure(&mut self, now: Now, config: RouterConfig) {
+        // Under another key it is another machine, and begins anew with a session of its own.
+        let is_replaced = |node: &NodeId| config.keys.get(node) != self.config.keys.get(node);
+        let is_gone = |node: &&NodeId| !config.neighbors.contains_key(*node) || is_replaced(node);
+        let gone: Vec<NodeId> = self.neighbors.keys().filter(is_gone).cloned().collect();
         self.config = config;
-        let gone: Vec<NodeId> =
-            self.neighbors.keys().filter(|node| !self.config.neighbors.contains_key(*node)).cloned().collect();
         for neighbor in gone {
             self.fib.neighbor_back(&neighbor);
             if self.neighbors.remove(&neighbor).is_some_and(|link| link.is_up()) {
