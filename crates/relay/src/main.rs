@@ -13,6 +13,7 @@ mod failovers;
 mod intake;
 mod ledger;
 mod listing;
+mod metrics;
 mod nut;
 mod pace;
 mod problem;
