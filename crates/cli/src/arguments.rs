@@ -158,8 +158,9 @@ pub enum Command {
     /// Tell who would be cut off, and who would take another way, if nodes, links or risks failed, or by the planned
     /// outages of a moment.
     ///
-    /// Needs no node. If one answers, it also tells for how long each office that is cut off has room for its captures, at
-    /// the pace of its last day.
+    /// Needs no node. If one answers, what is dark, draining or broken already counts as that, beside all that is named,
+    /// and it is told for how long each office that is cut off has room for its captures, at the pace of its last day.
+    /// With --at only what is planned for then counts, with --file only that file.
     #[command(group(ArgGroup::new("failing").required(true).multiple(true)))]
     Impact {
         /// The nodes that fail. All that is named fails at once.
@@ -178,7 +179,7 @@ pub enum Command {
         /// A topology, plain or signed; by default the city's.
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
-        /// Ask nobody for how long offices have room.
+        /// Ask nobody: judge the topology as if all else were well.
         #[arg(long)]
         offline: bool,
     },

@@ -31,8 +31,10 @@ mod room;
 pub mod show;
 pub mod sign;
 pub mod spof;
+mod survey;
 pub mod tail;
 pub mod trace;
+mod trouble;
 
 /// Runs a command line.
 pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> {
@@ -45,11 +47,15 @@ pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> 
             sign::sign(&file, &key, operator.as_deref(), out.as_deref(), output)
         }
         Command::Impact { nodes, links, risks, at, file, offline } => {
+            // Another moment, or another topology, is judged as if all else were well.
+            let heeds_now = at.is_none() && file.is_none();
             let named = impact::Named { nodes, links, risks, at };
             let topology = plan::topology(options, file.as_deref())?;
             // A file needs no city with nodes to ask.
             let reach = if file.is_some() { reach().ok() } else { Some(reach()?) };
-            impact::impact(&topology, &named, reach.filter(|_| !offline).as_ref(), output).await
+            let reach = reach.filter(|_| !offline);
+            let asking = reach.as_ref().map(|reach| impact::Asking { reach, heeds_now });
+            impact::impact(&topology, &named, asking, output).await
         }
         Command::Spof { file } => spof::spof(&plan::topology(options, file.as_deref())?, output),
         Command::Advise { links, file } => advise::advise(&plan::topology(options, file.as_deref())?, links, output),

@@ -10,6 +10,7 @@
 mod arguments;
 mod city;
 pub mod commands;
+mod cost;
 pub mod demo;
 pub mod disk;
 mod failure;

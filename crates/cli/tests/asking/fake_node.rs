@@ -24,8 +24,13 @@ pub(crate) struct FakeNode {
 }
 
 impl FakeNode {
-    /// Serves where the city's topology says that node `id` is.
+    /// Serves where the city's topology says that node `id` is, and tells the story.
     pub(crate) async fn start(dir: &Path, id: &str) -> Self {
+        Self::telling(dir, id, |_| {}).await
+    }
+
+    /// The same with another map.
+    pub(crate) async fn telling(dir: &Path, id: &str, edit: Edit) -> Self {
         let city = CityFolder::open(dir).expect("a city");
         let node = city.topology().nodes[&id.parse().expect("a node id")].clone();
         let folder = city.node_dir(&node.id);
@@ -35,7 +40,7 @@ impl FakeNode {
         let listener = TcpListener::bind(node.admin).await.expect("the node's own port");
         let unix = bind_unix(&folder.join("admin.sock")).expect("a socket");
         let listeners = Listeners { tcp: Some((listener, identity)), unix: Some(unix) };
-        let story = Story { node: id.to_owned(), is_hub: id == "induk" };
+        let story = Story { node: id.to_owned(), is_hub: id == "induk", edit };
         let serving = tokio::spawn(async move {
             let topology = city.topology().clone();
             let callers = move |key: &_| Caller::by_key(&topology, key);
@@ -51,9 +56,13 @@ impl Drop for FakeNode {
     }
 }
 
+/// What is other than in the story.
+pub(crate) type Edit = fn(&mut v1::Network);
+
 struct Story {
     node: String,
     is_hub: bool,
+    edit: Edit,
 }
 
 impl Story {
@@ -139,13 +148,15 @@ impl Admin for Story {
             in_use: true,
             ..v1::Link::default()
         };
-        Ok(Response::new(v1::Network {
+        let mut network = v1::Network {
             area: "pekanbaru".to_owned(),
             version: 1,
             seen_from: self.node.clone(),
             nodes: vec![hub, relay],
             links: vec![link],
-        }))
+        };
+        (self.edit)(&mut network);
+        Ok(Response::new(network))
     }
 
     async fn get_path(&self, request: Request<v1::GetPathRequest>) -> Reply<v1::Path> {
@@ -154,13 +165,15 @@ impl Admin for Story {
             return Ok(Response::new(v1::Path { from, to, ..Default::default() }));
         }
         let hops = [("rumbai", 0), ("sukajadi", 10), ("induk", 20)];
-        let alternate = v1::Alternate { next_hop: "senapelan".to_owned(), cost: 25, protects: "node".to_owned() };
+        let alternate =
+            v1::Alternate { next_hop: "senapelan".to_owned(), cost: 25, protects: "node".to_owned(), cost_parts: None };
         Ok(Response::new(v1::Path {
             from,
             to: "induk".to_owned(),
             found: true,
             cost: 20,
             hops: hops.map(|(node, cost)| v1::Hop { node: node.to_owned(), cost, ..v1::Hop::default() }).to_vec(),
+            cost_parts: None,
             alternates: vec![alternate],
             coverage: Some(0.75),
         }))

@@ -6,6 +6,7 @@ mod fake_node;
 use std::path::Path;
 
 use clap::Parser;
+use estafet_admin::v1;
 use estafet_cli::commands::tail::tail;
 use estafet_cli::init::init;
 use estafet_cli::{CityFolder, Cli, Failure, Outcome, Output, Reach, run};
@@ -13,7 +14,7 @@ use estafet_topology::Template;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::fake_node::{FakeNode, PAYLOAD};
+use crate::fake_node::{Edit, FakeNode, PAYLOAD};
 
 /// A city of which only the main server and Sukajadi are up.
 struct City {
@@ -30,6 +31,15 @@ impl City {
             nodes.push(FakeNode::start(folder.path(), id).await);
         }
         Self { folder, _nodes: nodes }
+    }
+
+    /// Some nodes tell another map.
+    async fn telling(up: &[(&str, Edit)]) -> Self {
+        let mut city = Self::start(&[]).await;
+        for (id, edit) in up {
+            city._nodes.push(FakeNode::telling(city.folder.path(), id, *edit).await);
+        }
+        city
     }
 
     async fn ask(&self, arguments: &[&str]) -> (Result<Outcome, Failure>, String) {
@@ -85,6 +95,92 @@ async fn show_prints_the_map_of_the_hub() {
     );
     let (_, text) = city.ask(&["show"]).await;
     assert!(text.contains("rumbai") && text.contains("3 s ago"), "{text}");
+}
+
+/// A node as a map shows it.
+fn node(network: &mut v1::Network, id: &str, state: &str) {
+    network.nodes.retain(|node| node.id != id);
+    let (id, state) = (id.to_owned(), state.to_owned());
+    network.nodes.push(v1::Node { id, state, topology_version: Some(4), ..v1::Node::default() });
+}
+
+#[tokio::test]
+async fn whom_the_asked_node_cannot_reach_is_asked_itself() {
+    let by_induk: Edit = |network| {
+        network.version = 4;
+        ["rumbai", "sail", "tampan"].iter().for_each(|id| node(network, id, "offline"));
+    };
+    let by_rumbai: Edit = |network| {
+        node(network, "rumbai", "serving");
+        let own = network.nodes.iter_mut().find(|node| node.id == "rumbai").unwrap();
+        (own.topology_version, own.topology_version_kept) = (Some(3), Some(4));
+    };
+    let by_tampan: Edit = |network| {
+        node(network, "tampan", "draining");
+        network.nodes.iter_mut().find(|node| node.id == "tampan").unwrap().topology_version = Some(2);
+    };
+    let city = City::telling(&[("induk", by_induk), ("rumbai", by_rumbai), ("tampan", by_tampan)]).await;
+    let (_, lines) = city.json(&["show"]).await;
+    let row = |id: &str| lines[0]["nodes"].as_array().unwrap().iter().find(|row| row["id"] == id).unwrap().clone();
+    let said = |id: &str| ["state", "cut_off_from", "lags", "topology_version"].map(|key| row(id)[key].clone());
+    assert_eq!(said("rumbai"), [json!("serving"), json!("induk"), json!(true), json!(3)]);
+    assert_eq!(said("tampan"), [json!("draining"), json!("induk"), json!(true), json!(2)]);
+    assert_eq!(said("sail"), [json!("offline"), json!(null), json!(false), json!(4)]);
+    assert_eq!((&lines[0]["newest_version"], &lines[0]["one_view"]), (&json!(4), &json!(false)));
+    let (_, text) = city.ask(&["show"]).await;
+    for expected in [
+        "serving, cut off from induk, topology v3, v4 waits for its next start",
+        "draining, cut off from induk, topology v2, newest is v4",
+        "version 4 is not in force at rumbai, tampan",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+
+    let (_, lines) = city.json(&["show", "--node", "induk"]).await;
+    let offline = lines[0]["nodes"].as_array().unwrap().iter().filter(|row| row["state"] == "offline").count();
+    assert_eq!((offline, &lines[0]["one_view"]), (3, &json!(true)), "one node's view is not mended");
+    let (_, text) = city.ask(&["show", "--node", "induk"]).await;
+    assert!(text.contains("as induk sees it (nobody else was asked"), "{text}");
+}
+
+#[tokio::test]
+async fn impact_counts_what_is_dark_or_draining_now() {
+    let trouble: Edit = |network| {
+        ["senapelan", "rumbai-pesisir"].iter().for_each(|id| node(network, id, "offline"));
+        node(network, "sukajadi", "draining");
+        let link = v1::Link { ends: ["induk", "sail"].map(str::to_owned).to_vec(), ..network.links[0].clone() };
+        network.links.push(v1::Link { state: "down".to_owned(), medium: "radio".to_owned(), ..link });
+    };
+    let city = City::telling(&[("induk", trouble)]).await;
+    let cut_off = |told: &Value| {
+        let offices = told["cut_off"].as_array().unwrap().iter().map(|office| office["node"].as_str().unwrap());
+        offices.collect::<Vec<_>>().join(" ")
+    };
+    // Rumbai's other ways are dark already.
+    let (_, lines) = city.json(&["impact", "sukajadi"]).await;
+    assert_eq!(cut_off(&lines[0]), "rumbai sukajadi");
+    let now = &lines[0]["now"];
+    assert_eq!((&now["dark"], &now["draining"]), (&json!(["rumbai-pesisir", "senapelan"]), &json!(["sukajadi"])));
+    let (_, text) = city.ask(&["impact", "sukajadi"]).await;
+    let line = "now, as induk sees it: already dark: rumbai-pesisir, senapelan; draining: sukajadi";
+    assert!(text.contains(line), "{text}");
+    // A moment and a file are judged as if all else were well.
+    let file = city.file("topology.toml");
+    for (arguments, dark) in [
+        (&["impact", "sukajadi", "--at", "now"][..], "sukajadi"),
+        (&["impact", "sukajadi", "--offline"], "sukajadi"),
+        (&["impact", "sukajadi", "--file", text_of(&file)], "sukajadi"),
+        (&["impact", "senapelan"], "senapelan"),
+    ] {
+        let (_, lines) = city.json(arguments).await;
+        assert_eq!(cut_off(&lines[0]), dark, "{arguments:?}");
+        assert_eq!(lines[0]["now"].is_null(), arguments.len() > 2, "{arguments:?}");
+    }
+    // A main server that drains takes nothing: all wait already, and nobody is cut off by anything else.
+    let drained: Edit = |network| node(network, "induk", "draining");
+    let city = City::telling(&[("induk", drained)]).await;
+    let (_, lines) = city.json(&["impact", "sukajadi"]).await;
+    assert_eq!((cut_off(&lines[0]).as_str(), lines[0]["now"]["cut_off"].as_array().unwrap().len()), ("sukajadi", 13));
 }
 
 #[tokio::test]
@@ -291,14 +387,14 @@ async fn tail_prints_a_line_per_commit_until_it_is_stopped() {
 async fn one_node_can_be_asked_over_its_socket_without_a_city() {
     let city = City::start(&["sukajadi"]).await;
     let socket = city.file("nodes/sukajadi/admin.sock");
-    let cli = Cli::try_parse_from(["topology", "--socket", text(&socket), "--json", "show"]).unwrap();
+    let cli = Cli::try_parse_from(["topology", "--socket", text_of(&socket), "--json", "show"]).unwrap();
     let (mut out, mut notes) = (Vec::new(), Vec::new());
     run(cli, &mut Output::new(&mut out, &mut notes, true)).await.unwrap();
     let shown: Value = serde_json::from_slice(&out).unwrap();
     assert_eq!(shown["seen_from"], "sukajadi");
 }
 
-fn text(path: &Path) -> &str {
+fn text_of(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
