@@ -87,21 +87,50 @@ pub enum Supply {
 pub enum Outage {
     /// Write one into the city's topology.toml, raise its version, sign it with the operator's key and push it to a node.
     Add(NewOutage),
-    /// List them with what they strike and when they come next.
+    /// List them with what they strike and when they come next, each with the number that `outage remove` asks for.
     List,
 }
 
+    /// Take one out of the city's topology.toml, raise its version, sign it and push it, as `outage add` does.
+    Remove(WhichOutage),
+}
+
+/// An outage that is planned.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("struck").multiple(true)))]
+pub struct WhichOutage {
+    /// Its number and its check, as `outage list` prints them: 3-7f2a. The check is of what it says, so that nobody takes
+    /// out another one because the list has changed.
+    #[arg(value_name = "NUMBER-CHECK", required_unless_present = "start", conflicts_with_all = ["start", "struck"])]
+    pub number: Option<String>,
+    /// Instead: a node that it darkens. All that it strikes is to be named, as it was when it was added.
+    // Takes the place of the --node that says whom to ask.
+    #[arg(long = "node", value_name = "ID", id = "node", group = "struck", requires = "start")]
+    pub nodes: Vec<NodeId>,
+    /// Instead: a link that it darkens.
+    #[arg(long = "link", value_name = "A-B[:MEDIUM]", id = "links", group = "struck", requires = "start")]
+    pub links: Vec<String>,
+    /// Instead: a shared risk.
+    #[arg(long = "risk", value_name = "RISK", id = "risks", group = "struck", requires = "start")]
+    pub risks: Vec<String>,
+    /// And when it begins the first time.
+    #[arg(long, value_name = "TIME", requires = "struck")]
+    pub start: Option<Moment>,
 /// An outage that is known beforehand.
 #[derive(Debug, Args)]
 pub struct NewOutage {
     /// A node that goes dark; --node may be given more than once.
     // Takes the place of the --node that says whom to ask: nobody is asked here.
-    #[arg(long = "node", value_name = "ID", id = "node", required_unless_present = "risks")]
+    #[arg(long = "node", value_name = "ID", id = "node", required_unless_present_any = ["risks", "links"])]
     pub nodes: Vec<NodeId>,
     /// A shared risk: all that names it goes dark; may be given more than once.
     #[arg(long = "risk", value_name = "RISK", id = "risks")]
+    /// A link that goes dark though its ends go on: rumbai-sukajadi, or one of several bearers, rumbai-sukajadi:radio; may
+    /// be given more than once.
+    #[arg(long = "link", value_name = "A-B[:MEDIUM]", id = "links")]
+    pub links: Vec<String>,
     pub risks: Vec<String>,
-    /// When it begins, with the offset from UTC: 2013-08-06T18:00:00+07:00.
+    /// When it begins: `now`, or with the offset from UTC: 2013-08-06T18:00:00+07:00. An outage that is over is refused.
     #[arg(long, value_name = "TIME")]
     pub start: String,
     /// How long it lasts: 3h.
@@ -117,6 +146,16 @@ pub struct NewOutage {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
+/// No link at all is no advice.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    let number: usize = text.parse().map_err(|_| "write a whole number".to_owned())?;
+    if number == 0 {
+        Err("ask for one link at least; `topology spof` says what stands without any".to_owned())
+    } else {
+        Ok(number)
+    }
+}
+
 pub enum Command {
     /// Make a city's folder: topology, operator key, and a configuration and key for each node.
     Init {

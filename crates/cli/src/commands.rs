@@ -15,6 +15,7 @@ use crate::reach::{Reach, Silence};
 
 pub mod advise;
 pub mod audit;
+mod calendar_edit;
 pub mod check;
 pub mod completions;
 pub mod drain;
@@ -86,11 +87,13 @@ pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> 
             push::push(&reach()?, &file, output).await
         }
         Command::Outage(Outage::Add(outage)) => {
-            let city = outage::city(options)?;
-            let outcome = outage::add(&city, &outage, output)?;
-            // Its --node says what goes dark, not whom to ask.
-            let reach = Reach::from_options(&Options { node: None, ..options.clone() })?;
-            push::push_change(&reach, &city.dir().join(TOPOLOGY_SIGNED), output).await;
+            let outcome = outage::add(&outage::city(options)?, &outage, output)?;
+            push_outages(options, output).await?;
+            Ok(outcome)
+        }
+        Command::Outage(Outage::Remove(which)) => {
+            let outcome = outage::remove(&outage::city(options)?, &which, output)?;
+            push_outages(options, output).await?;
             Ok(outcome)
         }
         Command::Outage(Outage::List) => outage::list(&outage::city(options)?, output),
@@ -98,6 +101,14 @@ pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> 
         Command::Fetch { record, out } => fetch::fetch(&reach()?.hubs()?, &record, &out, output).await,
         Command::Tail { from } => tail::tail(&reach()?.hubs()?, from, until_stopped(), output).await,
     }
+}
+
+/// Gives the topology with another calendar to a node.
+async fn push_outages(options: &Options, output: &mut Output<'_>) -> Result<(), Failure> {
+    // Their --node says what goes dark, not whom to ask.
+    let reach = Reach::from_options(&Options { node: None, ..options.clone() })?;
+    push::push_change(&reach, &outage::city(options)?.dir().join(TOPOLOGY_SIGNED), output).await;
+    Ok(())
 }
 
 /// Ends with Ctrl-C, or when nobody reads standard output any more (`topology tail | head -1`).

@@ -175,6 +175,20 @@ pub enum Failure {
     /// It is not said which city is meant.
     #[error("no city is named")]
     #[diagnostic(help("give its folder with --city DIR or in ESTAFET_CITY; `topology init` makes one"))]
+    /// What is planned for the past drains nobody.
+    #[error("this outage is over since {ended}")]
+    #[diagnostic(help("give a later --start or a longer --for; an outage that comes again has --every"))]
+    OutageIsOver {
+        /// When it ended.
+        ended: String,
+    },
+    /// There is no such outage, or it is not clear which one is meant. Nothing was changed.
+    #[error("{what}")]
+    #[diagnostic(help("`topology outage list` prints each with its number and check; nothing was changed"))]
+    OutageUnclear {
+        /// Why.
+        what: String,
+    },
     NoCity,
     /// The operator's key cannot be used.
     #[error(transparent)]

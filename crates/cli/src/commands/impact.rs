@@ -71,6 +71,8 @@ struct Applied {
     risks: Vec<String>,
     start: String,
     end: String,
+    /// The links that it darkens by name.
+    links: Vec<String>,
     reason: String,
 }
 
@@ -133,7 +135,7 @@ pub async fn impact(
         Some(asking) => timeout(PATIENCE, Survey::take(asking.reach)).await.ok().and_then(Result::ok),
         None => None,
     };
-    let loss = loss(named, &links, &planned);
+    let loss = loss(topology, named, &links, &planned);
     let heeds_now = asking.is_some_and(|asking| asking.heeds_now);
     let now = survey.as_ref().filter(|_| heeds_now).map(|survey| Trouble::of(survey, topology, &loss));
     let mut told = Told::new(topology, named, &links, &planned, &loss, now);
@@ -156,12 +158,17 @@ impl<'a> Planned<'a> {
 }
 
 /// All that fails: what is named, and what the planned outages darken.
-fn loss(named: &Named, links: &[&Link], planned: &Planned<'_>) -> Loss {
+fn loss(topology: &Topology, named: &Named, links: &[&Link], planned: &Planned<'_>) -> Loss {
     let nodes = named.nodes.iter().chain(planned.outages().flat_map(|outage| &outage.nodes));
     let risks = named.risks.iter().chain(planned.outages().flat_map(|outage| &outage.risks));
     let loss = nodes.cloned().fold(Loss::new(), Loss::and_node);
     let loss = risks.cloned().fold(loss, Loss::and_risk);
-    links.iter().fold(loss, |loss, link| loss.and_bearer(&link.ends[0], &link.ends[1], link.medium))
+    let dark = topology.links.iter().filter(|link| planned.outages().any(|outage| outage.names_link(link)));
+    links
+        .iter()
+        .copied()
+        .chain(dark)
+        .fold(loss, |loss, link| loss.and_bearer(&link.ends[0], &link.ends[1], link.medium))
 }
 
 impl Told {
@@ -226,6 +233,7 @@ impl Applied {
             end: rfc3339_of_seconds(darkness.end),
             reason: outage.reason.clone(),
         }
+            links: outage.links.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -249,8 +257,9 @@ impl CutOff {
 
 fn print(told: &Told, output: &mut Output<'_>) -> Result<(), Failure> {
     if let Some(at) = &told.at {
-        let dark = told.outages.iter().map(|Applied { strikes, risks, end, reason, .. }| {
-            [or_dash(&strikes.join(", ")), or_dash(&risks.join(", ")), end.clone(), reason.clone()]
+        let dark = told.outages.iter().map(|Applied { strikes, links, risks, end, reason, .. }| {
+            let dark: Vec<&str> = strikes.iter().chain(links).map(String::as_str).collect();
+            [or_dash(&dark.join(", ")), or_dash(&risks.join(", ")), end.clone(), reason.clone()]
         });
         let nothing = format!("No outage is planned for {at}.");
         output.table(["goes dark", "risks", "until", "reason"], dark.collect(), &nothing)?;
@@ -287,11 +296,11 @@ fn print(told: &Told, output: &mut Output<'_>) -> Result<(), Failure> {
 }
 
 /// The links that are meant by one name: every bearer between two nodes, or one of them.
-type NamedLink<'a> = Vec<&'a Link>;
+pub(super) type NamedLink<'a> = Vec<&'a Link>;
 
 /// The links that `text` names by their ends, and perhaps by a medium behind a colon. Node ids have hyphens themselves:
 /// every hyphen may be the one between.
-fn named_link<'a>(topology: &'a Topology, text: &str) -> Result<NamedLink<'a>, Failure> {
+pub(super) fn named_link<'a>(topology: &'a Topology, text: &str) -> Result<NamedLink<'a>, Failure> {
     let (ends, medium) = text.split_once(':').map_or((text, None), |(ends, medium)| (ends, Some(medium.trim())));
     let separator = if ends.contains(',') { ',' } else { '-' };
     let splits = ends.match_indices(separator).map(|(place, _)| (&ends[..place], &ends[place + 1..]));
