@@ -273,7 +273,8 @@ pub enum Command {
     },
     /// Lead records around a node, such as before work on it. It hands over what it has; its own counter goes on.
     ///
-    /// What arrives at it all the same is taken. Lasts over restarts, until `undrain` or the end of --for. Needs the
+    /// What arrives at it all the same is taken. To a main server that drains nothing is sent: if no other serves, records
+    /// wait where they are, and a warning says so. Lasts over restarts, until `undrain` or the end of --for. Needs the
     /// role operator.
     Drain {
         /// The node.
@@ -281,7 +282,7 @@ pub enum Command {
         /// For how long, such as 2h; by default until `undrain`.
         #[arg(long = "for", value_name = "SPAN", value_parser = humantime::parse_duration)]
         lasts: Option<Duration>,
-        /// Why, for whoever looks; at most 64 bytes.
+        /// Why, for whoever looks; at most 64 bytes. A node that drains already keeps its earlier reason if none is given.
         #[arg(long, value_name = "TEXT", default_value = "")]
         reason: String,
     },
