@@ -20,7 +20,9 @@ Exit codes:
   1  it failed, was not found, or the answer is bad news: faults in the file, records missing,
      single points of failure, a drill that was not passed
   2  the command was not understood
-  3  no node answered";
+  3  no node answered
+  4  audit: nothing is missing of what is known, but there are offices whose newest word is not
+     known, because no way leads to them";
 
 /// Operate a city of Estafet relays.
 #[derive(Debug, Parser)]
@@ -255,7 +257,8 @@ pub enum Command {
     /// See to records that were set aside: refused for good, or not readable on a node's disk.
     #[command(subcommand)]
     Quarantine(Quarantine),
-    /// Count what each origin captured against what is receipted and held. Exit code 1 if any record is missing.
+    /// Count what each origin captured against what is receipted and held. Exit code 1 if any record is missing, 4 if none
+    /// is and there are origins that the node which answers cannot reach: they may have captured more.
     Audit,
     /// Fetch a committed record's payload from a hub, verified against its hash. Needs the role operator.
     Fetch {

@@ -20,6 +20,8 @@ pub enum Outcome {
     Good,
     /// Done, and the answer is bad news: faults, missing records, not found. It has been written.
     Bad,
+    /// Done, and the answer has been written, but there are nodes whose word it lacks.
+    Incomplete,
 }
 
 impl Outcome {
@@ -29,6 +31,7 @@ impl Outcome {
         match self {
             Self::Good => 0,
             Self::Bad => 1,
+            Self::Incomplete => 4,
         }
     }
 }
@@ -172,9 +175,6 @@ pub enum Failure {
         /// Who has it.
         nodes: String,
     },
-    /// It is not said which city is meant.
-    #[error("no city is named")]
-    #[diagnostic(help("give its folder with --city DIR or in ESTAFET_CITY; `topology init` makes one"))]
     /// What is planned for the past drains nobody.
     #[error("this outage is over since {ended}")]
     #[diagnostic(help("give a later --start or a longer --for; an outage that comes again has --every"))]
@@ -189,6 +189,9 @@ pub enum Failure {
         /// Why.
         what: String,
     },
+    /// It is not said which city is meant.
+    #[error("no city is named")]
+    #[diagnostic(help("give its folder with --city DIR or in ESTAFET_CITY; `topology init` makes one"))]
     NoCity,
     /// The operator's key cannot be used.
     #[error(transparent)]

@@ -375,6 +375,7 @@ pub(crate) fn audit(view: &View<'_>) -> AuditReport {
             missing_since_unix_ms: view.missing_since.get(&origin.node).map(|at| at.0),
             epochs: origin.epochs.iter().map(|epoch| epoch.get().into()).collect(),
             conflicts: named(&origin.conflicts),
+            removed: origin.removed,
         })
         .collect();
     let sum = |part: fn(&OriginAudit) -> u64| origins.iter().map(part).sum();
