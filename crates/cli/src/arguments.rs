@@ -91,8 +91,6 @@ pub enum Outage {
     Add(NewOutage),
     /// List them with what they strike and when they come next, each with the number that `outage remove` asks for.
     List,
-}
-
     /// Take one out of the city's topology.toml, raise its version, sign it and push it, as `outage add` does.
     Remove(WhichOutage),
 }
@@ -118,6 +116,8 @@ pub struct WhichOutage {
     /// And when it begins the first time.
     #[arg(long, value_name = "TIME", requires = "struck")]
     pub start: Option<Moment>,
+}
+
 /// An outage that is known beforehand.
 #[derive(Debug, Args)]
 pub struct NewOutage {
@@ -125,12 +125,12 @@ pub struct NewOutage {
     // Takes the place of the --node that says whom to ask: nobody is asked here.
     #[arg(long = "node", value_name = "ID", id = "node", required_unless_present_any = ["risks", "links"])]
     pub nodes: Vec<NodeId>,
-    /// A shared risk: all that names it goes dark; may be given more than once.
-    #[arg(long = "risk", value_name = "RISK", id = "risks")]
     /// A link that goes dark though its ends go on: rumbai-sukajadi, or one of several bearers, rumbai-sukajadi:radio; may
     /// be given more than once.
     #[arg(long = "link", value_name = "A-B[:MEDIUM]", id = "links")]
     pub links: Vec<String>,
+    /// A shared risk: all that names it goes dark; may be given more than once.
+    #[arg(long = "risk", value_name = "RISK", id = "risks")]
     pub risks: Vec<String>,
     /// When it begins: `now`, or with the offset from UTC: 2013-08-06T18:00:00+07:00. An outage that is over is refused.
     #[arg(long, value_name = "TIME")]
@@ -146,8 +146,6 @@ pub struct NewOutage {
     pub reason: String,
 }
 
-/// What to do.
-#[derive(Debug, Subcommand)]
 /// No link at all is no advice.
 fn at_least_one(text: &str) -> Result<usize, String> {
     let number: usize = text.parse().map_err(|_| "write a whole number".to_owned())?;
@@ -158,6 +156,8 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
+/// What to do.
+#[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make a city's folder: topology, operator key, and a configuration and key for each node.
     Init {
@@ -168,7 +168,8 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
-    /// Find every fault of a topology file, with its line, column and remedy. Warns of offices without a second way.
+    /// Find every fault of a topology file, with its line, column and remedy. Warns of offices without a second way, and of
+    /// those that only metered links lead to.
     Check {
         /// A topology, plain or signed.
         file: PathBuf,
@@ -233,8 +234,8 @@ pub enum Command {
     },
     /// Propose the fewest new links, and if need be a second hub, against what `spof` lists. Asks nobody.
     Advise {
-        /// How many links at most.
-        #[arg(long, value_name = "NUMBER", default_value_t = 3)]
+        /// How many links at most; at least 1.
+        #[arg(long, value_name = "NUMBER", default_value = "3", value_parser = at_least_one)]
         links: usize,
         /// A topology, plain or signed; by default the city's.
         #[arg(long, value_name = "FILE")]
@@ -245,13 +246,13 @@ pub enum Command {
         /// A slip (SKJ0-4000-1A7K) or a record id (rumbai.513.42).
         record: RecordName,
     },
-    /// List records: those that --node has, or those of every node that answers.
+    /// List records: those that --node has, or those of every node that answers, and say where there are more.
     Records {
         /// Only those in this state.
         #[arg(long, value_parser = ["waiting", "offered", "accepted", "quarantined", "committed"])]
         state: Option<String>,
         /// At most this many from each node; 0 is all.
-        #[arg(long, default_value_t = 0)]
+        #[arg(long, value_name = "NUMBER", default_value_t = 100)]
         limit: u32,
     },
     /// See to records that were set aside: refused for good, or not readable on a node's disk.

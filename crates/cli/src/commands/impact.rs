@@ -58,6 +58,9 @@ struct Told {
     seen_from: Option<String>,
     /// What was dark or draining already, and counts as that; null if only the topology was judged.
     now: Option<Trouble>,
+    /// It was to be heeded, and nobody has answered.
+    #[serde(skip)]
+    is_now_unknown: bool,
     #[serde(skip)]
     asked: bool,
     cut_off: Vec<CutOff>,
@@ -68,11 +71,11 @@ struct Told {
 struct Applied {
     /// The nodes that it darkens, by name or by risk.
     strikes: Vec<String>,
+    /// The links that it darkens by name.
+    links: Vec<String>,
     risks: Vec<String>,
     start: String,
     end: String,
-    /// The links that it darkens by name.
-    links: Vec<String>,
     reason: String,
 }
 
@@ -140,6 +143,7 @@ pub async fn impact(
     let now = survey.as_ref().filter(|_| heeds_now).map(|survey| Trouble::of(survey, topology, &loss));
     let mut told = Told::new(topology, named, &links, &planned, &loss, now);
     told.asked = asking.is_some();
+    told.is_now_unknown = heeds_now && told.now.is_none();
     if let Some(survey) = &survey {
         told.add_rooms(survey);
     }
@@ -207,6 +211,7 @@ impl Told {
             media_down: down.map(|link| link.medium.to_string()).collect(),
             seen_from: None,
             now,
+            is_now_unknown: false,
             asked: false,
             cut_off: found.cut_off.iter().map(|node| CutOff::new(topology, named, planned, node)).collect(),
             detoured: found.detoured.iter().map(|detour| Detoured::new([&graph, &left], &hubs, detour)).collect(),
@@ -228,12 +233,12 @@ impl Applied {
         let struck = topology.nodes.values().filter(|node| outage.strikes_node(node));
         Self {
             strikes: struck.map(|node| node.id.to_string()).collect(),
+            links: outage.links.iter().map(ToString::to_string).collect(),
             risks: outage.risks.clone(),
             start: rfc3339_of_seconds(darkness.start),
             end: rfc3339_of_seconds(darkness.end),
             reason: outage.reason.clone(),
         }
-            links: outage.links.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -267,6 +272,8 @@ fn print(told: &Told, output: &mut Output<'_>) -> Result<(), Failure> {
     }
     if let Some(now) = told.now.as_ref().and_then(Trouble::words) {
         output.line(format_args!("{now}\n"))?;
+    } else if told.is_now_unknown {
+        output.line("what is dark or draining now is not known: no node has answered\n")?;
     }
     let cut_off = told.cut_off.iter().map(|CutOff { who, why, struck_by, dark_by, room_for, .. }| {
         let why = match *why {
@@ -281,7 +288,7 @@ fn print(told: &Told, output: &mut Output<'_>) -> Result<(), Failure> {
     output.line("")?;
     if told.seen_from.is_none() && !told.cut_off.is_empty() {
         let why = if told.asked { "no node has answered" } else { "no node was asked" };
-        output.line(format_args!("for how long they have room, and what is dark already, is not known: {why}\n"))?;
+        output.line(format_args!("for how long they have room is not known: {why}\n"))?;
     }
     if !told.links_down.is_empty() {
         let links = told.links_down.iter().zip(&told.media_down);
