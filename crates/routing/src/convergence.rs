@@ -310,7 +310,7 @@ fn a_new_topology_takes_nodes_out_and_lets_the_rest_go_on() {
 fn a_neighbor_under_another_key_is_another_machine() {
     let mut area = Area::settled(redundant());
     let mut replaced = config(&area.map, &id("rumbai"));
-    replaced.keys.insert(id("sukajadi"), signing_key(&id("the new machine")).public());
+    replaced.keys.insert(id("sukajadi"), signing_key(&id("the-new-machine")).public());
     area.change("rumbai", |router, now| router.reconfigure(now, replaced));
     assert_eq!(area.downs, [(id("rumbai"), id("sukajadi"), DownReason::Removed)]);
     assert_eq!(area.router("rumbai").neighbor_state(&id("sukajadi")), Some(NeighborState::Down));
