@@ -145,7 +145,11 @@ fn print_lagging(shown: &Shown, output: &mut Output<'_>) -> Result<(), Failure> 
     if lagging.is_empty() {
         return Ok(());
     }
-    output.line(format_args!("\nversion {} is not in force at {}", shown.newest_version, lagging.join(", ")))
+    output.line(format_args!("\nversion {} is not in force at {}", shown.newest_version, lagging.join(", ")))?;
+    // What spreads from one node stops where the city is parted.
+    let apart = shown.nodes.iter().find(|node| node.lags && node.cut_off_from.is_some());
+    let Some(apart) = apart else { return Ok(()) };
+    output.line(format_args!("bring it to those who are cut off: topology push --node {}", apart.id))
 }
 
 impl From<Survey> for Shown {
@@ -255,5 +259,33 @@ impl From<v1::Link> for ShownLink {
         let parts = CostParts::of_link(LinkCost(cost));
         let (cost_raised_by, cost_words) = (cost::raised_by(&parts), cost::words(&parts));
         Self { ends, state, cost, cost_raised_by, cost_words, rtt_ms, medium, in_use, metered, urgent_only }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_said_before_it_went_dark_is_told_as_the_reason() {
+        let standing = |power: &str, reason: &str, words: &str| v1::Standing {
+            power: power.to_owned(),
+            reason: reason.to_owned(),
+            words: words.to_owned(),
+            minutes_left: Some(10),
+            ..v1::Standing::default()
+        };
+        for (state, standing, expected) in [
+            ("serving", standing("mains", "", ""), "serving"),
+            ("serving", standing("battery", "power", ""), "serving, on battery, 10 min left"),
+            ("draining", standing("low", "power", ""), "draining, BATTERY LOW"),
+            ("offline", standing("mains", "", ""), "offline"),
+            ("offline", standing("battery", "power", ""), "offline (it was on battery)"),
+            ("offline", standing("low", "power", ""), "offline (its battery was nearly empty)"),
+            ("offline", standing("mains", "planned-outage", "PLN"), "offline (planned-outage: PLN)"),
+            ("offline", standing("battery", "operator", "new roof"), "offline (operator: new roof)"),
+        ] {
+            assert_eq!(service_words(state, &standing), expected);
+        }
     }
 }
