@@ -51,6 +51,15 @@ impl City {
         (outcome, String::from_utf8(out).expect("text"))
     }
 
+    /// What is said beside the answer.
+    async fn notes(&self, arguments: &[&str]) -> String {
+        let city = text_of(self.folder.path());
+        let cli = Cli::try_parse_from(["topology", "--city", city].iter().chain(arguments)).expect("a command line");
+        let (mut out, mut notes) = (Vec::new(), Vec::new());
+        run(cli, &mut Output::new(&mut out, &mut notes, false)).await.expect("an answer");
+        String::from_utf8(notes).expect("text")
+    }
+
     async fn json(&self, arguments: &[&str]) -> (Outcome, Vec<Value>) {
         let (outcome, out) = self.ask(&[arguments, &["--json"]].concat()).await;
         let lines = out.lines().map(|line| serde_json::from_str(line).expect("JSON"));
@@ -132,6 +141,7 @@ async fn whom_the_asked_node_cannot_reach_is_asked_itself() {
         "serving, cut off from induk, topology v3, v4 waits for its next start",
         "draining, cut off from induk, topology v2, newest is v4",
         "version 4 is not in force at rumbai, tampan",
+        "bring it to those who are cut off: topology push --node rumbai",
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
@@ -277,6 +287,28 @@ async fn a_dark_city_is_exit_code_3() {
 }
 
 #[tokio::test]
+async fn path_names_what_makes_it_dear_and_what_is_no_way_at_all() {
+    let city = City::start(&["induk"]).await;
+    let (_, lines) = city.json(&["path", "senapelan"]).await;
+    let reasons = json!({
+        "cost": 16_777_256, "cost_raised_by": ["draining"], "hop_costs_raised_by": [[], [], ["draining"]],
+        "alternates": [{"cost": 262_179, "cost_raised_by": ["gray"]}],
+    });
+    assert_has(&lines[0], &reasons);
+    let (_, text) = city.ask(&["path", "senapelan"]).await;
+    for expected in ["cost 40 + draining", "30 + draining", "35 + gray"] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    for (arguments, expected) in [
+        (&["path", "induk"][..], "induk is a main server itself: what it captures is committed there.\n"),
+        (&["path", "rumbai", "rumbai"], "rumbai is where the way begins and ends: it costs nothing.\n"),
+        (&["path", "rumbai", "tampan"], "No way leads from rumbai to tampan now.\n"),
+    ] {
+        assert_eq!(city.ask(arguments).await.1, expected);
+    }
+}
+
+#[tokio::test]
 async fn path_prints_hops_and_alternates() {
     let city = City::start(&["induk"]).await;
     let (outcome, lines) = city.json(&["path", "rumbai"]).await;
@@ -321,6 +353,35 @@ async fn records_come_from_every_node_that_answers() {
     assert_eq!(lines.iter().map(at).collect::<Vec<_>>(), expected);
     let (_, lines) = city.json(&["records", "--node", "sukajadi", "--state", "waiting"]).await;
     assert_eq!(lines.iter().map(at).collect::<Vec<_>>(), expected[2..]);
+
+    let (_, lines) = city.json(&["records", "--limit", "1"]).await;
+    assert_eq!(lines.iter().map(at).collect::<Vec<_>>(), expected[..2]);
+    let said = city.notes(&["records", "--limit", "1"]).await;
+    assert!(said.contains("there are more at sukajadi: --limit 0"), "{said}");
+    assert!(!city.notes(&["records", "--limit", "2"]).await.contains("more at"));
+}
+
+#[tokio::test]
+async fn an_audit_without_the_newest_word_of_somebody_is_incomplete_and_who_was_removed_is_still_counted() {
+    let city = City::start(&["sail", "tampan"]).await;
+    let (outcome, lines) = city.json(&["audit", "--node", "sail"]).await;
+    assert_eq!((outcome, &lines[0]["unreachable"]), (Outcome::Good, &json!([])), "whoever was removed cannot be asked");
+    assert_has(&lines[0]["origins"][1], &json!({"node": "kulim", "captured": 4, "receipted": 4, "removed": true}));
+    assert!(city.ask(&["audit", "--node", "sail"]).await.1.contains("removed"));
+    let (outcome, lines) = city.json(&["audit", "--node", "tampan"]).await;
+    assert_eq!((outcome.exit_code(), &lines[0]["unreachable"]), (4, &json!(["rumbai"])));
+    assert!(city.ask(&["audit", "--node", "tampan"]).await.1.contains("INCOMPLETE"));
+}
+
+#[tokio::test]
+async fn draining_the_only_main_server_is_done_with_a_warning() {
+    let city = City::start(&["induk", "sukajadi"]).await;
+    let said = city.notes(&["drain", "induk"]).await;
+    assert!(said.contains("warning: no other main server serves"), "{said}");
+    assert_eq!(city.notes(&["drain", "sukajadi"]).await, "");
+    let (outcome, lines) = city.json(&["drain", "induk"]).await;
+    assert_eq!(outcome, Outcome::Good);
+    assert!(lines[0]["warning"].as_str().unwrap().contains("records wait"), "{}", lines[0]);
 }
 
 #[tokio::test]
