@@ -105,6 +105,63 @@ fn while_the_main_server_is_drained_records_wait_where_they_are_and_its_own_coun
 }
 
 #[test]
+fn offices_that_hang_on_a_dark_main_server_serve_and_are_shown_so() {
+    let mut city = City::new("pekanbaru-2013");
+    for node in ["induk", "sail", "tampan", "rumbai", "sukajadi"] {
+        city.start(node);
+    }
+    wait_for_next_hop(&city, "rumbai", "sukajadi");
+    for node in ["sail", "tampan"] {
+        wait_for_next_hop(&city, node, "induk");
+    }
+    city.kill("induk");
+    let rows = |arguments: &[&str]| city.ask(arguments).map(|show| show["nodes"].as_array().unwrap().clone());
+    let states = |rows: &[Value]| {
+        let state = |id: &str| rows.iter().find(|row| row["id"] == id).unwrap()["state"].as_str().unwrap().to_owned();
+        ["induk", "sail", "tampan", "rumbai", "sukajadi", "senapelan"].map(state).join(" ")
+    };
+    wait_for("all see that the main server is dark", || {
+        let shown = rows(&["show"])?;
+        (states(&shown) == "offline serving serving serving serving unknown").then_some(())
+    });
+    wait_for("sail sees that it is alone", || {
+        let alone = rows(&["show", "--node", "sail"])?;
+        (states(&alone) == "offline serving offline offline offline unknown").then_some(())
+    });
+    let told = city.ask(&["impact", "sukajadi"]).unwrap();
+    assert!(told["now"]["dark"].as_array().unwrap().contains(&"induk".into()), "{told}");
+    assert!(told["now"]["cut_off"].as_array().unwrap().contains(&"rumbai".into()), "{told}");
+}
+
+#[test]
+fn a_path_names_what_makes_it_dear_and_who_may_have_been_meant() {
+    let mut city = City::new("pekanbaru-2013");
+    for node in crate::harness::CHAIN {
+        city.start(node);
+    }
+    wait_for_next_hop(&city, "rumbai", "sukajadi");
+    city.ask(&["drain", "sukajadi", "--reason", "new roof"]).unwrap();
+    city.ask(&["drain", "sukajadi", "--for", "1h"]).unwrap();
+    let path = wait_for("the path costs more", || {
+        city.ask(&["path", "rumbai"]).filter(|path| path["cost_raised_by"] == serde_json::json!(["draining"]))
+    });
+    assert_eq!(path["hop_costs_raised_by"], serde_json::json!([[], [], ["draining"]]), "{path}");
+    let row = shown(&city, "induk", "sukajadi").unwrap();
+    assert_eq!((&row["words"], &row["back"].is_null()), (&"new roof".into(), &false), "{row}");
+    let row = shown(&city, "induk", "rumbai").unwrap();
+    assert_eq!(row["cost_raised_by"], serde_json::json!(["draining"]), "{row}");
+    for (arguments, code) in [(&["path", "rumbai", "rumbai"][..], 0), (&["path", "induk"], 0), (&["path", "rumbay"], 1)]
+    {
+        let said = city.run(arguments);
+        assert_eq!(said.status.code(), Some(code), "{arguments:?}: {}", crate::harness::said(&said));
+    }
+    let said = crate::harness::said(&city.run(&["path", "rumbay"]));
+    assert!(said.contains("didyoumean`rumbai`"), "{said}");
+    let warned = crate::harness::said(&city.run(&["drain", "induk"]));
+    assert!(warned.contains("recordswaitwheretheyare"), "{warned}");
+}
+
+#[test]
 fn powered_ways_are_preferred_and_a_node_whose_power_goes_hands_over_and_stops() {
     let mut city = City::running("pekanbaru");
     wait_for_next_hop(&city, "rumbai", "sukajadi");

@@ -205,7 +205,8 @@ impl City {
     /// Runs the CLI on this city and returns its last object.
     pub(crate) fn ask(&self, arguments: &[&str]) -> Option<Value> {
         let output = self.run(arguments);
-        output.status.success().then(|| last_object(&output))
+        // An audit while somebody is dark is an answer, though not a complete one.
+        matches!(output.status.code(), Some(0 | 4)).then(|| last_object(&output))
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
@@ -251,7 +252,7 @@ impl City {
 
     /// Every record committed at this main server, by id.
     pub(crate) fn committed_at(&self, hub: &str) -> BTreeMap<String, Vec<Value>> {
-        let output = self.run(&["records", "--node", hub, "--state", "committed"]);
+        let output = self.run(&["records", "--node", hub, "--state", "committed", "--limit", "0"]);
         let mut committed: BTreeMap<String, Vec<Value>> = BTreeMap::new();
         for line in String::from_utf8(output.stdout).unwrap().lines() {
             let record: Value = serde_json::from_str(line).unwrap();

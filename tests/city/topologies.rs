@@ -43,6 +43,14 @@ fn a_change_spreads_from_one_node_to_all_and_lasts() {
     for node in city.node_ids().iter().filter(|node| *node != "tampan") {
         wait_for_version(&city, node, 2);
     }
+    // Any node knows who has it, and who was never heard of.
+    let told = |node: &str, version: u64| {
+        wait_for(&format!("the main server hears that {node} has version {version}"), || {
+            shown(&city, "induk", node).filter(|row| row["topology_version"] == version && row["lags"] == false)
+        })
+    };
+    city.node_ids().iter().filter(|node| *node != "tampan").for_each(|node| drop(told(node, 2)));
+    assert!(shown(&city, "induk", "tampan").unwrap()["topology_version"].is_null());
     wait_for("sukajadi drains", || shown(&city, "rumbai", "sukajadi").filter(|row| row["state"] == "draining"));
     wait_for_next_hop(&city, "rumbai", "senapelan");
     assert_eq!(sessions_lost().unwrap(), before);
@@ -82,6 +90,14 @@ fn a_node_that_is_removed_is_shut_out_at_once_and_goes_on_serving_its_counter() 
     };
     wait_for("sail has its neighbors", sail_is_up);
     city.edit_topology(|text| without("sail", &text));
+    let counts = |city: &City| {
+        let names = ["estafet_neighbor_deaths_total", "estafet_sessions_lost_total"];
+        let of = |node: &str| names.map(|name| city.metric(node, name).unwrap());
+        city.node_ids().iter().map(|node| (node.clone(), of(node))).collect::<Vec<_>>()
+    };
+    let before = counts(&city);
+    let given = [capture(&city.intake("sail"), b"before it was removed", &[])];
+    city.wait_until_receipted(1);
     city.ask(&["--node", "induk", "push"]).unwrap();
     wait_for("the main server has no session with sail", || {
         city.log("induk").lines().any(|line| line.contains("session down") && line.contains("sail")).then_some(())
@@ -93,7 +109,37 @@ fn a_node_that_is_removed_is_shut_out_at_once_and_goes_on_serving_its_counter() 
     wait_for("sail hears that it is shut out", || city.log("sail").contains("has no place in it").then_some(()));
     wait_for("sail is refused", || city.log("induk").contains("refused a connection: not a neighbor").then_some(()));
     capture(&city.intake("sail"), b"still here", &[]);
+    assert_eq!(counts(&city), before, "nobody counts it as a death, nor as a session lost");
+
+    // What is known of its records stays in the books.
+    let audit = city.ask(&["--node", "rumbai", "audit"]).unwrap();
+    let row = audit["origins"].as_array().unwrap().iter().find(|row| row["node"] == "sail").unwrap();
+    assert_eq!((&row["removed"], &row["receipted"]), (&true.into(), &given.len().into()), "{row}");
     city.stop("sail");
+}
+
+#[test]
+fn what_waits_for_a_restart_is_marked_until_then() {
+    let mut city = City::new("pekanbaru");
+    for node in ["induk", "sukajadi"] {
+        city.start(node);
+    }
+    wait_for_next_hop(&city, "sukajadi", "induk");
+    let address = format!("\"127.0.0.1:{}\"", city.quic_port("sukajadi"));
+    city.edit_topology(|text| {
+        assert!(text.contains(&format!("[{address}]")), "{text}");
+        text.replacen(&format!("[{address}]"), &format!("[{address}, \"127.0.0.1:9\"]"), 1)
+    });
+    city.ask(&["--node", "sukajadi", "push"]).unwrap();
+    let row = wait_for("the main server hears what sukajadi has", || {
+        shown(&city, "induk", "sukajadi").filter(|row| row["topology_version_kept"] == 2)
+    });
+    assert_eq!((&row["topology_version"], &row["lags"]), (&1.into(), &true.into()), "{row}");
+    city.stop("sukajadi");
+    city.start("sukajadi");
+    wait_for("sukajadi goes by it", || {
+        shown(&city, "induk", "sukajadi").filter(|row| row["topology_version"] == 2 && row["lags"] == false)
+    });
 }
 
 #[test]

@@ -13,7 +13,9 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use estafet_model::{LinkCost, NodeId, SigningKey};
-use estafet_routing::{Adjacency, LinkRisks, Lsa, Lsdb, ShortestPaths, SignedLsa, Standing, routes_to_nearest};
+use estafet_routing::{
+    Adjacency, LinkRisks, Lsa, Lsdb, ShortestPaths, SignedLsa, Standing, TopologyVersions, routes_to_nearest,
+};
 use serde::Serialize;
 
 use crate::report::json;
@@ -119,6 +121,7 @@ impl DrawnArea {
             adjacencies: self.adjacencies[node as usize].clone(),
             standing: Standing::default(),
             durable: true,
+            topology: TopologyVersions::default(),
             ledger: None,
             hub: None,
             outlook: None,

@@ -18,6 +18,7 @@ use crate::output::Output;
 use crate::safe_file;
 
 /// A change that has begun.
+#[derive(Clone)]
 pub(crate) struct Amendment<'a> {
     city: &'a CityFolder,
     source: PathBuf,
@@ -70,21 +71,25 @@ impl<'a> Amendment<'a> {
         found.ok_or(missing)
     }
 
-    fn uneditable(&self, what: &str) -> Failure {
+    pub(crate) fn uneditable(&self, what: &str) -> Failure {
         Failure::Uneditable { path: self.source.clone(), what: what.to_owned() }
+    }
+
+    /// The topology after the change, as it is read back.
+    pub(crate) fn changed(&self) -> Result<Topology, Failure> {
+        Ok(parse(&self.source.display().to_string(), &self.document.to_string())?)
     }
 
     /// Checks the changed file, writes it, and signs it with the operator's key. Says so as `topology sign` does.
     pub(crate) fn finish(mut self, output: &mut Output<'_>) -> Result<Outcome, Failure> {
         let emptied = |item: &Item| item.as_array_of_tables().is_some_and(ArrayOfTables::is_empty);
         self.document.as_table_mut().retain(|_, item| !emptied(item));
-        let text = self.document.to_string();
-        let changed = parse(&self.source.display().to_string(), &text)?;
+        let changed = self.changed()?;
         let key = self.city.dir().join(OPERATOR_KEY);
         let signing_key = read_key(&key)?;
         let operator = owner(&changed, &signing_key, &self.source, &key)?;
         SignedTopology::sign(changed, &operator, &signing_key).map_err(|error| Failure::Sign(Box::new(error)))?;
-        safe_file::replace(&self.source, &text)?;
+        safe_file::replace(&self.source, &self.document.to_string())?;
         sign(&self.source, &key, None, Some(&self.city.dir().join(TOPOLOGY_SIGNED)), output)
     }
 }

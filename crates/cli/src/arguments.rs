@@ -23,7 +23,9 @@ Exit codes:
   1  it failed, was not found, or the answer is bad news: faults in the file, records missing,
      single points of failure, a drill that was not passed
   2  the command was not understood
-  3  no node answered";
+  3  no node answered
+  4  audit: nothing is missing of what is known, but there are offices whose newest word is not
+     known, because no way leads to them";
 
 /// Operate a city of Estafet relays.
 #[derive(Debug, Parser)]
@@ -107,8 +109,33 @@ pub enum Rotation {
 pub enum Outage {
     /// Write one into the city's topology.toml, raise its version, sign it with the operator's key and push it to a node.
     Add(NewOutage),
-    /// List them with what they strike and when they come next.
+    /// List them with what they strike and when they come next, each with the number that `outage remove` asks for.
     List,
+    /// Take one out of the city's topology.toml, raise its version, sign it and push it, as `outage add` does.
+    Remove(WhichOutage),
+}
+
+/// An outage that is planned.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("struck").multiple(true)))]
+pub struct WhichOutage {
+    /// Its number and its check, as `outage list` prints them: 3-7f2a. The check is of what it says, so that nobody takes
+    /// out another one because the list has changed.
+    #[arg(value_name = "NUMBER-CHECK", required_unless_present = "start", conflicts_with_all = ["start", "struck"])]
+    pub number: Option<String>,
+    /// Instead: a node that it darkens. All that it strikes is to be named, as it was when it was added.
+    // Takes the place of the --node that says whom to ask.
+    #[arg(long = "node", value_name = "ID", id = "node", group = "struck", requires = "start")]
+    pub nodes: Vec<NodeId>,
+    /// Instead: a link that it darkens.
+    #[arg(long = "link", value_name = "A-B[:MEDIUM]", id = "links", group = "struck", requires = "start")]
+    pub links: Vec<String>,
+    /// Instead: a shared risk.
+    #[arg(long = "risk", value_name = "RISK", id = "risks", group = "struck", requires = "start")]
+    pub risks: Vec<String>,
+    /// And when it begins the first time.
+    #[arg(long, value_name = "TIME", requires = "struck")]
+    pub start: Option<Moment>,
 }
 
 /// An outage that is known beforehand.
@@ -116,12 +143,16 @@ pub enum Outage {
 pub struct NewOutage {
     /// A node that goes dark; --node may be given more than once.
     // Takes the place of the --node that says whom to ask: nobody is asked here.
-    #[arg(long = "node", value_name = "ID", id = "node", required_unless_present = "risks")]
+    #[arg(long = "node", value_name = "ID", id = "node", required_unless_present_any = ["risks", "links"])]
     pub nodes: Vec<NodeId>,
+    /// A link that goes dark though its ends go on: rumbai-sukajadi, or one of several bearers, rumbai-sukajadi:radio; may
+    /// be given more than once.
+    #[arg(long = "link", value_name = "A-B[:MEDIUM]", id = "links")]
+    pub links: Vec<String>,
     /// A shared risk: all that names it goes dark; may be given more than once.
     #[arg(long = "risk", value_name = "RISK", id = "risks")]
     pub risks: Vec<String>,
-    /// When it begins, with the offset from UTC: 2013-08-06T18:00:00+07:00.
+    /// When it begins: `now`, or with the offset from UTC: 2013-08-06T18:00:00+07:00. An outage that is over is refused.
     #[arg(long, value_name = "TIME")]
     pub start: String,
     /// How long it lasts: 3h.
@@ -133,6 +164,16 @@ pub struct NewOutage {
     /// Why, for people.
     #[arg(long, value_name = "TEXT", default_value = "planned outage")]
     pub reason: String,
+}
+
+/// No link at all is no advice.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    let number: usize = text.parse().map_err(|_| "write a whole number".to_owned())?;
+    if number == 0 {
+        Err("ask for one link at least; `topology spof` says what stands without any".to_owned())
+    } else {
+        Ok(number)
+    }
 }
 
 /// What to do.
@@ -147,7 +188,8 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
-    /// Find every fault of a topology file, with its line, column and remedy. Warns of offices without a second way.
+    /// Find every fault of a topology file, with its line, column and remedy. Warns of offices without a second way, and of
+    /// those that only metered links lead to.
     Check {
         /// A topology, plain or signed.
         file: PathBuf,
@@ -178,8 +220,9 @@ pub enum Command {
     /// Tell who would be cut off, and who would take another way, if nodes, links or risks failed, or by the planned
     /// outages of a moment.
     ///
-    /// Needs no node. If one answers, it also tells for how long each office that is cut off has room for its captures, at
-    /// the pace of its last day.
+    /// Needs no node. If one answers, what is dark, draining or broken already counts as that, beside all that is named,
+    /// and it is told for how long each office that is cut off has room for its captures, at the pace of its last day.
+    /// With --at only what is planned for then counts, with --file only that file.
     #[command(group(ArgGroup::new("failing").required(true).multiple(true)))]
     Impact {
         /// The nodes that fail. All that is named fails at once.
@@ -198,7 +241,7 @@ pub enum Command {
         /// A topology, plain or signed; by default the city's.
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
-        /// Ask nobody for how long offices have room.
+        /// Ask nobody: judge the topology as if all else were well.
         #[arg(long)]
         offline: bool,
     },
@@ -211,8 +254,8 @@ pub enum Command {
     },
     /// Propose the fewest new links, and if need be a second hub, against what `spof` lists. Asks nobody.
     Advise {
-        /// How many links at most.
-        #[arg(long, value_name = "NUMBER", default_value_t = 3)]
+        /// How many links at most; at least 1.
+        #[arg(long, value_name = "NUMBER", default_value = "3", value_parser = at_least_one)]
         links: usize,
         /// A topology, plain or signed; by default the city's.
         #[arg(long, value_name = "FILE")]
@@ -223,19 +266,20 @@ pub enum Command {
         /// A slip (SKJ0-4000-1A7K) or a record id (rumbai.513.42).
         record: RecordName,
     },
-    /// List records: those that --node has, or those of every node that answers.
+    /// List records: those that --node has, or those of every node that answers, and say where there are more.
     Records {
         /// Only those in this state.
         #[arg(long, value_parser = ["waiting", "offered", "accepted", "quarantined", "committed"])]
         state: Option<String>,
         /// At most this many from each node; 0 is all.
-        #[arg(long, default_value_t = 0)]
+        #[arg(long, value_name = "NUMBER", default_value_t = 100)]
         limit: u32,
     },
     /// See to records that were set aside: refused for good, or not readable on a node's disk.
     #[command(subcommand)]
     Quarantine(Quarantine),
-    /// Count what each origin captured against what is receipted and held. Exit code 1 if any record is missing.
+    /// Count what each origin captured against what is receipted and held. Exit code 1 if any record is missing, 4 if none
+    /// is and there are origins that the node which answers cannot reach: they may have captured more.
     Audit,
     /// Fetch a committed record's payload from a hub, verified against its hash. Needs the role operator.
     Fetch {
@@ -253,7 +297,8 @@ pub enum Command {
     },
     /// Lead records around a node, such as before work on it. It hands over what it has; its own counter goes on.
     ///
-    /// What arrives at it all the same is taken. Lasts over restarts, until `undrain` or the end of --for. Needs the
+    /// What arrives at it all the same is taken. To a main server that drains nothing is sent: if no other serves, records
+    /// wait where they are, and a warning says so. Lasts over restarts, until `undrain` or the end of --for. Needs the
     /// role operator.
     Drain {
         /// The node.
@@ -261,7 +306,7 @@ pub enum Command {
         /// For how long, such as 2h; by default until `undrain`.
         #[arg(long = "for", value_name = "SPAN", value_parser = humantime::parse_duration)]
         lasts: Option<Duration>,
-        /// Why, for whoever looks; at most 64 bytes.
+        /// Why, for whoever looks; at most 64 bytes. A node that drains already keeps its earlier reason if none is given.
         #[arg(long, value_name = "TEXT", default_value = "")]
         reason: String,
     },

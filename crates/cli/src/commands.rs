@@ -15,6 +15,7 @@ use crate::reach::{Reach, Silence};
 
 pub mod advise;
 pub mod audit;
+mod calendar_edit;
 pub mod check;
 pub mod completions;
 pub mod drain;
@@ -34,8 +35,10 @@ pub mod rotate;
 pub mod show;
 pub mod sign;
 pub mod spof;
+mod survey;
 pub mod tail;
 pub mod trace;
+mod trouble;
 
 /// Runs a command line.
 pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> {
@@ -48,11 +51,15 @@ pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> 
             sign::sign(&file, &key, operator.as_deref(), out.as_deref(), output)
         }
         Command::Impact { nodes, links, risks, at, file, offline } => {
+            // Another moment, or another topology, is judged as if all else were well.
+            let heeds_now = at.is_none() && file.is_none();
             let named = impact::Named { nodes, links, risks, at };
             let topology = plan::topology(options, file.as_deref())?;
             // A file needs no city with nodes to ask.
             let reach = if file.is_some() { reach().ok() } else { Some(reach()?) };
-            impact::impact(&topology, &named, reach.filter(|_| !offline).as_ref(), output).await
+            let reach = reach.filter(|_| !offline);
+            let asking = reach.as_ref().map(|reach| impact::Asking { reach, heeds_now });
+            impact::impact(&topology, &named, asking, output).await
         }
         Command::Spof { file } => spof::spof(&plan::topology(options, file.as_deref())?, output),
         Command::Advise { links, file } => advise::advise(&plan::topology(options, file.as_deref())?, links, output),
@@ -83,10 +90,13 @@ pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> 
             push::push(&reach()?, &file, output).await
         }
         Command::Outage(Outage::Add(outage)) => {
-            let city = outage::city(options)?;
-            let outcome = outage::add(&city, &outage, output)?;
-            // Its --node says what goes dark, not whom to ask.
-            push_change(&city, &Options { node: None, ..options.clone() }, output).await?;
+            let outcome = outage::add(&outage::city(options)?, &outage, output)?;
+            push_outages(options, output).await?;
+            Ok(outcome)
+        }
+        Command::Outage(Outage::Remove(which)) => {
+            let outcome = outage::remove(&outage::city(options)?, &which, output)?;
+            push_outages(options, output).await?;
             Ok(outcome)
         }
         Command::Node(change) => {
@@ -122,6 +132,13 @@ pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> 
 /// Gives the city's changed topology to whoever the options name, as it is signed now.
 async fn push_change(city: &CityFolder, options: &Options, output: &mut Output<'_>) -> Result<(), Failure> {
     push::push_change(&Reach::from_options(options)?, &city.dir().join(TOPOLOGY_SIGNED), output).await;
+    Ok(())
+}
+
+/// Gives the topology with another calendar to a node.
+async fn push_outages(options: &Options, output: &mut Output<'_>) -> Result<(), Failure> {
+    // Their --node says what goes dark, not whom to ask.
+    push_change(&outage::city(options)?, &Options { node: None, ..options.clone() }, output).await?;
     Ok(())
 }
 

@@ -20,6 +20,8 @@ pub enum Outcome {
     Good,
     /// Done, and the answer is bad news: faults, missing records, not found. It has been written.
     Bad,
+    /// Done, and the answer has been written, but there are nodes whose word it lacks.
+    Incomplete,
 }
 
 impl Outcome {
@@ -29,6 +31,7 @@ impl Outcome {
         match self {
             Self::Good => 0,
             Self::Bad => 1,
+            Self::Incomplete => 4,
         }
     }
 }
@@ -282,6 +285,20 @@ pub enum Failure {
         record: RecordName,
         /// Who has it.
         nodes: String,
+    },
+    /// What is planned for the past drains nobody.
+    #[error("this outage is over since {ended}")]
+    #[diagnostic(help("give a later --start or a longer --for; an outage that comes again has --every"))]
+    OutageIsOver {
+        /// When it ended.
+        ended: String,
+    },
+    /// There is no such outage, or it is not clear which one is meant. Nothing was changed.
+    #[error("{what}")]
+    #[diagnostic(help("`topology outage list` prints each with its number and check; nothing was changed"))]
+    OutageUnclear {
+        /// Why.
+        what: String,
     },
     /// It is not said which city is meant.
     #[error("no city is named")]

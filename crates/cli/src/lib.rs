@@ -11,6 +11,7 @@ mod amendment;
 mod arguments;
 mod city;
 pub mod commands;
+mod cost;
 pub mod demo;
 pub mod disk;
 mod failure;

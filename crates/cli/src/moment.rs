@@ -45,6 +45,11 @@ pub(crate) fn rfc3339_of_seconds(unix_s: i64) -> String {
     rfc3339(u64::try_from(unix_s).unwrap_or(0).saturating_mul(1000))
 }
 
+/// This moment as people write it into a topology: RFC 3339 in whole seconds, UTC.
+pub(crate) fn now_in_whole_seconds() -> String {
+    humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
+}
+
 /// A moment in RFC 3339, UTC, with milliseconds.
 pub(crate) fn rfc3339(unix_ms: u64) -> String {
     // A clock that claims a year beyond 9999 is shown at that bound: the formatter has no room for more.

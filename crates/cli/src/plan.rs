@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use estafet_model::NodeId;
-use estafet_routing::{Edge, Graph, Part, SinglePoint};
+use estafet_routing::{Edge, Failure as Loss, Graph, Part, SinglePoint, impact};
 use estafet_topology::Topology;
 use serde::Serialize;
 
@@ -37,6 +37,15 @@ pub fn graph(topology: &Topology) -> Graph {
         graph.add_node_risks(id.clone(), node.risks.iter().cloned());
     }
     graph
+}
+
+/// The offices to which only metered links lead that carry nothing but urgent records: all others wait there.
+#[must_use]
+pub fn urgent_only_offices(topology: &Topology) -> Vec<NodeId> {
+    let (all, hubs) = (graph(topology), hubs(topology));
+    let urgent_only = topology.links.iter().filter(|link| link.is_urgent_only());
+    let loss = urgent_only.fold(Loss::new(), |loss, link| loss.and_bearer(&link.ends[0], &link.ends[1], link.medium));
+    impact(&all, &hubs, &loss).cut_off
 }
 
 /// The nodes that commit records.

@@ -1,5 +1,6 @@
 //! Which nodes can be asked, and how to find one that answers.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Display};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -116,6 +117,18 @@ impl Reach {
     pub fn preferring(mut self, node: &NodeId) -> Self {
         self.doors.sort_by_key(|door| !matches!(door, Door::Tls { node: listed, .. } if listed.id == *node));
         self
+    }
+
+    /// Only those of these names.
+    #[must_use]
+    pub fn among(&self, names: &BTreeSet<&str>) -> Self {
+        Self { doors: self.doors.iter().filter(|door| names.contains(door.to_string().as_str())).cloned().collect() }
+    }
+
+    /// True if only one node may be asked.
+    #[must_use]
+    pub fn is_one_node(&self) -> bool {
+        self.doors.len() == 1
     }
 
     /// Only the node of this name.

@@ -231,9 +231,11 @@ fn impact_needs_no_node_and_says_what_it_does_not_know_without_one() {
         let line = why.map(|why| format!("for how long they have room is not known: {why}"));
         let told = out.lines().find(|line| line.starts_with("for how long")).map(str::to_owned);
         assert_eq!(told, line, "{out}");
+        let unknown = out.contains("what is dark or draining now is not known");
+        assert_eq!(unknown, why == Some("no node has answered"), "{out}");
         let (_, out) = topology(&[&["--json"], arguments].concat());
         let told = json(&out);
-        assert_eq!(told["seen_from"], Value::Null);
+        assert_eq!((&told["seen_from"], &told["now"]), (&Value::Null, &Value::Null));
         assert!(told["cut_off"].as_array().unwrap().iter().all(|office| office["hours_left"].is_null()), "{out}");
     }
 }
@@ -333,9 +335,11 @@ fn impact_adds_what_the_calendar_darkens_at_a_moment() {
         &["--risk", "pln-kota", "--for", "3h", "--every", "1d", "--reason", "evenings"][..],
         &["--node", "rumbai", "--risk", "telkom-sto", "--for", "1h", "--reason", "new roof"],
     ] {
-        let add = ["--city", city, "outage", "add", "--start", "2013-08-06T18:00:00+07:00"];
+        let add = ["--city", city, "outage", "add", "--start", "2113-08-06T18:00:00+07:00"];
         topology(&[&add, outage].concat()).0.unwrap();
     }
+    let add = ["--city", city, "outage", "add", "--start", "2113-08-05T08:00:00+07:00", "--for", "1h"];
+    topology(&[&add[..], &["--link", "sail-induk", "--reason", "new mast"]].concat()).0.unwrap();
     let ask = |arguments: &[&str]| {
         let (outcome, out) = topology(&[&["--city", city, "--json", "impact"], arguments].concat());
         assert_eq!(outcome.unwrap(), Outcome::Good, "{arguments:?}");
@@ -343,19 +347,19 @@ fn impact_adds_what_the_calendar_darkens_at_a_moment() {
     };
     let kota = "lima-puluh dark, pekanbaru-kota dark, sail dark";
     for (arguments, applied, cut_off) in [
-        (&["--at", "2013-08-06T17:59:59+07:00"][..], "", ""),
+        (&["--at", "2113-08-06T17:59:59+07:00"][..], "", ""),
         (
-            &["--at", "2013-08-06T18:30:00+07:00"],
+            &["--at", "2113-08-06T18:30:00+07:00"],
             "evenings, new roof",
             // The branch loses its fiber, and its way around by Lima Puluh.
             "lima-puluh dark, pekanbaru-kota dark, rumbai dark, rumbai-pesisir isolated, sail dark, senapelan isolated, \
              sukajadi isolated",
         ),
-        (&["--at", "2013-08-06T12:00:00Z"], "evenings", kota),
-        (&["--at", "2026-12-01T18:00:00+07:00"], "evenings", kota),
-        (&["--at", "2026-12-01T21:00:00+07:00"], "", ""),
+        (&["--at", "2113-08-06T12:00:00Z"], "evenings", kota),
+        (&["--at", "2126-12-01T18:00:00+07:00"], "evenings", kota),
+        (&["--at", "2126-12-01T21:00:00+07:00"], "", ""),
         (
-            &["sukajadi", "--risk", "pln-rumbai", "--at", "2013-08-06T18:30:00+07:00"],
+            &["sukajadi", "--risk", "pln-rumbai", "--at", "2113-08-06T18:30:00+07:00"],
             "evenings, new roof",
             "lima-puluh dark, pekanbaru-kota dark, rumbai struck, rumbai-pesisir struck, sail dark, senapelan isolated, \
              sukajadi fails",
@@ -369,25 +373,28 @@ fn impact_adds_what_the_calendar_darkens_at_a_moment() {
         let nodes = list(&told["cut_off"]).iter().map(|node| format!("{} {}", text(node, "node"), text(node, "why")));
         assert_eq!(nodes.collect::<Vec<_>>().join(", "), cut_off, "{arguments:?}");
     }
+    let links_down = |moment: &str| ask(&["--at", moment])["links_down"].clone();
+    assert_eq!(links_down("2113-08-05T08:30:00+07:00"), json!([["induk", "sail"]]), "and its ends go on");
+    assert_eq!(links_down("2113-08-05T09:30:00+07:00"), json!([]));
     let (planned, named) =
-        (["--at", "2013-08-06T18:30:00+07:00"], ["rumbai", "--risk", "pln-kota", "--risk", "telkom-sto"]);
+        (["--at", "2113-08-06T18:30:00+07:00"], ["rumbai", "--risk", "pln-kota", "--risk", "telkom-sto"]);
     let (planned, named) = (ask(&planned), ask(&named));
     for field in ["links_down", "detoured"] {
         assert_eq!(planned[field], named[field], "as if it were named");
     }
     assert!(!list(&planned["links_down"]).is_empty());
-    let told = ask(&["--at", "2013-08-07T20:00:00+07:00"]);
-    assert_eq!(told["at"], "2013-08-07T13:00:00.000Z");
+    let told = ask(&["--at", "2113-08-07T20:00:00+07:00"]);
+    assert_eq!(told["at"], "2113-08-07T13:00:00.000Z");
     let evening = &told["outages"][0];
     assert_eq!(names(&evening["strikes"]), ["lima-puluh", "pekanbaru-kota", "sail"]);
     assert_eq!(
         (&evening["start"], &evening["end"]),
-        (&json!("2013-08-07T11:00:00.000Z"), &json!("2013-08-07T14:00:00.000Z"))
+        (&json!("2113-08-07T11:00:00.000Z"), &json!("2113-08-07T14:00:00.000Z"))
     );
     assert_eq!(names(&told["cut_off"][0]["dark_by"]), ["evenings"]);
     assert!(ask(&["--at", "now"])["at"].is_string());
-    let (_, out) = topology(&["--city", city, "impact", "--at", "2013-08-06T17:00:00+07:00"]);
-    assert!(out.starts_with("No outage is planned for 2013-08-06T10:00:00.000Z.\n"), "{out}");
+    let (_, out) = topology(&["--city", city, "impact", "--at", "2113-08-06T17:00:00+07:00"]);
+    assert!(out.starts_with("No outage is planned for 2113-08-06T10:00:00.000Z.\n"), "{out}");
     assert!(Cli::try_parse_from(["topology", "impact", "--at", "tonight"]).is_err());
 }
 
@@ -515,4 +522,38 @@ fn the_figures_of_each_drill_stand_in_its_help() {
     }
     let unknown = Cli::try_parse_from(["topology", "drill", "ambon"]).unwrap_err().to_string();
     assert!(unknown.contains("ambon-2019"), "{unknown}");
+}
+
+#[test]
+fn offices_that_only_metered_links_lead_to_are_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    init(Template::Pekanbaru2013, folder.path()).unwrap();
+    let file = folder.path().join("topology.toml");
+    let path = file.to_str().unwrap().to_owned();
+    let metered = |path: &str| {
+        let (_, out) = topology(&["check", path, "--json"]);
+        let warnings = json(&out)["warnings"].as_array().unwrap().clone();
+        let metered = warnings.iter().filter(|warning| warning["hangs_on"] == "metered");
+        metered.map(|warning| warning["node"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert!(metered(&path).is_empty());
+    let text = fs::read_to_string(&file).unwrap();
+    let link = "ends = [\"induk\", \"sukajadi\"]\n";
+    assert!(text.contains(link), "{text}");
+    fs::write(&file, text.replace(link, &format!("{link}metered = true\n"))).unwrap();
+    let behind = ["rumbai", "rumbai-pesisir", "sukajadi"];
+    assert_eq!(metered(&path), behind);
+    let (_, out) = topology(&["spof", "--file", &path, "--json"]);
+    assert_eq!(names(&json(&out)["urgent_only"]), behind);
+    let (_, out) = topology(&["spof", "--file", &path]);
+    assert!(out.contains("Over metered links only") && out.contains(&behind.join(", ")), "{out}");
+    fs::write(&file, text.replace(link, &format!("{link}metered = true\nbulk = true\n"))).unwrap();
+    assert!(metered(&path).is_empty());
+}
+
+#[test]
+fn no_links_at_all_are_no_advice() {
+    let refused = Cli::try_parse_from(["topology", "advise", "--links", "0"]).unwrap_err();
+    assert_eq!(refused.exit_code(), 2);
+    assert!(refused.to_string().contains("ask for one link at least"), "{refused}");
 }

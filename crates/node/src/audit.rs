@@ -12,7 +12,8 @@ use crate::node::Node;
 /// The ledger as this node sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuditReport {
-    /// One entry per node of the area.
+    /// One entry per node of the area, and behind them one per node that was taken out of the topology and whose records are
+    /// known.
     pub origins: Vec<OriginAudit>,
     /// How many records hubs have in their stores more than once; 0, or a fault.
     pub committed_twice: u64,
@@ -23,6 +24,8 @@ pub struct AuditReport {
 pub struct OriginAudit {
     /// Who captured.
     pub node: NodeId,
+    /// It is in the topology no more.
+    pub removed: bool,
     /// How many records it is known to have captured.
     pub captured: u64,
     /// How many of them have a receipt.
@@ -87,11 +90,21 @@ impl Node {
             .filter_map(|signed| Some((&signed.lsa().origin, signed.lsa().ledger.clone()?)))
             .collect();
         words.insert(self.id(), self.ledger());
-        let origins = self.topology().nodes.keys().map(|node| self.audit_origin(node, &words)).collect();
+        let listed = self.topology().nodes.keys();
+        let removed = self.removed_origins(&words);
+        let origins = listed.chain(&removed).map(|node| self.audit_origin(node, &words)).collect();
         let hubs = self.topology().hub_ids().filter(|hub| *hub != self.id());
         let elsewhere: u64 =
             hubs.filter_map(|hub| self.router().lsdb().get(hub)?.lsa().hub).map(|ledger| ledger.committed_twice).sum();
         AuditReport { origins, committed_twice: elsewhere + self.committed_twice() }
+    }
+
+    /// Whose records are receipted or held, though the topology does not list them any more.
+    fn removed_origins(&self, words: &BTreeMap<&NodeId, OriginLedger>) -> BTreeSet<NodeId> {
+        let receipted = self.custody().receipted().keys().map(|(origin, _)| origin);
+        let held = words.values().flat_map(|ledger| &ledger.holdings).map(|holding| &holding.origin);
+        let is_removed = |origin: &&NodeId| self.topology().node(origin).is_none();
+        receipted.chain(held).filter(is_removed).cloned().collect()
     }
 
     fn audit_origin(&self, node: &NodeId, words: &BTreeMap<&NodeId, OriginLedger>) -> OriginAudit {
@@ -104,6 +117,7 @@ impl Node {
         epochs.extend(current);
         let mut audit = OriginAudit {
             node: node.clone(),
+            removed: self.topology().node(node).is_none(),
             captured: 0,
             receipted: 0,
             held: 0,

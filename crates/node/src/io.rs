@@ -101,6 +101,8 @@ pub enum Input {
     Standing(Standing),
     /// Another topology is in force. Its hubs, and this node's role and key, are as before.
     Topology(Arc<Topology>),
+    /// A topology of this version is durable, and in force when this node is started again.
+    TopologyKept(u64),
     /// The links of this node that a planned outage darkens, now or soon: all of them.
     PlannedDark(BTreeSet<Bearer>),
 }

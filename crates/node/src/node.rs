@@ -205,6 +205,7 @@ impl Node {
             Input::Room(room) => self.custody.set_room(room),
             Input::Outlook(outlook) => self.router.set_outlook(outlook),
             Input::Topology(topology) => self.set_topology(now, topology),
+            Input::TopologyKept(version) => self.router.set_topology_kept(now, version),
             Input::PlannedDark(bearers) => self.router.set_planned_dark(now, &bearers),
             Input::Standing(standing) => {
                 self.custody.set_draining(standing.is_draining());
@@ -699,5 +700,6 @@ fn router_config(
         neighbors.entry(neighbor.clone()).or_default().insert(link.medium, terms);
     }
     let (keys, hubs) = (node_keys(topology), topology.hub_ids().cloned().collect());
-    RouterConfig { neighbors, link_risks, keys, hubs, signing_key, first_sequence, durable }
+    let topology_version = topology.version;
+    RouterConfig { neighbors, link_risks, keys, hubs, signing_key, first_sequence, durable, topology_version }
 }

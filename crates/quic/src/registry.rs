@@ -80,7 +80,7 @@ impl Registry {
     pub(crate) fn retain(&self, stays: impl Fn(&Bearer, &Connection) -> bool) {
         let active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
         for (_, gone) in active.iter().filter(|(bearer, active)| !stays(bearer, &active.connection)) {
-            gone.connection.close(close_code::PROTOCOL, b"not a neighbor any more");
+            gone.connection.close(close_code::REMOVED, b"not a neighbor any more");
         }
     }
 

@@ -213,7 +213,7 @@ pub(crate) async fn establish(
     let stays = agreed_medium(shared, neighbor, dialed, their_hello.medium) == Some(medium);
     if !stays || neighbor_of(shared, &connection).as_ref() != Some(neighbor) {
         shared.registry.end(&bearer, id);
-        connection.close(close_code::PROTOCOL, b"not a neighbor any more");
+        connection.close(close_code::REMOVED, b"not a neighbor any more");
         return Err(NoSession::NoBearer(Some(medium)));
     }
     if !we_dialed {
@@ -263,6 +263,7 @@ async fn supervise(shared: Arc<Shared>, bearer: Bearer, session: SessionId, conn
         {
             DownReason::Goodbye(String::from_utf8_lossy(reason).into_owned())
         }
+        ConnectionError::ApplicationClosed(closed) if closed.error_code == close_code::REMOVED => DownReason::Removed,
         other => DownReason::Lost(other.to_string()),
     };
     info!(neighbor = %bearer.neighbor, medium = %bearer.medium, ?reason, "session down");

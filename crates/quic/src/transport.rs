@@ -73,6 +73,8 @@ pub(crate) mod close_code {
     pub(crate) const PROTOCOL: VarInt = VarInt::from_u32(3);
     /// The other end was silent for too long.
     pub(crate) const SILENT: VarInt = VarInt::from_u32(4);
+    /// By a new topology the other end is no neighbor any more, or not over this link, or not with this key.
+    pub(crate) const REMOVED: VarInt = VarInt::from_u32(5);
 }
 
 /// A node at the other end of one or more links.
@@ -146,6 +148,8 @@ pub enum TransportError {
 pub enum DownReason {
     /// The neighbor said goodbye: it will not be back at once.
     Goodbye(String),
+    /// By the neighbor's topology they are no neighbors any more, or not over this link.
+    Removed,
     /// Anything else, in words.
     Lost(String),
 }

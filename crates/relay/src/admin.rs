@@ -71,10 +71,14 @@ impl AdminService {
     /// Makes an order durable, then heeds it.
     async fn set_drain(&self, order: Option<DrainOrder>) -> Result<Response<v1::Standing>, Status> {
         let file = self.drain_file.lock().await;
-        let (kept, path) = (order.clone(), file.clone());
-        let stored = tokio::task::spawn_blocking(move || path.store(kept.as_ref())).await;
-        let stored = stored.map_err(|error| Status::internal(error.to_string()))?;
-        stored.map_err(|error| Status::internal(format!("the order cannot be kept on this node's disk: {error}")))?;
+        let path = file.clone();
+        let stored = tokio::task::spawn_blocking(move || {
+            let order = order.map(|order| order.after(path.load(), wall_clock()));
+            path.store(order.as_ref()).map(|()| order)
+        });
+        let stored = stored.await.map_err(|error| Status::internal(error.to_string()))?;
+        let order = stored
+            .map_err(|error| Status::internal(format!("the order cannot be kept on this node's disk: {error}")))?;
         self.commands.drain(order).await.map_err(|error| Status::unavailable(error.to_string()))?;
         self.standing().await
     }

@@ -30,6 +30,15 @@ impl DrainOrder {
         Self { words: words.to_owned(), for_s, until_unix_s: for_s.map(|span| (wall.0 / 1000).saturating_add(span)) }
     }
 
+    /// The same order, given while `earlier` may be in force: without words of its own it keeps those.
+    pub(crate) fn after(self, earlier: Option<Self>, wall: UnixMillis) -> Self {
+        let in_force = earlier.filter(|earlier| earlier.left(wall) != Some(Duration::ZERO));
+        match in_force {
+            Some(earlier) if self.words.is_empty() => Self { words: earlier.words, ..self },
+            _ => self,
+        }
+    }
+
     /// How long it still lasts, if not until it is ended: never longer than it was ordered for, however the clock was set.
     pub(crate) fn left(&self, wall: UnixMillis) -> Option<Duration> {
         let left = self.until_unix_s?.saturating_sub(wall.0 / 1000);
@@ -77,6 +86,20 @@ impl DrainFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_second_order_without_words_keeps_those_of_the_one_in_force() {
+        let wall = |seconds: u64| UnixMillis((1_000 + seconds) * 1000);
+        let first = DrainOrder::new("moving the rack", Some(Duration::from_secs(60)), wall(0));
+        for (words, given_after, expected) in
+            [("", 30, "moving the rack"), ("new roof", 30, "new roof"), ("", 60, ""), ("new roof", 60, "new roof")]
+        {
+            let order = DrainOrder::new(words, None, wall(given_after));
+            assert_eq!(order.clone().after(None, wall(given_after)), order);
+            let after = order.after(Some(first.clone()), wall(given_after));
+            assert_eq!((after.words.as_str(), after.for_s), (expected, None), "{words} {given_after}");
+        }
+    }
 
     #[test]
     fn an_order_is_found_again_until_it_is_ended() {

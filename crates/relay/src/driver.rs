@@ -419,7 +419,8 @@ impl Driver {
             SessionEvent::Down { bearer, session, reason } => {
                 if self.is_current(&bearer, session) {
                     self.sessions.remove(&bearer);
-                    let goodbye = matches!(reason, DownReason::Goodbye(_));
+                    // Who is taken out of the neighbor's topology is left on purpose as well.
+                    let goodbye = matches!(reason, DownReason::Goodbye(_) | DownReason::Removed);
                     self.failovers.sessions_lost += u64::from(!goodbye);
                     self.feed(Input::SessionDown { bearer, goodbye });
                 }
@@ -463,9 +464,13 @@ impl Driver {
     /// A newer topology is durable: it is heeded, unless that waits for the next start, and passed on.
     fn succeed(&mut self, Kept { in_force, told, from }: Kept) {
         let me = self.node.id().clone();
-        if let Some(topology) = in_force {
-            self.grounds.heed(&topology, &me);
-            self.feed(Input::Topology(topology));
+        let before = self.node.topology().clone();
+        match in_force {
+            Some(topology) => {
+                self.grounds.heed(&topology, &me);
+                self.feed(Input::Topology(topology));
+            }
+            None => self.feed(Input::TopologyKept(told.version)),
         }
         if let Some(frame) = &told.frame {
             let sessions = self.sessions.iter().map(|(bearer, session)| (&bearer.neighbor, session));
@@ -479,7 +484,10 @@ impl Driver {
         let neighborhood = neighborhood(self.node.topology(), &me, told.version);
         let is_over = |bearer: &Bearer| {
             let neighbor = neighborhood.neighbors.get(&bearer.neighbor);
-            neighbor.is_none_or(|neighbor| !neighbor.bearers.contains_key(&bearer.medium))
+            neighbor.is_none_or(|neighbor| {
+                let is_replaced = before.node(&bearer.neighbor).map(|listed| listed.key) != Some(neighbor.key);
+                is_replaced || !neighbor.bearers.contains_key(&bearer.medium)
+            })
         };
         let over: Vec<Session> =
             self.sessions.extract_if(.., |bearer, _| is_over(bearer)).map(|(_, over)| over).collect();

@@ -28,8 +28,8 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::driver::{Commands, View};
-use crate::failovers::{Failovers, gray_links};
+use crate::driver::Commands;
+use crate::metrics;
 use crate::problem::Problem;
 use crate::scrub::Scrubs;
 use crate::seal::Seals;
@@ -298,50 +298,8 @@ fn describe(whereabouts: &Whereabouts<'_>) -> Option<Value> {
 
 /// The node's metrics as Prometheus text.
 async fn metrics(State(intake): State<Intake>) -> Result<String, Problem> {
-    let asked = intake.shared.commands.ask(node_metrics);
-    let of_node = asked.await.map_err(|_| Problem::shutting_down())?;
-    let usage = intake.shared.store.spool.usage();
-    let poisoned = u8::from(usage.poisoned.is_some());
-    let service = intake.shared.commands.standing();
-    let scrubs = &intake.shared.scrubs;
-    let rows = [
-        ("estafet_draining", "gauge", u64::from(service.is_draining())),
-        ("estafet_on_battery", "gauge", u64::from(service.is_on_battery())),
-        ("estafet_spool_syncs_total", "counter", usage.syncs),
-        ("estafet_spool_used_bytes", "gauge", usage.used_bytes.0),
-        ("estafet_spool_free_bytes", "gauge", usage.free_bytes.0),
-        ("estafet_spool_segments", "gauge", usage.segments as u64),
-        ("estafet_spool_poisoned", "gauge", u64::from(poisoned)),
-        ("estafet_scrub_segments_total", "counter", scrubs.segments.load(Ordering::Relaxed)),
-        ("estafet_scrub_records_unreadable_total", "counter", scrubs.records_unreadable.load(Ordering::Relaxed)),
-        ("estafet_scrub_passed_unix_ms", "gauge", scrubs.passed_at.load(Ordering::Relaxed)),
-    ];
-    let rows = of_node.into_iter().chain(rows);
-    Ok(rows.map(|(name, kind, value)| format!("# TYPE {name} {kind}\n{name} {value}\n")).collect())
-}
-
-/// A metric's name, its type and what it is now.
-type Metric = (&'static str, &'static str, u64);
-
-fn node_metrics(view: &View<'_>) -> [Metric; 13] {
-    let custody = view.node.custody();
-    let own = custody.receipted().iter().filter(|((origin, _), _)| origin == view.node.id());
-    let receipted: u64 = own.map(|(_, ranges)| ranges.count()).sum();
-    let missing = view.node.audit().origins.iter().map(|origin| origin.missing.count()).sum::<u64>();
-    let Failovers { suspicions, deaths, bearer_changes, sessions_lost, records_diverted } = view.failovers;
-    [
-        ("estafet_records_held", "gauge", custody.held_count()),
-        ("estafet_copies_held", "gauge", custody.copies_count()),
-        ("estafet_records_receipted_total", "counter", receipted),
-        ("estafet_records_committed_total", "counter", custody.committed_count()),
-        ("estafet_records_quarantined", "gauge", custody.quarantine().count() as u64),
-        ("estafet_records_missing", "gauge", missing),
-        ("estafet_receipt_losses_total", "counter", custody.receipt_losses()),
-        ("estafet_neighbor_suspicions_total", "counter", suspicions),
-        ("estafet_neighbor_deaths_total", "counter", deaths),
-        ("estafet_bearer_changes_total", "counter", bearer_changes),
-        ("estafet_sessions_lost_total", "counter", sessions_lost),
-        ("estafet_records_diverted_total", "counter", records_diverted),
-        ("estafet_links_gray", "gauge", gray_links(view.node)),
-    ]
+    let Shared { commands, store, scrubs, .. } = &*intake.shared;
+    let of_node = commands.ask(metrics::of_node).await.map_err(|_| Problem::shutting_down())?;
+    let rest = metrics::of_service(&commands.standing()).into_iter().chain(metrics::of_store(store, scrubs));
+    Ok(of_node.into_iter().chain(rest).map(|metric| metric.to_string()).collect())
 }

@@ -14,6 +14,7 @@ mod intake;
 mod joining;
 mod ledger;
 mod listing;
+mod metrics;
 mod nut;
 mod pace;
 mod problem;

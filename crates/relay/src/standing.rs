@@ -186,6 +186,7 @@ mod tests {
         let outage = Outage {
             start: "2013-08-06T18:00:00+07:00".to_owned(),
             nodes: vec![],
+            links: vec![],
             risks: vec![],
             duration: Duration::from_secs(3 * 3600),
             every: None,

@@ -7,8 +7,8 @@ use estafet_admin::v1::{self, AuditReport, Link, OriginAudit, Path, Record};
 use estafet_model::{Class, LinkCost, NodeId, RecordId};
 use estafet_node::custody::{RecordState, RecordView, WaitReason};
 use estafet_node::routing::{
-    BearerState, Coverage, Graph, NeighborState, NextHop, PowerState, Protects, SHUNNED_COST, ShortestPaths, SignedLsa,
-    Standing, coverage, coverages, routes_to_nearest,
+    BearerState, CostParts, Coverage, Graph, NeighborState, NextHop, PowerState, Protects, SHUNNED_COST, ShortestPaths,
+    SignedLsa, Standing, coverage, coverages, routes_to_nearest,
 };
 use estafet_node::{Node, Records, Whereabouts};
 use estafet_topology as topology;
@@ -58,10 +58,13 @@ pub(crate) fn nodes(view: &View<'_>) -> Vec<v1::Node> {
                 last_receipt_unix_ms: view.last_receipts.get(id).map(|at| at.0),
                 news_age_ms: news_age(view, id),
                 cost: to_hub.cost(id).filter(|_| state != "offline").map(|cost| cost.0),
+                cost_parts: (!path.is_empty()).then(|| cost_parts(node.router().graph(), &path)),
                 not_durable: lsa.is_some_and(|lsa| !lsa.durable),
                 coverage: coverage.get(id).filter(|_| state != "offline").and_then(|coverage| coverage.share()),
                 standing: lsa.map(|lsa| standing(&lsa.standing)),
                 capture_room_bytes: outlook.map(|outlook| outlook.capture_room.0),
+                topology_version: lsa.map(|lsa| lsa.topology.in_force),
+                topology_version_kept: lsa.map(|lsa| lsa.topology.kept),
                 captured_bytes_per_hour: outlook.map(|outlook| outlook.captured_per_hour.0),
             }
         })
@@ -191,38 +194,52 @@ fn link_state(near: [bool; 2], heard_of_both: bool, costs: [Option<LinkCost>; 2]
 pub(crate) fn path(node: &Node, from: &str, to: &str) -> Result<Path, Status> {
     let known = |text: &str| -> Result<NodeId, Status> {
         let id = text.parse::<NodeId>().ok().filter(|id| node.topology().node(id).is_some());
-        id.ok_or_else(|| Status::not_found(format!("the topology lists no node `{text}`")))
+        id.ok_or_else(|| {
+            let names = || node.topology().nodes.keys().map(NodeId::as_str);
+            let rest = format!("use one of {}", names().collect::<Vec<_>>().join(", "));
+            let remedy = topology::did_you_mean(text, names(), rest);
+            Status::not_found(format!("the topology lists no node `{text}`: {remedy}"))
+        })
     };
     let from = if from.is_empty() { node.id().clone() } else { known(from)? };
+    let to = if to.is_empty() { None } else { Some(known(to)?) };
     if from != *node.id() && !node.router().reachable(&from) {
         // The map beyond is old news: better none than a wrong one.
-        return Ok(Path { from: from.to_string(), to: to.to_owned(), ..Path::default() });
+        let to = to.map(|to| to.to_string()).unwrap_or_default();
+        return Ok(Path { from: from.to_string(), to, ..Path::default() });
     }
     let hubs = node.router().serving_hubs();
     let coverage = coverage(node.router().graph(), &from).share();
-    let route = if to.is_empty() {
-        if node.topology().hub_ids().any(|hub| *hub == from) {
-            let itself = v1::Hop { node: from.to_string(), ..v1::Hop::default() };
-            let (from, to) = (from.to_string(), from.to_string());
-            return Ok(Path { from, to, found: true, cost: 0, hops: vec![itself], alternates: Vec::new(), coverage });
-        }
-        routes_to_nearest(node.router().graph(), &from, &hubs)
-    } else {
-        node.router().route_from(&from, &known(to)?)
+    let is_there = match &to {
+        Some(to) => *to == from,
+        None => node.topology().hub_ids().any(|hub| *hub == from),
+    };
+    if is_there {
+        let itself = v1::Hop { node: from.to_string(), ..v1::Hop::default() };
+        let (from, to) = (from.to_string(), from.to_string());
+        return Ok(Path { from, to, found: true, hops: vec![itself], coverage, ..Path::default() });
+    }
+    let route = match &to {
+        Some(to) => node.router().route_from(&from, to),
+        None => routes_to_nearest(node.router().graph(), &from, &hubs),
     };
     let Some(route) = route else {
-        return Ok(Path { from: from.to_string(), to: to.to_owned(), coverage, ..Path::default() });
+        let to = to.map(|to| to.to_string()).unwrap_or_default();
+        return Ok(Path { from: from.to_string(), to, coverage, ..Path::default() });
     };
     let from_start = ShortestPaths::from(node.router().graph(), &from);
     let before = std::iter::once(None).chain(route.path.iter().map(Some));
+    let graph = node.router().graph();
     let hops = before.zip(&route.path).map(|(before, hop)| v1::Hop {
         node: hop.to_string(),
         cost: from_start.cost(hop).map_or(0, |cost| cost.0),
         medium: before.and_then(|before| medium_in_use(node, before, hop)).unwrap_or_default(),
+        step: before.map(|before| cost_parts(graph, &[before.clone(), hop.clone()])),
     });
     let alternates = route.alternates.iter().map(|alternate| v1::Alternate {
         next_hop: alternate.next_hop.to_string(),
         cost: alternate.cost.0,
+        cost_parts: Some(cost_parts(graph, &alternate.path)),
         protects: match alternate.protects {
             Protects::Node => "node".to_owned(),
             Protects::Link => "link".to_owned(),
@@ -233,10 +250,16 @@ pub(crate) fn path(node: &Node, from: &str, to: &str) -> Result<Path, Status> {
         to: route.destination.to_string(),
         found: true,
         cost: route.cost.0,
+        cost_parts: Some(cost_parts(graph, &route.path)),
         hops: hops.collect(),
         alternates: alternates.collect(),
         coverage,
     })
+}
+
+fn cost_parts(graph: &Graph, path: &[NodeId]) -> v1::CostParts {
+    let CostParts { plain, gray_links, draining_nodes, nodes_on_battery } = CostParts::of_path(graph, path);
+    v1::CostParts { plain: plain.0, gray_links, draining_nodes, nodes_on_battery }
 }
 
 /// Over which bearer a node sends to its neighbor.
@@ -352,6 +375,7 @@ pub(crate) fn audit(view: &View<'_>) -> AuditReport {
             missing_since_unix_ms: view.missing_since.get(&origin.node).map(|at| at.0),
             epochs: origin.epochs.iter().map(|epoch| epoch.get().into()).collect(),
             conflicts: named(&origin.conflicts),
+            removed: origin.removed,
         })
         .collect();
     let sum = |part: fn(&OriginAudit) -> u64| origins.iter().map(part).sum();

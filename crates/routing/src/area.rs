@@ -80,6 +80,7 @@ pub(crate) fn config(map: &Graph, me: &NodeId) -> RouterConfig {
         signing_key: signing_key(me),
         first_sequence: 1,
         durable: true,
+        topology_version: 1,
     }
 }
 

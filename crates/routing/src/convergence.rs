@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use estafet_model::{ByteCount, Epoch, LinkCost, NodeId, Seq, SeqRanges};
 
-use crate::adjacency::{DEAD_AFTER, DEAD_AFTER_QUIET, DownReason};
+use crate::adjacency::{DEAD_AFTER, DEAD_AFTER_QUIET, DownReason, NeighborState};
 use crate::area::{Area, Dice, LATENCY, SETTLE, STEADY, config, signing_key};
 use crate::comparison::REPAIRED_WITHIN;
 use crate::graph::Graph;
-use crate::lsa::{HubLedger, OriginLedger};
+use crate::lsa::{HubLedger, OriginLedger, TopologyVersions};
+use crate::origination::LEDGER_INTERVAL;
 use crate::outlook::Outlook;
 use crate::output::RouterOutput;
 use crate::pekanbaru::{by_radio, id, ids, redundant, words};
 use crate::quality::LinkSample;
-use crate::router::Router;
+use crate::router::{Router, RouterConfig};
 use crate::signed_lsa::SignedLsa;
 use crate::standing::{NodeState, PowerState, Standing};
 
@@ -124,6 +125,23 @@ fn an_outlook_is_told_like_a_ledger_when_it_is_another() {
     }
     area.run(SETTLE);
     assert_eq!(heard(&area), (Some(outlook(27)), sequence + 2));
+}
+
+#[test]
+fn which_topology_a_node_has_is_told_at_once() {
+    let mut area = Area::settled(redundant());
+    let heard = |area: &Area| area.router("induk").lsdb().get(&id("rumbai")).unwrap().lsa().topology;
+    assert_eq!(heard(&area), TopologyVersions { in_force: 1, kept: 1 });
+    let flood = LEDGER_INTERVAL / 2;
+    for (version, at_once, in_force, kept) in [(2, true, 2, 2), (3, false, 2, 3), (2, false, 2, 3), (3, true, 3, 3)] {
+        let next = RouterConfig { topology_version: version, ..config(&area.map, &id("rumbai")) };
+        area.change("rumbai", |router, now| match at_once {
+            true => router.reconfigure(now, next),
+            false => router.set_topology_kept(now, version),
+        });
+        area.run(flood);
+        assert_eq!(heard(&area), TopologyVersions { in_force, kept }, "version {version}");
+    }
 }
 
 fn draining() -> Standing {
@@ -286,6 +304,17 @@ fn a_new_topology_takes_nodes_out_and_lets_the_rest_go_on() {
     assert!(
         area.downs.iter().all(|(_, neighbor, reason)| *neighbor == id("sukajadi") && *reason == DownReason::Removed)
     );
+}
+
+#[test]
+fn a_neighbor_under_another_key_is_another_machine() {
+    let mut area = Area::settled(redundant());
+    let mut replaced = config(&area.map, &id("rumbai"));
+    replaced.keys.insert(id("sukajadi"), signing_key(&id("the-new-machine")).public());
+    area.change("rumbai", |router, now| router.reconfigure(now, replaced));
+    assert_eq!(area.downs, [(id("rumbai"), id("sukajadi"), DownReason::Removed)]);
+    assert_eq!(area.router("rumbai").neighbor_state(&id("sukajadi")), Some(NeighborState::Down));
+    assert!(area.next_hops("rumbai").starts_with("senapelan"), "{}", area.next_hops("rumbai"));
 }
 
 #[test]

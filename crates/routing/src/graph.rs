@@ -215,6 +215,12 @@ impl Graph {
         self.vertex(node).is_some_and(|vertex| vertex.draining)
     }
 
+    /// True if `node` runs on a battery.
+    #[must_use]
+    pub fn is_on_battery(&self, node: &NodeId) -> bool {
+        self.vertex(node).is_some_and(|vertex| vertex.on_battery)
+    }
+
     /// The shared-risk groups that `node` itself fails with.
     pub fn node_risks(&self, node: &NodeId) -> impl Iterator<Item = &String> {
         self.vertex(node).into_iter().flat_map(|vertex| &vertex.risks)

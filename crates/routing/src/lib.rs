@@ -20,6 +20,7 @@ mod choosing;
 mod comparison;
 #[cfg(test)]
 mod convergence;
+mod cost_parts;
 mod coverage;
 mod damping;
 mod failure;
@@ -53,12 +54,15 @@ pub use adjacency::{
 pub use alternates::{Alternate, Protects, Route, route, routes_to_nearest};
 pub use backoff::{SPF_HOLD_MAX, SPF_HOLD_MIN, SPF_QUIET};
 pub use comparison::REPAIRED_WITHIN;
+pub use cost_parts::CostParts;
 pub use coverage::{Coverage, coverage, coverages};
 pub use failure::{Failure, Part};
 pub use fib::NextHop;
 pub use graph::{BATTERY_COST, DRAINING_COST, Edge, Graph, LinkRisks, Risks};
 pub use impact::{Detour, Impact, impact};
-pub use lsa::{ADJACENCIES_MAX, Adjacency, Captured, Holding, HubLedger, LEDGER_PIECES_MAX, Lsa, OriginLedger};
+pub use lsa::{
+    ADJACENCIES_MAX, Adjacency, Captured, Holding, HubLedger, LEDGER_PIECES_MAX, Lsa, OriginLedger, TopologyVersions,
+};
 pub use lsdb::{Installed, Lsdb, Summary};
 pub use neighbor::{BearerState, BearerTerms, Choice};
 pub use origination::LEDGER_INTERVAL;

@@ -78,6 +78,15 @@ impl OriginLedger {
     }
 }
 
+/// Which topology a node goes by, and which it has. For people: nothing is routed by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TopologyVersions {
+    /// The version in force.
+    pub in_force: u64,
+    /// The newest version on its disk. Beyond that in force if it waits for the node's next start.
+    pub kept: u64,
+}
+
 /// What a hub committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HubLedger {
@@ -100,6 +109,8 @@ pub struct Lsa {
     pub standing: Standing,
     /// Its disk keeps what is synced. A node whose disk does not gives no promises.
     pub durable: bool,
+    /// Which topology it goes by, and which it has.
+    pub topology: TopologyVersions,
     /// Where its captures stand, if it has a spool with captures to speak of.
     pub ledger: Option<OriginLedger>,
     /// What it committed, if it is a hub.
@@ -116,7 +127,7 @@ impl Lsa {
     }
 
     /// True if paths may differ between the two: another neighbor, another cost, another state, other power. Ledgers,
-    /// outlooks, round-trip times and what is said for people do not matter.
+    /// outlooks, round-trip times, versions and what is said for people do not matter.
     #[must_use]
     pub fn differs_in_topology(&self, other: &Self) -> bool {
         let edges = |lsa: &Self| -> Vec<(NodeId, LinkCost)> {
@@ -158,6 +169,7 @@ pub(crate) mod tests {
                 }),
             },
             durable: true,
+            topology: TopologyVersions { in_force: 3, kept: 4 },
             ledger: Some(OriginLedger {
                 epoch,
                 captured: 6,
@@ -175,10 +187,11 @@ pub(crate) mod tests {
 
     #[test]
     fn only_neighbors_costs_state_and_power_are_topology() {
-        let rows: [(Change, bool); 11] = [
+        let rows: [(Change, bool); 12] = [
             (|lsa| lsa.adjacencies[0].rtt_micros += 1, false),
             (|lsa| lsa.ledger = None, false),
             (|lsa| lsa.outlook = None, false),
+            (|lsa| lsa.topology.in_force = 4, false),
             (|lsa| lsa.sequence += 1, false),
             (|lsa| lsa.adjacencies[0].cost = LinkCost(99), true),
             (|lsa| lsa.standing.notice = None, false),

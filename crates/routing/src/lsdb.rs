@@ -183,7 +183,7 @@ mod tests {
     use estafet_model::{LinkCost, SigningKey};
 
     use super::*;
-    use crate::lsa::{Adjacency, Lsa};
+    use crate::lsa::{Adjacency, Lsa, TopologyVersions};
     use crate::pekanbaru::id;
     use crate::standing::Standing;
 
@@ -204,6 +204,7 @@ mod tests {
             adjacencies,
             standing,
             durable: true,
+            topology: TopologyVersions::default(),
             ledger: None,
             hub: None,
             outlook: None,

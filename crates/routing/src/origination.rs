@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use estafet_model::{LinkCost, NodeId, Now, SigningKey};
 
-use crate::lsa::{ADJACENCIES_MAX, Adjacency, HubLedger, Lsa, OriginLedger};
+use crate::lsa::{ADJACENCIES_MAX, Adjacency, HubLedger, Lsa, OriginLedger, TopologyVersions};
 use crate::outlook::Outlook;
+use crate::router::RouterConfig;
 use crate::signed_lsa::SignedLsa;
 use crate::standing::Standing;
 
@@ -25,6 +26,7 @@ pub(crate) struct Origination {
     ledger_changed: bool,
     standing: Standing,
     durable: bool,
+    topology: TopologyVersions,
     ledger: Option<OriginLedger>,
     hub: Option<HubLedger>,
     outlook: Option<Outlook>,
@@ -32,15 +34,17 @@ pub(crate) struct Origination {
 }
 
 impl Origination {
-    pub(crate) fn new(me: NodeId, signing_key: SigningKey, first_sequence: u64, durable: bool) -> Self {
+    pub(crate) fn new(me: NodeId, config: &RouterConfig) -> Self {
+        let version = config.topology_version;
         Self {
             me,
-            signing_key,
-            next_sequence: first_sequence,
+            signing_key: config.signing_key.clone(),
+            next_sequence: config.first_sequence,
             last_originated: Now::default(),
             ledger_changed: false,
             standing: Standing::default(),
-            durable,
+            durable: config.durable,
+            topology: TopologyVersions { in_force: version, kept: version },
             ledger: None,
             hub: None,
             outlook: None,
@@ -64,6 +68,7 @@ impl Origination {
             adjacencies: adjacencies.collect(),
             standing: self.standing.clone(),
             durable: self.durable,
+            topology: self.topology,
             ledger: self.ledger.clone().filter(OriginLedger::fits),
             hub: self.hub,
             outlook: self.outlook,
@@ -109,10 +114,19 @@ impl Origination {
         self.rtts.insert(neighbor, u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX));
     }
 
-    /// Another key or other neighbors by a new topology.
-    pub(crate) fn reconfigure(&mut self, signing_key: SigningKey, is_neighbor: impl Fn(&NodeId) -> bool) {
-        self.signing_key = signing_key;
-        self.rtts.retain(|neighbor, _| is_neighbor(neighbor));
+    /// True if a newer topology is on the disk now than before.
+    pub(crate) fn set_topology_kept(&mut self, version: u64) -> bool {
+        let is_newer = version > self.topology.kept;
+        self.topology.kept = self.topology.kept.max(version);
+        is_newer
+    }
+
+    /// Another version, another key or other neighbors by a new topology.
+    pub(crate) fn reconfigure(&mut self, config: &RouterConfig) {
+        self.signing_key = config.signing_key.clone();
+        self.topology.in_force = config.topology_version;
+        self.set_topology_kept(config.topology_version);
+        self.rtts.retain(|neighbor, _| config.neighbors.contains_key(neighbor));
     }
 
     /// When a changed ledger may be told.

@@ -40,6 +40,8 @@ pub struct RouterConfig {
     pub first_sequence: u64,
     /// This node's disk keeps what is synced. Told to all, so that people see who gives no promises.
     pub durable: bool,
+    /// The version of the topology that says all this. Told to all, so that people see who lags behind.
+    pub topology_version: u64,
 }
 
 /// What taking a link costs on top, while it is gray or its neighbor flaps: more than any path of good links, less than
@@ -82,7 +84,7 @@ impl Router {
     pub fn new(me: NodeId, config: RouterConfig) -> Self {
         let mut router = Self {
             neighbors: BTreeMap::new(),
-            own: Origination::new(me.clone(), config.signing_key.clone(), config.first_sequence, config.durable),
+            own: Origination::new(me.clone(), &config),
             lsdb: Lsdb::new(),
             map: OnceLock::new(),
             fib: Fib::new(),
@@ -236,6 +238,13 @@ impl Router {
         self.own.set_outlook(outlook);
     }
 
+    /// A topology of this version is on the disk, though it may not be in force yet. Told at once.
+    pub fn set_topology_kept(&mut self, now: Now, version: u64) {
+        if self.own.set_topology_kept(version) {
+            self.originate(now);
+        }
+    }
+
     /// What this node does with transit, on what power, and why. Told at once.
     pub fn set_standing(&mut self, now: Now, standing: Standing) {
         if self.own.set_standing(standing) {
@@ -268,9 +277,11 @@ impl Router {
 
     /// A new topology. Neighbors that stay keep their sessions; what it no longer vouches for goes.
     pub fn reconfigure(&mut self, now: Now, config: RouterConfig) {
+        // Under another key it is another machine, and begins anew with a session of its own.
+        let is_replaced = |node: &NodeId| config.keys.get(node) != self.config.keys.get(node);
+        let is_gone = |node: &&NodeId| !config.neighbors.contains_key(*node) || is_replaced(node);
+        let gone: Vec<NodeId> = self.neighbors.keys().filter(is_gone).cloned().collect();
         self.config = config;
-        let gone: Vec<NodeId> =
-            self.neighbors.keys().filter(|node| !self.config.neighbors.contains_key(*node)).cloned().collect();
         for neighbor in gone {
             self.fib.neighbor_back(&neighbor);
             if self.neighbors.remove(&neighbor).is_some_and(|link| link.is_up()) {
@@ -278,7 +289,7 @@ impl Router {
             }
         }
         self.configure_neighbors();
-        self.own.reconfigure(self.config.signing_key.clone(), |node| self.config.neighbors.contains_key(node));
+        self.own.reconfigure(&self.config);
         self.lsdb.retain_verified(&self.config.keys);
         let stay: Vec<NodeId> = self.neighbors.keys().cloned().collect();
         stay.iter().for_each(|neighbor| self.review(now, neighbor, Some(DownReason::Removed)));

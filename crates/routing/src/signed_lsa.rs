@@ -1,7 +1,7 @@
 //! LSAs as they travel: canonical bytes and their origin's signature, flooded through the area unchanged.
 //!
 //! The canonical form is a version byte, the origin, the sequence number, the standing (state, power, and the notice for
-//! people), a byte that says whether its disk is durable, the adjacencies sorted by neighbor, the two ledgers, and the
+//! people), a byte that says whether its disk is durable, the versions of the topology in force and kept, the adjacencies sorted by neighbor, the two ledgers, and the
 //! outlook; then the signature over all of it. What may be absent stands behind a byte that says whether it is there. A form with another version byte is refused, not guessed at.
 
 use std::fmt;
@@ -13,12 +13,12 @@ use estafet_model::{
     Writer,
 };
 
-use crate::lsa::{ADJACENCIES_MAX, Adjacency, Holding, HubLedger, Lsa, OriginLedger};
+use crate::lsa::{ADJACENCIES_MAX, Adjacency, Holding, HubLedger, Lsa, OriginLedger, TopologyVersions};
 use crate::outlook::Outlook;
 use crate::standing::{NodeState, Notice, PowerState, Reason, Standing, Words};
 
 const PURPOSE: &str = "estafet lsa v1";
-const VERSION: u8 = 5;
+const VERSION: u8 = 6;
 
 /// The signature on an LSA is not its origin's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -107,7 +107,7 @@ fn body(lsa: &Lsa) -> Bytes {
     let mut writer = Writer::new();
     writer.u8(VERSION).text(lsa.origin.as_str()).u64(lsa.sequence);
     write_standing(&mut writer, &lsa.standing);
-    writer.u8(u8::from(lsa.durable));
+    writer.u8(u8::from(lsa.durable)).u64(lsa.topology.in_force).u64(lsa.topology.kept);
     writer.u16(u16::try_from(lsa.adjacencies.len()).expect("far below 65,536 adjacencies"));
     for adjacency in &lsa.adjacencies {
         writer.text(adjacency.neighbor.as_str()).u32(adjacency.cost.0).u32(adjacency.rtt_micros);
@@ -153,11 +153,17 @@ fn read_lsa(reader: &mut Reader<'_>) -> Result<Lsa, Malformed> {
         sequence: reader.u64("lsa sequence")?,
         standing: read_standing(reader)?,
         durable: present(reader)?,
+        topology: read_topology_versions(reader)?,
         adjacencies: read_adjacencies(reader)?,
         ledger: present(reader)?.then(|| read_ledger(reader)).transpose()?,
         hub: present(reader)?.then(|| read_hub_ledger(reader)).transpose()?,
         outlook: present(reader)?.then(|| read_outlook(reader)).transpose()?,
     })
+}
+
+fn read_topology_versions(reader: &mut Reader<'_>) -> Result<TopologyVersions, Malformed> {
+    let (in_force, kept) = (reader.u64("topology in force")?, reader.u64("topology kept")?);
+    Ok(TopologyVersions { in_force, kept })
 }
 
 fn read_adjacencies(reader: &mut Reader<'_>) -> Result<Vec<Adjacency>, Malformed> {

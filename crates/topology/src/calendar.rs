@@ -1,7 +1,7 @@
 //! When planned outages strike, in Unix seconds. Pure arithmetic: whose clock says what time it is, others decide.
 //!
-//! A shared risk strikes every node and every link that names it; a node is struck by its name or by its risks, never
-//! by those of its links.
+//! A shared risk strikes every node and every link that names it; a node or a link is struck by its name or by its risks,
+//! never by those of the other.
 
 use std::time::Duration;
 
@@ -52,6 +52,19 @@ impl Outage {
         (unix_s < found.end).then_some(found)
     }
 
+    /// The first second after its last time; nothing if it comes again for ever.
+    #[must_use]
+    pub fn ended(&self) -> Option<i64> {
+        let once = self.every.is_none().then(|| unix_seconds(&self.start)).flatten()?;
+        once.checked_add(seconds(self.duration))
+    }
+
+    /// How long it is over before it comes again; nothing if it comes once.
+    #[must_use]
+    pub fn pause(&self) -> Option<Duration> {
+        Some(self.every?.saturating_sub(self.duration))
+    }
+
     /// True if it darkens this node.
     #[must_use]
     pub fn strikes_node(&self, node: &Node) -> bool {
@@ -61,7 +74,13 @@ impl Outage {
     /// True if it darkens this link. Its ends may go on.
     #[must_use]
     pub fn strikes_link(&self, link: &Link) -> bool {
-        self.shares_a_risk(&link.risks)
+        self.names_link(link) || self.shares_a_risk(&link.risks)
+    }
+
+    /// True if this link is one that it names.
+    #[must_use]
+    pub fn names_link(&self, link: &Link) -> bool {
+        self.links.iter().any(|name| name.means(link))
     }
 
     fn shares_a_risk(&self, risks: &[String]) -> bool {
@@ -76,7 +95,7 @@ impl Topology {
         self.outages.iter().filter(move |outage| node.is_some_and(|node| outage.strikes_node(node)))
     }
 
-    /// The outages that darken a link, by a risk of its own. Those of its ends are theirs.
+    /// The outages that darken a link, by name or by a risk of its own. Those of its ends are theirs.
     pub fn outages_of_link(&self, link: &Link) -> impl Iterator<Item = &Outage> {
         self.outages.iter().filter(move |outage| outage.strikes_link(link))
     }
@@ -155,6 +174,7 @@ mod tests {
         Outage {
             start: start.to_owned(),
             nodes: vec!["sukajadi".parse().unwrap()],
+            links: vec![],
             risks: vec!["pln-sukajadi".to_owned()],
             duration: span(hours),
             every: every_hours.map(span),
@@ -264,5 +284,11 @@ mod tests {
         assert_eq!(of("induk"), []);
         assert_eq!(of("nobody"), []);
         assert!(by_link.strikes_link(&topology.links[0]) && !by_risk.strikes_link(&topology.links[0]));
+        let name = |text: &str| Outage { links: vec![text.parse().unwrap()], risks: vec![], ..by_risk.clone() };
+        assert!(name("sukajadi,induk").strikes_link(&topology.links[0]));
+        assert!(name("induk,sukajadi:radio").strikes_link(&topology.links[0]));
+        assert!(!name("induk,sukajadi:fiber").strikes_link(&topology.links[0]));
+        topology.outages = vec![name("induk,sukajadi")];
+        assert_eq!(topology.outages_of(&"sukajadi".parse().unwrap()).count(), 0, "its ends go on");
     }
 }

@@ -115,6 +115,7 @@ fn write_outage(text: &mut TextWriter, outage: &Outage) {
     text.heading("outage");
     text.quoted("start", &outage.start);
     text.list_unless_empty("nodes", &outage.nodes);
+    text.list_unless_empty("links", &outage.links);
     text.list_unless_empty("risks", &outage.risks);
     text.quoted("duration", Span(outage.duration));
     if let Some(every) = outage.every {

@@ -12,6 +12,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::faults::FaultLog;
+use crate::link_name::LinkName;
 use crate::reader::{Key, TableReader};
 use crate::topology::{FormerNode, Hub, Link, Node, Operator, OperatorRole, Outage, Place, Power, Role, Topology};
 use crate::values::{Capacity, Count, Latitude, Longitude, Minutes, Moment, Name, Span, Text, Version};
@@ -69,6 +70,7 @@ const OPERATOR_KEYS: &[Key] =
 
 const OUTAGE_KEYS: &[Key] = &[
     ("nodes", "[\"sukajadi\"]"),
+    ("links", "[\"induk,sukajadi:radio\"]"),
     ("risks", "[\"pln-sukajadi\"]"),
     ("start", "2013-08-06T18:00:00+07:00"),
     ("duration", "\"3h\""),
@@ -147,8 +149,9 @@ pub(crate) struct OperatorDraft {
 pub(crate) struct OutageDraft {
     pub(crate) place_in_file: Range<usize>,
     pub(crate) nodes: Vec<Spanned<NodeId>>,
+    pub(crate) links: Vec<Spanned<LinkName>>,
     pub(crate) risks: Vec<Spanned<Name>>,
-    /// Neither `nodes` nor `risks` holds anything, readable or not.
+    /// Neither `nodes`, `links` nor `risks` holds anything, readable or not.
     pub(crate) is_aimless: bool,
     start: Option<Spanned<Moment>>,
     pub(crate) duration: Option<Spanned<Span>>,
@@ -318,8 +321,9 @@ impl OutageDraft {
         Self {
             place_in_file: table.place(),
             nodes: table.optional_list("nodes"),
+            links: table.optional_list("links"),
             risks: table.optional_list("risks"),
-            is_aimless: table.is_blank("nodes") && table.is_blank("risks"),
+            is_aimless: ["nodes", "links", "risks"].iter().all(|key| table.is_blank(key)),
             start: table.required("start"),
             duration: table.required("duration"),
             every: table.optional("every"),
@@ -331,6 +335,7 @@ impl OutageDraft {
         Some(Outage {
             start: self.start?.into_inner().0,
             nodes: plain(self.nodes),
+            links: plain(self.links),
             risks: names(self.risks),
             duration: self.duration?.into_inner().0,
             every: self.every.map(|every| every.into_inner().0),

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use estafet_model::{LinkCost, Medium, NodeId, PublicKey, SealKey, ShortCode};
 
+use crate::link_name::LinkName;
+
 /// One area: its nodes, the links between them, and who may do what.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Topology {
@@ -128,6 +130,7 @@ impl Topology {
         }
         for outage in &mut self.outages {
             sort_names(&mut outage.nodes);
+            sort_names(&mut outage.links);
             sort_names(&mut outage.risks);
         }
         self.links.sort_by(|left, right| left.name().cmp(&right.name()));
@@ -323,6 +326,8 @@ pub struct Outage {
     pub start: String,
     /// The nodes that go dark.
     pub nodes: Vec<NodeId>,
+    /// The links that go dark.
+    pub links: Vec<LinkName>,
     /// The shared risks that strike: everything that names one of them goes dark.
     pub risks: Vec<String>,
     /// How long it lasts each time, in whole seconds.

@@ -11,8 +11,9 @@ use std::ops::Range;
 use estafet_model::{Medium, NodeId, PublicKey, ShortCode};
 use toml::Spanned;
 
-use crate::document::{Draft, NodeDraft};
+use crate::document::{Draft, LinkDraft, NodeDraft};
 use crate::faults::{FaultLog, Problem};
+use crate::link_name::LinkName;
 use crate::suggestion::{did_you_mean, nearest};
 use crate::topology::{OperatorRole, Role};
 
@@ -234,6 +235,7 @@ impl<'a> Check<'a> {
             for node in &outage.nodes {
                 self.is_a_node(node, "an outage of no node");
             }
+            outage.links.iter().for_each(|link| self.is_a_link(link));
             for risk in outage.risks.iter().filter(|risk| !risks.contains(risk.get_ref().0.as_str())) {
                 let what = format!("no node and no link has the risk `{}`", risk.get_ref().0);
                 let remedy =
@@ -241,7 +243,7 @@ impl<'a> Check<'a> {
                 self.log.report(risk.span(), Problem::new(what, remedy));
             }
             if outage.is_aimless {
-                let remedy = "name `nodes`, `risks` or both";
+                let remedy = "name `nodes`, `links` or `risks`";
                 self.log.report(outage.place_in_file.clone(), Problem::new("an outage that strikes nothing", remedy));
             }
             if let (Some(duration), Some(every)) = (&outage.duration, &outage.every)
@@ -293,6 +295,22 @@ impl<'a> Check<'a> {
     }
 
     /// Reports a name that no node has, unless some node's name could not be read.
+    fn is_a_link(&self, name: &Spanned<LinkName>) {
+        let links = &self.draft.links;
+        let is_meant = |link: &LinkDraft| {
+            let mut ends: Vec<&NodeId> = link.ends.iter().map(Spanned::get_ref).collect();
+            ends.sort();
+            let medium = link.medium.as_ref().map(Spanned::get_ref);
+            let by_medium = name.get_ref().medium().is_none_or(|meant| medium.is_none_or(|medium| *medium == meant));
+            // What cannot be read is reported by itself, and may be what was meant.
+            link.ends.len() < 2 || by_medium && ends.iter().copied().eq(name.get_ref().ends())
+        };
+        if !links.iter().any(is_meant) {
+            let what = format!("an outage of no link: there is no link `{}`", name.get_ref());
+            self.log.report(name.span(), Problem::new(what, "add a [[link]] with these ends, or correct the name"));
+        }
+    }
+
     fn is_a_node(&self, id: &Spanned<NodeId>, fault: &str) {
         let all_readable = self.draft.nodes.iter().all(|node| node.id.is_some());
         if all_readable && !self.nodes.contains_key(id.get_ref()) {

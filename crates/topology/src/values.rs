@@ -12,6 +12,7 @@ use toml::de::DeValue;
 use toml::value::Datetime;
 
 use crate::faults::Problem;
+use crate::link_name::{LinkName, LinkNameError};
 use crate::reader::{FromToml, kind_of};
 
 /// The dearest link. 16 bits as in OSPF (RFC 2328, A.4.2), so that no path of up to 65,536 links saturates a cost.
@@ -125,6 +126,14 @@ impl FromToml for Name {
                 format!("use 1 to {} lower-case letters, digits and inner hyphens", NodeId::LENGTH_MAX),
             )),
         }
+    }
+}
+
+impl FromToml for LinkName {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, Problem> {
+        let text = text(value, "a link's name")?;
+        text.parse()
+            .map_err(|error: LinkNameError| Problem::new(format!("`{text}` is no link name"), error.to_string()))
     }
 }
 

@@ -28,6 +28,8 @@ struct Audit {
 #[derive(Serialize)]
 struct Origin {
     node: String,
+    /// It is in the topology no more.
+    removed: bool,
     captured: u64,
     receipted: u64,
     held: u64,
@@ -53,7 +55,11 @@ pub async fn audit(reach: &Reach, output: &mut Output<'_>) -> Result<Outcome, Fa
     output.answer(&audit, print)?;
     let conflicts = audit.origins.iter().any(|origin| !origin.conflicts.is_empty());
     let is_bad = audit.missing > 0 || audit.committed_twice > 0 || conflicts;
-    Ok(if !is_bad { Outcome::Good } else { Outcome::Bad })
+    Ok(match (is_bad, audit.unreachable.is_empty()) {
+        (true, _) => Outcome::Bad,
+        (false, false) => Outcome::Incomplete,
+        (false, true) => Outcome::Good,
+    })
 }
 
 fn print(audit: &Audit, output: &mut Output<'_>) -> Result<(), Failure> {
@@ -67,7 +73,11 @@ fn print(audit: &Audit, output: &mut Output<'_>) -> Result<(), Failure> {
         .iter()
         .map(|origin| {
             let Origin { node, captured, receipted, held, missing_count, .. } = origin;
-            let news = origin.news_age_ms.map_or("never heard".to_owned(), age);
+            let news = match origin.news_age_ms {
+                _ if origin.removed => "removed".to_owned(),
+                Some(news) => age(news),
+                None => "never heard".to_owned(),
+            };
             counts(node, [*captured, *receipted, *held, *missing_count], &holders(origin), &news)
         })
         .collect();
@@ -77,7 +87,7 @@ fn print(audit: &Audit, output: &mut Output<'_>) -> Result<(), Failure> {
     output.line(format_args!("\ncommitted twice: {}", audit.committed_twice))?;
     if !audit.unreachable.is_empty() {
         output.line(format_args!(
-            "{} cannot reach {}: these counts are as old as the news, and they may have captured more.",
+            "INCOMPLETE: {} cannot reach {}: these counts are as old as the news, and they may have captured more.",
             audit.seen_from,
             audit.unreachable.join(", ")
         ))?;
@@ -120,7 +130,8 @@ fn holders(origin: &Origin) -> String {
 
 impl From<v1::AuditReport> for Audit {
     fn from(report: v1::AuditReport) -> Self {
-        let unreachable = report.origins.iter().filter(|origin| !origin.reachable);
+        // Nobody can ask a node that was taken out: what is known of it is all there is.
+        let unreachable = report.origins.iter().filter(|origin| !origin.reachable && !origin.removed);
         Self {
             unreachable: unreachable.map(|origin| origin.node.clone()).collect(),
             area: report.area,
@@ -139,6 +150,7 @@ impl From<v1::OriginAudit> for Origin {
     fn from(origin: v1::OriginAudit) -> Self {
         Self {
             node: origin.node,
+            removed: origin.removed,
             captured: origin.captured,
             receipted: origin.receipted,
             held: origin.held,

@@ -78,13 +78,14 @@ fn report_sound(file: &Path, read: &TopologyFile, output: &mut Output<'_>) -> Re
     Ok(())
 }
 
-/// Every office that has no alternate for the day when what it sends to is lost.
+/// Every office that has no alternate for the day when what it sends to is lost, or whose records wait already.
 fn warnings(topology: &Topology) -> Vec<Warning> {
     let (graph, hubs) = (plan::graph(topology), plan::hubs(topology));
     let offices = graph.nodes().filter(|node| !hubs.contains(node));
     let routes = offices.filter_map(|office| Some((office, routes_to_nearest(&graph, office, &hubs)?)));
     let offices = routes.filter_map(|(office, route)| Warning::about(&graph, &hubs, office, &route));
-    offices.chain(bearers_in_vain(topology)).collect()
+    let metered = plan::urgent_only_offices(topology).into_iter().map(|office| Warning::about_metered(&office));
+    offices.chain(bearers_in_vain(topology)).chain(metered).collect()
 }
 
 /// Every two nodes whose bearers are not as many ways as they look.
@@ -119,8 +120,9 @@ fn shared_by_all<T: Ord + Clone>(mut sets: impl ExactSizeIterator<Item = BTreeSe
 struct Warning {
     node: String,
     /// `link`: it sends straight to a hub, and has no other way to any. `node`: no alternate outlives its next hop.
-    /// `bearers`: those to `next_hop` are fewer ways than they look.
+    /// `bearers`: those to `next_hop` are fewer ways than they look. `metered`: no other links lead to a hub.
     hangs_on: &'static str,
+    /// Empty where it hangs on metered links.
     next_hop: String,
     /// False: another way exists, but none that stands ready as an alternate.
     isolated: bool,
@@ -132,6 +134,17 @@ impl Warning {
     fn about_bearers(ends: &[NodeId; 2], text: String, remedy: &'static str) -> Self {
         let [node, next_hop] = ends.each_ref().map(ToString::to_string);
         Self { node, hangs_on: "bearers", next_hop, isolated: false, text, remedy }
+    }
+
+    fn about_metered(office: &NodeId) -> Self {
+        Self {
+            node: office.to_string(),
+            hangs_on: "metered",
+            next_hop: String::new(),
+            isolated: false,
+            text: format!("{office} reaches a hub over metered links only: its normal and bulk records wait"),
+            remedy: "let a link carry them with `bulk = true`, or build one that is not metered",
+        }
     }
 
     fn about(graph: &Graph, hubs: &BTreeSet<NodeId>, office: &NodeId, route: &Route) -> Option<Self> {

@@ -1,12 +1,19 @@
-//! `topology impact`: tells beforehand what a failure would do. Works on a file, so it can be asked in the dark; for how
-//! long offices have room is added if a node answers.
+//! `topology impact`: tells beforehand what a failure would do. Works on a file, so it can be asked in the dark; what is
+//! dark or draining already, and for how long offices have room, is added if a node answers.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use estafet_model::NodeId;
-use estafet_routing::{Detour, Failure as Loss, impact as impact_of};
+use estafet_routing::{CostParts, Detour, Failure as Loss, Graph, ShortestPaths, impact as impact_of};
 use estafet_topology::{Darkness, Link, Outage, Topology, did_you_mean};
 use serde::Serialize;
+use tokio::time::timeout;
 
 use super::room::{self, HoursLeft, Rooms};
+use super::survey::Survey;
+use super::trouble::Trouble;
+use crate::cost;
 use crate::failure::{Failure, Outcome};
 use crate::moment::{Moment, rfc3339_of_seconds};
 use crate::output::{Output, or_dash};
@@ -49,6 +56,11 @@ struct Told {
     media_down: Vec<String>,
     /// The node that says for how long those have room who are cut off; null if none has answered or was asked.
     seen_from: Option<String>,
+    /// What was dark or draining already, and counts as that; null if only the topology was judged.
+    now: Option<Trouble>,
+    /// It was to be heeded, and nobody has answered.
+    #[serde(skip)]
+    is_now_unknown: bool,
     #[serde(skip)]
     asked: bool,
     cut_off: Vec<CutOff>,
@@ -59,6 +71,8 @@ struct Told {
 struct Applied {
     /// The nodes that it darkens, by name or by risk.
     strikes: Vec<String>,
+    /// The links that it darkens by name.
+    links: Vec<String>,
     risks: Vec<String>,
     start: String,
     end: String,
@@ -89,14 +103,26 @@ struct Detoured {
     via: Vec<String>,
     cost_before: u32,
     cost_after: u32,
+    /// Why that is more than the links on the way cost.
+    cost_after_raised_by: Vec<String>,
+    #[serde(skip)]
+    cost_words: String,
 }
 
-/// Tells who is cut off and who takes another way when all that is named is gone. Whoever answers of `reach` is asked for
-/// how long those have room who are cut off.
+/// What is asked of nodes beside the topology.
+#[derive(Debug, Clone, Copy)]
+pub struct Asking<'a> {
+    /// Whoever answers of these is asked.
+    pub reach: &'a Reach,
+    /// What is dark or draining now counts as that. Otherwise nodes are asked only for how long offices have room.
+    pub heeds_now: bool,
+}
+
+/// Tells who is cut off and who takes another way when all that is named is gone.
 pub async fn impact(
     topology: &Topology,
     named: &Named,
-    reach: Option<&Reach>,
+    asking: Option<Asking<'_>>,
     output: &mut Output<'_>,
 ) -> Result<Outcome, Failure> {
     if let Some(unknown) = named.nodes.iter().find(|node| topology.node(node).is_none()) {
@@ -108,9 +134,18 @@ pub async fn impact(
     let links = named.links.iter().map(|text| named_link(topology, text));
     let links = links.collect::<Result<Vec<NamedLink>, Failure>>()?.concat();
     let planned = named.at.map(|at| Planned::new(topology, at.unix_s())).unwrap_or_default();
-    let mut told = Told::new(topology, named, &links, &planned);
-    if let Some(reach) = reach.filter(|_| !told.cut_off.is_empty()) {
-        told.add_rooms(Rooms::ask(reach).await);
+    let survey = match asking {
+        Some(asking) => timeout(PATIENCE, Survey::take(asking.reach)).await.ok().and_then(Result::ok),
+        None => None,
+    };
+    let loss = loss(topology, named, &links, &planned);
+    let heeds_now = asking.is_some_and(|asking| asking.heeds_now);
+    let now = survey.as_ref().filter(|_| heeds_now).map(|survey| Trouble::of(survey, topology, &loss));
+    let mut told = Told::new(topology, named, &links, &planned, &loss, now);
+    told.asked = asking.is_some();
+    told.is_now_unknown = heeds_now && told.now.is_none();
+    if let Some(survey) = &survey {
+        told.add_rooms(survey);
     }
     output.answer(&told, print)?;
     Ok(Outcome::Good)
@@ -126,14 +161,33 @@ impl<'a> Planned<'a> {
     }
 }
 
+/// All that fails: what is named, and what the planned outages darken.
+fn loss(topology: &Topology, named: &Named, links: &[&Link], planned: &Planned<'_>) -> Loss {
+    let nodes = named.nodes.iter().chain(planned.outages().flat_map(|outage| &outage.nodes));
+    let risks = named.risks.iter().chain(planned.outages().flat_map(|outage| &outage.risks));
+    let loss = nodes.cloned().fold(Loss::new(), Loss::and_node);
+    let loss = risks.cloned().fold(loss, Loss::and_risk);
+    let dark = topology.links.iter().filter(|link| planned.outages().any(|outage| outage.names_link(link)));
+    links
+        .iter()
+        .copied()
+        .chain(dark)
+        .fold(loss, |loss, link| loss.and_bearer(&link.ends[0], &link.ends[1], link.medium))
+}
+
 impl Told {
-    fn new(topology: &Topology, named: &Named, links: &[&Link], planned: &Planned<'_>) -> Self {
-        let nodes = named.nodes.iter().chain(planned.outages().flat_map(|outage| &outage.nodes));
-        let risks = named.risks.iter().chain(planned.outages().flat_map(|outage| &outage.risks));
-        let loss = nodes.cloned().fold(Loss::new(), Loss::and_node);
-        let loss = risks.cloned().fold(loss, Loss::and_risk);
-        let loss = links.iter().fold(loss, |loss, link| loss.and_bearer(&link.ends[0], &link.ends[1], link.medium));
-        let found = impact_of(&plan::graph(topology), &plan::hubs(topology), &loss);
+    fn new(
+        topology: &Topology,
+        named: &Named,
+        links: &[&Link],
+        planned: &Planned<'_>,
+        loss: &Loss,
+        now: Option<Trouble>,
+    ) -> Self {
+        let graph = now.as_ref().map_or_else(|| plan::graph(topology), |now| now.map(topology, loss));
+        let hubs = graph.serving(&plan::hubs(topology));
+        let found = impact_of(&graph, &hubs, loss);
+        let left = loss.leaves_of(&graph);
         let down = topology.links.iter().filter(|link| {
             let [left, right] = &link.ends;
             let stands = |end: &NodeId| !found.failed.contains(end);
@@ -156,18 +210,21 @@ impl Told {
             links_down: down.clone().map(ends).collect(),
             media_down: down.map(|link| link.medium.to_string()).collect(),
             seen_from: None,
+            now,
+            is_now_unknown: false,
             asked: false,
             cut_off: found.cut_off.iter().map(|node| CutOff::new(topology, named, planned, node)).collect(),
-            detoured: found.detoured.iter().map(Detoured::from).collect(),
+            detoured: found.detoured.iter().map(|detour| Detoured::new([&graph, &left], &hubs, detour)).collect(),
         }
     }
 
-    fn add_rooms(&mut self, rooms: Rooms) {
+    fn add_rooms(&mut self, survey: &Survey) {
+        let rooms = Rooms::of(&survey.network);
         for office in &mut self.cut_off {
             let hours_left = rooms.hours_left(&office.who.node);
             (office.hours_left, office.room_for) = (hours_left.flatten(), room::words(hours_left));
         }
-        (self.seen_from, self.asked) = (rooms.seen_from, true);
+        self.seen_from = Some(survey.network.seen_from.clone());
     }
 }
 
@@ -176,6 +233,7 @@ impl Applied {
         let struck = topology.nodes.values().filter(|node| outage.strikes_node(node));
         Self {
             strikes: struck.map(|node| node.id.to_string()).collect(),
+            links: outage.links.iter().map(ToString::to_string).collect(),
             risks: outage.risks.clone(),
             start: rfc3339_of_seconds(darkness.start),
             end: rfc3339_of_seconds(darkness.end),
@@ -204,12 +262,18 @@ impl CutOff {
 
 fn print(told: &Told, output: &mut Output<'_>) -> Result<(), Failure> {
     if let Some(at) = &told.at {
-        let dark = told.outages.iter().map(|Applied { strikes, risks, end, reason, .. }| {
-            [or_dash(&strikes.join(", ")), or_dash(&risks.join(", ")), end.clone(), reason.clone()]
+        let dark = told.outages.iter().map(|Applied { strikes, links, risks, end, reason, .. }| {
+            let dark: Vec<&str> = strikes.iter().chain(links).map(String::as_str).collect();
+            [or_dash(&dark.join(", ")), or_dash(&risks.join(", ")), end.clone(), reason.clone()]
         });
         let nothing = format!("No outage is planned for {at}.");
         output.table(["goes dark", "risks", "until", "reason"], dark.collect(), &nothing)?;
         output.line("")?;
+    }
+    if let Some(now) = told.now.as_ref().and_then(Trouble::words) {
+        output.line(format_args!("{now}\n"))?;
+    } else if told.is_now_unknown {
+        output.line("what is dark or draining now is not known: no node has answered\n")?;
     }
     let cut_off = told.cut_off.iter().map(|CutOff { who, why, struck_by, dark_by, room_for, .. }| {
         let why = match *why {
@@ -231,19 +295,19 @@ fn print(told: &Told, output: &mut Output<'_>) -> Result<(), Failure> {
         let links: Vec<String> = links.map(|(ends, medium)| format!("{} ({medium})", ends.join(" - "))).collect();
         output.line(format_args!("links that fail: {}\n", links.join(", ")))?;
     }
-    let detoured = told.detoured.iter().map(|Detoured { node, via, cost_before, cost_after }| {
+    let detoured = told.detoured.iter().map(|Detoured { node, via, cost_words, .. }| {
         let via = if via.is_empty() { "(straight to the hub)".to_owned() } else { via.join(", ") };
-        [node.clone(), via, format!("{cost_before} -> {cost_after}")]
+        [node.clone(), via, cost_words.clone()]
     });
     output.table(["detoured", "via", "cost"], detoured.collect(), "Nobody takes another way.")
 }
 
 /// The links that are meant by one name: every bearer between two nodes, or one of them.
-type NamedLink<'a> = Vec<&'a Link>;
+pub(super) type NamedLink<'a> = Vec<&'a Link>;
 
 /// The links that `text` names by their ends, and perhaps by a medium behind a colon. Node ids have hyphens themselves:
 /// every hyphen may be the one between.
-fn named_link<'a>(topology: &'a Topology, text: &str) -> Result<NamedLink<'a>, Failure> {
+pub(super) fn named_link<'a>(topology: &'a Topology, text: &str) -> Result<NamedLink<'a>, Failure> {
     let (ends, medium) = text.split_once(':').map_or((text, None), |(ends, medium)| (ends, Some(medium.trim())));
     let separator = if ends.contains(',') { ',' } else { '-' };
     let splits = ends.match_indices(separator).map(|(place, _)| (&ends[..place], &ends[place + 1..]));
@@ -295,13 +359,25 @@ fn ends(link: &Link) -> [String; 2] {
     link.ends.each_ref().map(ToString::to_string)
 }
 
-impl From<&Detour> for Detoured {
-    fn from(detour: &Detour) -> Self {
+impl Detoured {
+    /// What is told of a detour, by the maps before and after.
+    fn new(maps: [&Graph; 2], hubs: &BTreeSet<NodeId>, detour: &Detour) -> Self {
+        let parts = maps.map(|map| {
+            let path = ShortestPaths::toward(map, hubs).path(&detour.node).unwrap_or_default();
+            CostParts::of_path(map, &path)
+        });
+        let [before, after] = parts.each_ref().map(cost::words);
         Self {
             node: detour.node.to_string(),
             via: detour.via.iter().map(ToString::to_string).collect(),
             cost_before: detour.cost_before.0,
             cost_after: detour.cost_after.0,
+            cost_after_raised_by: cost::raised_by(&parts[1]),
+            cost_words: format!("{before} -> {after}"),
         }
     }
 }
+
+/// For finding a node, for its answer and for those whom it cannot reach: a handshake over a satellite takes about 1.3 s.
+/// Who is in the dark is told the rest all the same, and soon.
+const PATIENCE: Duration = Duration::from_secs(6);

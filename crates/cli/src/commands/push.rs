@@ -30,7 +30,9 @@ pub async fn push(reach: &Reach, file: &Path, output: &mut Output<'_>) -> Result
         if pushed.known {
             return output.line(format_args!("{node} had version {version} already: nothing has changed"));
         }
-        output.line(format_args!("{node} has version {version}, and passes it on to all others"))?;
+        output.line(format_args!(
+            "{node} has version {version}, and passes it on to all others; `topology show` marks who does not have it yet"
+        ))?;
         if pushed.waits_for_restart {
             output.line("It changes main servers or `copies`, or a node's own role or addresses: the nodes that concerns heed it when they are started again.")?;
         }
@@ -44,7 +46,9 @@ pub async fn push(reach: &Reach, file: &Path, output: &mut Output<'_>) -> Result
 pub(super) async fn push_change(reach: &Reach, file: &Path, output: &mut Output<'_>) {
     match give(reach, file).await {
         Ok(Pushed { node, version, .. }) => {
-            output.note(format_args!("{node} has version {version}, and passes it on to all others."));
+            output.note(format_args!(
+                "{node} has version {version}, and passes it on to all others; `topology show` marks who does not have it yet."
+            ));
         }
         Err(error) => output.note(format_args!(
             "No node has it yet ({error}): `topology push` brings it to one that answers, from which it spreads."

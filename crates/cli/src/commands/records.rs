@@ -54,14 +54,25 @@ pub async fn records(
     limit: u32,
     output: &mut Output<'_>,
 ) -> Result<Outcome, Failure> {
-    let request = v1::ListRecordsRequest { state: state.unwrap_or_default().to_owned(), limit };
-    let asked = reach.ask_all(LISTING_TIMEOUT, |client| listed(client, request.clone())).await?;
+    // One more than is shown tells whether there are more.
+    let asked_for = if limit == 0 { 0 } else { limit.saturating_add(1) };
+    let request = v1::ListRecordsRequest { state: state.unwrap_or_default().to_owned(), limit: asked_for };
+    let mut asked = reach.ask_all(LISTING_TIMEOUT, |client| listed(client, request.clone())).await?;
     note_silent(&asked.silent, output);
+    let shown = if limit == 0 { usize::MAX } else { usize::try_from(limit).unwrap_or(usize::MAX) };
+    let mut cut_short = Vec::new();
+    for (node, records) in &mut asked.answers {
+        if records.len() > shown {
+            records.truncate(shown);
+            cut_short.push(node.clone());
+        }
+    }
     let records = asked.answers.into_iter().flat_map(|(_, records)| records);
     if output.is_json() {
         for record in records {
             output.object(&record)?;
         }
+        note_more(&cut_short, limit, output);
         return Ok(Outcome::Good);
     }
     let rows = records.map(|record| {
@@ -73,7 +84,18 @@ pub async fn records(
     });
     let head = ["record", "slip", "at", "state", "since", "to", "bytes", "reason"];
     output.table(head, rows.collect(), "No records.")?;
+    note_more(&cut_short, limit, output);
     Ok(Outcome::Good)
+}
+
+/// Says that the list is not all there is. A note, because each line of the answer is a record.
+fn note_more(cut_short: &[String], limit: u32, output: &mut Output<'_>) {
+    if !cut_short.is_empty() {
+        let nodes = cut_short.join(", ");
+        output.note(format_args!(
+            "only the first {limit} of each node are listed, and there are more at {nodes}: --limit 0 lists all"
+        ));
+    }
 }
 
 impl From<v1::Record> for Held {

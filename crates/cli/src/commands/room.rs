@@ -1,13 +1,8 @@
 //! For how long offices can go on taking records, as a node that answers knows it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use estafet_admin::v1;
-use tokio::time::timeout;
-
-use super::question;
-use crate::reach::Reach;
 
 /// Hours until an office's store is full, at the pace of its last day; nothing if it captures nothing.
 pub(super) type HoursLeft = Option<u64>;
@@ -15,26 +10,15 @@ pub(super) type HoursLeft = Option<u64>;
 /// What one node knows of this.
 #[derive(Debug, Default)]
 pub(super) struct Rooms {
-    /// The node that answered, if one did.
-    pub(super) seen_from: Option<String>,
     /// Every office that has said it.
     hours_left: BTreeMap<String, HoursLeft>,
 }
 
 impl Rooms {
-    /// Asks the first node that answers, and takes silence for an answer.
-    pub(super) async fn ask(reach: &Reach) -> Self {
-        let network = async {
-            let mut node = reach.first().await.ok()?;
-            Some(node.client.get_network(question(v1::GetNetworkRequest {})).await.ok()?.into_inner())
-        };
-        let network = timeout(PATIENCE, network).await.ok().flatten();
-        network.map(|network| Self::of(&network)).unwrap_or_default()
-    }
-
-    fn of(network: &v1::Network) -> Self {
+    /// What a node that answered knows.
+    pub(super) fn of(network: &v1::Network) -> Self {
         let hours_left = network.nodes.iter().filter_map(|node| Some((node.id.clone(), hours_left(node)?)));
-        Self { seen_from: Some(network.seen_from.clone()), hours_left: hours_left.collect() }
+        Self { hours_left: hours_left.collect() }
     }
 
     /// Hours left for an office, if they are known.
@@ -62,10 +46,6 @@ pub(super) fn words(hours_left: Option<HoursLeft>) -> String {
 }
 
 const YEAR_HOURS: u64 = 365 * 24;
-
-/// For finding a node and for its answer: a handshake over a satellite takes about 1.3 s. Who is in the dark is told the
-/// rest all the same, and soon.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {

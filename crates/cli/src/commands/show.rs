@@ -1,9 +1,12 @@
-//! `topology show`: the whole area as one node sees it.
+//! `topology show`: the whole area as one node sees it, with the own word of those whom it cannot reach.
 
 use estafet_admin::v1;
+use estafet_model::LinkCost;
+use estafet_routing::CostParts;
 use serde::Serialize;
 
-use super::question;
+use super::survey::Survey;
+use crate::cost;
 use crate::failure::{Failure, Outcome};
 use crate::moment::{age, rfc3339};
 use crate::output::{Output, or_dash, or_null, percent};
@@ -12,8 +15,13 @@ use crate::reach::Reach;
 #[derive(Serialize)]
 struct Shown {
     area: String,
+    /// The version in force at the node that answered.
     version: u64,
+    /// The newest that any node is known to have.
+    newest_version: u64,
     seen_from: String,
+    /// True: only that node was asked, and whom it cannot reach it calls offline.
+    one_view: bool,
     nodes: Vec<ShownNode>,
     links: Vec<ShownLink>,
 }
@@ -25,8 +33,15 @@ struct ShownNode {
     label: String,
     role: String,
     state: String,
+    /// The node that answered cannot reach it; it was asked itself, and this is its own word.
+    cut_off_from: Option<String>,
     next_hop: Option<String>,
     cost: Option<u32>,
+    /// Why that is more than the links on the way cost: `gray`, `draining`, `on battery`.
+    cost_raised_by: Vec<String>,
+    /// How people read it.
+    #[serde(skip)]
+    cost_words: String,
     held: u64,
     last_receipt: Option<String>,
     news_age_ms: Option<u64>,
@@ -42,6 +57,12 @@ struct ShownNode {
     /// How people read its service.
     #[serde(skip)]
     service: String,
+    /// The version of the topology in force there; null if it was never heard.
+    topology_version: Option<u64>,
+    /// The newest version that it has: one beyond that in force waits for its next start.
+    topology_version_kept: Option<u64>,
+    /// A newer version than that in force there is known.
+    lags: bool,
     /// False: its disk does not keep what is synced, and it gives no promises.
     durable: bool,
     /// The share of destinations for which an alternate outlives its next hop.
@@ -57,6 +78,10 @@ struct ShownLink {
     ends: Vec<String>,
     state: String,
     cost: u32,
+    /// Why that is more than the topology says: `gray`.
+    cost_raised_by: Vec<String>,
+    #[serde(skip)]
+    cost_words: String,
     rtt_ms: Option<f64>,
     medium: String,
     /// Its ends send over it.
@@ -66,18 +91,17 @@ struct ShownLink {
     urgent_only: bool,
 }
 
-/// Asks the first node that answers for its map.
+/// Asks the first node that answers for its map, and those whom it cannot reach for their own word.
 pub async fn show(reach: &Reach, output: &mut Output<'_>) -> Result<Outcome, Failure> {
-    let mut node = reach.first().await?;
-    let network = node.client.get_network(question(v1::GetNetworkRequest {})).await;
-    let shown = Shown::from(network.map_err(Failure::refused(&node.name))?.into_inner());
+    let shown = Shown::from(Survey::take(reach).await?);
     output.answer(&shown, print)?;
     Ok(Outcome::Good)
 }
 
 fn print(shown: &Shown, output: &mut Output<'_>) -> Result<(), Failure> {
-    let Shown { area, version, seen_from, nodes, links } = shown;
-    output.line(format_args!("{area}, version {version}, as {seen_from} sees it\n"))?;
+    let Shown { area, version, seen_from, nodes, links, .. } = shown;
+    let alone = if shown.one_view { " (nobody else was asked: offline is whom it cannot reach)" } else { "" };
+    output.line(format_args!("{area}, version {version}, as {seen_from} sees it{alone}\n"))?;
     let head = ["node", "label", "role", "state", "next hop", "cost", "held", "last receipt", "news", "covered"];
     let nodes = nodes.iter().map(|node| {
         [
@@ -86,7 +110,7 @@ fn print(shown: &Shown, output: &mut Output<'_>) -> Result<(), Failure> {
             node.role.clone(),
             if node.durable { node.service.clone() } else { format!("{}, NOT DURABLE", node.service) },
             or_dash(node.next_hop.as_deref().unwrap_or_default()),
-            or_dash(&node.cost.map(|cost| cost.to_string()).unwrap_or_default()),
+            or_dash(&node.cost_words),
             node.held.to_string(),
             or_dash(node.last_receipt.as_deref().unwrap_or_default()),
             or_dash(&node.news_age_ms.map(age).unwrap_or_default()),
@@ -108,23 +132,53 @@ fn print(shown: &Shown, output: &mut Output<'_>) -> Result<(), Failure> {
             or_dash(&medium),
             link.state.clone(),
             or_dash(used),
-            link.cost.to_string(),
+            link.cost_words.clone(),
             or_dash(&rtt),
         ]
     });
-    output.table(["link", "medium", "state", "used", "cost", "round trip"], links.collect(), "No links.")
+    output.table(["link", "medium", "state", "used", "cost", "round trip"], links.collect(), "No links.")?;
+    print_lagging(shown, output)
 }
 
-impl From<v1::Network> for Shown {
-    fn from(network: v1::Network) -> Self {
+fn print_lagging(shown: &Shown, output: &mut Output<'_>) -> Result<(), Failure> {
+    let lagging = shown.nodes.iter().filter(|node| node.lags).map(|node| node.id.as_str()).collect::<Vec<_>>();
+    if lagging.is_empty() {
+        return Ok(());
+    }
+    output.line(format_args!("\nversion {} is not in force at {}", shown.newest_version, lagging.join(", ")))?;
+    // What spreads from one node stops where the city is parted.
+    let apart = shown.nodes.iter().find(|node| node.lags && node.cut_off_from.is_some());
+    let Some(apart) = apart else { return Ok(()) };
+    output.line(format_args!("bring it to those who are cut off: topology push --node {}", apart.id))
+}
+
+impl From<Survey> for Shown {
+    fn from(Survey { network, cut_off, is_one_view }: Survey) -> Self {
+        let versions = network.nodes.iter().filter_map(|node| node.topology_version_kept.max(node.topology_version));
+        let newest = versions.chain([network.version]).max().unwrap_or_default();
+        let node = |node: v1::Node| {
+            let cut_off_from = cut_off.contains(&node.id).then(|| network.seen_from.clone());
+            ShownNode::new(node, cut_off_from, newest)
+        };
         Self {
             area: network.area,
             version: network.version,
-            seen_from: network.seen_from,
-            nodes: network.nodes.into_iter().map(ShownNode::from).collect(),
+            newest_version: newest,
+            one_view: is_one_view,
+            nodes: network.nodes.into_iter().map(node).collect(),
             links: network.links.into_iter().map(ShownLink::from).collect(),
+            seen_from: network.seen_from,
         }
     }
+}
+
+/// What people are to know of a node's topology: nothing if it is the newest that is known.
+fn version_words(node: &v1::Node, newest: u64) -> Option<String> {
+    let in_force = node.topology_version.filter(|in_force| *in_force < newest)?;
+    Some(match node.topology_version_kept {
+        Some(kept) if kept >= newest => format!("topology v{in_force}, v{kept} waits for its next start"),
+        _ => format!("topology v{in_force}, newest is v{newest}"),
+    })
 }
 
 /// A node's state with what it says about it: `draining (operator: moving the rack), back 2013-08-06T14:00:00.000Z`.
@@ -132,11 +186,15 @@ pub(super) fn service_words(state: &str, standing: &v1::Standing) -> String {
     let v1::Standing { power, minutes_left, reason, words, back_unix_ms, .. } = standing;
     let mut text = state.to_owned();
     match reason.as_str() {
+        "power" if is_dark(state) && power == "low" => text += " (its battery was nearly empty)",
+        "power" if is_dark(state) && power == "battery" => text += " (it was on battery)",
         "" | "power" => {}
         reason if words.is_empty() => text += &format!(" ({reason})"),
         reason => text += &format!(" ({reason}: {words})"),
     }
+    // What it ran on is old news once it is dark.
     match (power.as_str(), minutes_left) {
+        _ if is_dark(state) => {}
         ("battery", Some(0)) => text += ", on battery, under 5 min left",
         ("battery", Some(minutes)) => text += &format!(", on battery, {minutes} min left"),
         ("battery", None) => text += ", on battery",
@@ -149,18 +207,29 @@ pub(super) fn service_words(state: &str, standing: &v1::Standing) -> String {
     text
 }
 
-impl From<v1::Node> for ShownNode {
-    fn from(node: v1::Node) -> Self {
+fn is_dark(state: &str) -> bool {
+    matches!(state, "offline" | "unknown")
+}
+
+impl ShownNode {
+    /// What is shown of a node, with the node that cannot reach it though it answers, and the newest version that is known.
+    fn new(node: v1::Node, cut_off_from: Option<String>, newest: u64) -> Self {
+        let version_words = version_words(&node, newest);
         let standing = node.standing.unwrap_or_default();
-        // What a node said before it went dark explains why it is; its power is old news then.
-        let said = if matches!(node.state.as_str(), "offline" | "unknown") {
-            v1::Standing { power: String::new(), minutes_left: None, ..standing.clone() }
-        } else {
-            standing.clone()
-        };
-        let service = service_words(&node.state, &said);
+        let mut service = service_words(&node.state, &standing);
+        let cut_off = cut_off_from.as_ref().map(|from| format!("cut off from {from}"));
+        for words in [&cut_off, &version_words].into_iter().flatten() {
+            service += &format!(", {words}");
+        }
+        let parts = node.cost.map(|cost| cost::parts(cost, node.cost_parts));
         Self {
             service,
+            cut_off_from,
+            cost_raised_by: parts.as_ref().map(cost::raised_by).unwrap_or_default(),
+            cost_words: parts.as_ref().map(cost::words).unwrap_or_default(),
+            lags: version_words.is_some(),
+            topology_version: node.topology_version,
+            topology_version_kept: node.topology_version_kept,
             power: or_null(standing.power),
             minutes_left: standing.minutes_left,
             reason: or_null(standing.reason),
@@ -187,6 +256,36 @@ impl From<v1::Node> for ShownNode {
 impl From<v1::Link> for ShownLink {
     fn from(link: v1::Link) -> Self {
         let v1::Link { ends, state, cost, rtt_ms, medium, in_use, metered, urgent_only } = link;
-        Self { ends, state, cost, rtt_ms, medium, in_use, metered, urgent_only }
+        let parts = CostParts::of_link(LinkCost(cost));
+        let (cost_raised_by, cost_words) = (cost::raised_by(&parts), cost::words(&parts));
+        Self { ends, state, cost, cost_raised_by, cost_words, rtt_ms, medium, in_use, metered, urgent_only }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_said_before_it_went_dark_is_told_as_the_reason() {
+        let standing = |power: &str, reason: &str, words: &str| v1::Standing {
+            power: power.to_owned(),
+            reason: reason.to_owned(),
+            words: words.to_owned(),
+            minutes_left: Some(10),
+            ..v1::Standing::default()
+        };
+        for (state, standing, expected) in [
+            ("serving", standing("mains", "", ""), "serving"),
+            ("serving", standing("battery", "power", ""), "serving, on battery, 10 min left"),
+            ("draining", standing("low", "power", ""), "draining, BATTERY LOW"),
+            ("offline", standing("mains", "", ""), "offline"),
+            ("offline", standing("battery", "power", ""), "offline (it was on battery)"),
+            ("offline", standing("low", "power", ""), "offline (its battery was nearly empty)"),
+            ("offline", standing("mains", "planned-outage", "PLN"), "offline (planned-outage: PLN)"),
+            ("offline", standing("battery", "operator", "new roof"), "offline (operator: new roof)"),
+        ] {
+            assert_eq!(service_words(state, &standing), expected);
+        }
     }
 }

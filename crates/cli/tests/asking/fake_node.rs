@@ -24,8 +24,13 @@ pub(crate) struct FakeNode {
 }
 
 impl FakeNode {
-    /// Serves where the city's topology says that node `id` is.
+    /// Serves where the city's topology says that node `id` is, and tells the story.
     pub(crate) async fn start(dir: &Path, id: &str) -> Self {
+        Self::telling(dir, id, |_| {}).await
+    }
+
+    /// The same with another map.
+    pub(crate) async fn telling(dir: &Path, id: &str, edit: Edit) -> Self {
         let city = CityFolder::open(dir).expect("a city");
         let node = city.topology().nodes[&id.parse().expect("a node id")].clone();
         let folder = city.node_dir(&node.id);
@@ -35,7 +40,7 @@ impl FakeNode {
         let listener = TcpListener::bind(node.admin).await.expect("the node's own port");
         let unix = bind_unix(&folder.join("admin.sock")).expect("a socket");
         let listeners = Listeners { tcp: Some((listener, identity)), unix: Some(unix) };
-        let story = Story { node: id.to_owned(), is_hub: id == "induk" };
+        let story = Story { node: id.to_owned(), is_hub: id == "induk", edit };
         let serving = tokio::spawn(async move {
             let topology = city.topology().clone();
             let callers = move |key: &_| Caller::by_key(&topology, key);
@@ -51,9 +56,13 @@ impl Drop for FakeNode {
     }
 }
 
+/// What is other than in the story.
+pub(crate) type Edit = fn(&mut v1::Network);
+
 struct Story {
     node: String,
     is_hub: bool,
+    edit: Edit,
 }
 
 impl Story {
@@ -98,6 +107,32 @@ impl Story {
     }
 }
 
+/// Over a node that drains; the way beside it is gray.
+fn dear_path() -> v1::Path {
+    let parts = |plain, gray_links, draining_nodes| {
+        Some(v1::CostParts { plain, gray_links, draining_nodes, nodes_on_battery: 0 })
+    };
+    let (gray, draining) = (1 << 18, 1 << 24);
+    let hop = |node: &str, cost, step| v1::Hop { node: node.to_owned(), cost, medium: String::new(), step };
+    let hops = vec![
+        hop("senapelan", 0, None),
+        hop("sukajadi", 10, parts(10, 0, 0)),
+        hop("induk", 40 + draining, parts(30, 0, 1)),
+    ];
+    let (cost, cost_parts) = (35 + gray, parts(35, 1, 0));
+    let protects = "node".to_owned();
+    v1::Path {
+        from: "senapelan".to_owned(),
+        to: "induk".to_owned(),
+        found: true,
+        cost: 40 + draining,
+        cost_parts: parts(40, 0, 1),
+        hops,
+        alternates: vec![v1::Alternate { next_hop: "tampan".to_owned(), cost, protects, cost_parts }],
+        coverage: None,
+    }
+}
+
 type Reply<T> = Result<Response<T>, Status>;
 type Listing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -139,28 +174,39 @@ impl Admin for Story {
             in_use: true,
             ..v1::Link::default()
         };
-        Ok(Response::new(v1::Network {
+        let mut network = v1::Network {
             area: "pekanbaru".to_owned(),
             version: 1,
             seen_from: self.node.clone(),
             nodes: vec![hub, relay],
             links: vec![link],
-        }))
+        };
+        (self.edit)(&mut network);
+        Ok(Response::new(network))
     }
 
     async fn get_path(&self, request: Request<v1::GetPathRequest>) -> Reply<v1::Path> {
         let v1::GetPathRequest { from, to } = request.into_inner();
+        if from == "induk" || from == to {
+            let hops = vec![v1::Hop { node: from.clone(), ..v1::Hop::default() }];
+            return Ok(Response::new(v1::Path { to: from.clone(), from, found: true, hops, ..Default::default() }));
+        }
+        if from == "senapelan" {
+            return Ok(Response::new(dear_path()));
+        }
         if !to.is_empty() {
             return Ok(Response::new(v1::Path { from, to, ..Default::default() }));
         }
         let hops = [("rumbai", 0), ("sukajadi", 10), ("induk", 20)];
-        let alternate = v1::Alternate { next_hop: "senapelan".to_owned(), cost: 25, protects: "node".to_owned() };
+        let alternate =
+            v1::Alternate { next_hop: "senapelan".to_owned(), cost: 25, protects: "node".to_owned(), cost_parts: None };
         Ok(Response::new(v1::Path {
             from,
             to: "induk".to_owned(),
             found: true,
             cost: 20,
             hops: hops.map(|(node, cost)| v1::Hop { node: node.to_owned(), cost, ..v1::Hop::default() }).to_vec(),
+            cost_parts: None,
             alternates: vec![alternate],
             coverage: Some(0.75),
         }))
@@ -175,8 +221,10 @@ impl Admin for Story {
     }
 
     async fn list_records(&self, request: Request<v1::ListRecordsRequest>) -> Reply<Self::ListRecordsStream> {
-        let state = request.into_inner().state;
+        let v1::ListRecordsRequest { state, limit } = request.into_inner();
         let records = self.records().into_iter().filter(move |record| state.is_empty() || record.state == state);
+        let limit = if limit == 0 { usize::MAX } else { limit as usize };
+        let records = records.take(limit);
         Ok(Response::new(stream::iter(records.map(Ok).collect::<Vec<_>>()).boxed()))
     }
 
@@ -194,6 +242,21 @@ impl Admin for Story {
             missing_since_unix_ms: Some(1_700_000_000_000),
             epochs: vec![7, 1],
             conflicts: vec!["rumbai.7.2".to_owned()],
+            removed: false,
+        };
+        let clean = |node: &str, reachable, removed| v1::OriginAudit {
+            node: node.to_owned(),
+            captured: 4,
+            receipted: 4,
+            reachable,
+            removed,
+            ..v1::OriginAudit::default()
+        };
+        // Two of them know of nothing that is missing, and one of these cannot reach everybody.
+        let origins = match self.node.as_str() {
+            "sail" => vec![clean("rumbai", true, false), clean("kulim", false, true)],
+            "tampan" => vec![clean("rumbai", false, false)],
+            _ => vec![rumbai],
         };
         Ok(Response::new(v1::AuditReport {
             area: "pekanbaru".to_owned(),
@@ -201,9 +264,9 @@ impl Admin for Story {
             captured: 3,
             receipted: 1,
             held: 1,
-            missing: 1,
+            missing: origins.iter().map(|origin| origin.missing_count).sum(),
             committed_twice: 0,
-            origins: vec![rumbai],
+            origins,
         }))
     }
 

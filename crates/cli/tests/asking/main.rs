@@ -6,6 +6,7 @@ mod fake_node;
 use std::path::Path;
 
 use clap::Parser;
+use estafet_admin::v1;
 use estafet_cli::commands::tail::tail;
 use estafet_cli::init::init;
 use estafet_cli::{CityFolder, Cli, Failure, Outcome, Output, Reach, run};
@@ -13,7 +14,7 @@ use estafet_topology::Template;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::fake_node::{FakeNode, PAYLOAD};
+use crate::fake_node::{Edit, FakeNode, PAYLOAD};
 
 /// A city of which only the main server and Sukajadi are up.
 struct City {
@@ -32,6 +33,15 @@ impl City {
         Self { folder, _nodes: nodes }
     }
 
+    /// Some nodes tell another map.
+    async fn telling(up: &[(&str, Edit)]) -> Self {
+        let mut city = Self::start(&[]).await;
+        for (id, edit) in up {
+            city._nodes.push(FakeNode::telling(city.folder.path(), id, *edit).await);
+        }
+        city
+    }
+
     async fn ask(&self, arguments: &[&str]) -> (Result<Outcome, Failure>, String) {
         let city = self.folder.path().to_str().expect("a path in UTF-8");
         let cli = Cli::try_parse_from(["topology", "--city", city].iter().chain(arguments)).expect("a command line");
@@ -39,6 +49,15 @@ impl City {
         let json = cli.options.json;
         let outcome = run(cli, &mut Output::new(&mut out, &mut notes, json)).await;
         (outcome, String::from_utf8(out).expect("text"))
+    }
+
+    /// What is said beside the answer.
+    async fn notes(&self, arguments: &[&str]) -> String {
+        let city = text_of(self.folder.path());
+        let cli = Cli::try_parse_from(["topology", "--city", city].iter().chain(arguments)).expect("a command line");
+        let (mut out, mut notes) = (Vec::new(), Vec::new());
+        run(cli, &mut Output::new(&mut out, &mut notes, false)).await.expect("an answer");
+        String::from_utf8(notes).expect("text")
     }
 
     async fn json(&self, arguments: &[&str]) -> (Outcome, Vec<Value>) {
@@ -85,6 +104,93 @@ async fn show_prints_the_map_of_the_hub() {
     );
     let (_, text) = city.ask(&["show"]).await;
     assert!(text.contains("rumbai") && text.contains("3 s ago"), "{text}");
+}
+
+/// A node as a map shows it.
+fn node(network: &mut v1::Network, id: &str, state: &str) {
+    network.nodes.retain(|node| node.id != id);
+    let (id, state) = (id.to_owned(), state.to_owned());
+    network.nodes.push(v1::Node { id, state, topology_version: Some(4), ..v1::Node::default() });
+}
+
+#[tokio::test]
+async fn whom_the_asked_node_cannot_reach_is_asked_itself() {
+    let by_induk: Edit = |network| {
+        network.version = 4;
+        ["rumbai", "sail", "tampan"].iter().for_each(|id| node(network, id, "offline"));
+    };
+    let by_rumbai: Edit = |network| {
+        node(network, "rumbai", "serving");
+        let own = network.nodes.iter_mut().find(|node| node.id == "rumbai").unwrap();
+        (own.topology_version, own.topology_version_kept) = (Some(3), Some(4));
+    };
+    let by_tampan: Edit = |network| {
+        node(network, "tampan", "draining");
+        network.nodes.iter_mut().find(|node| node.id == "tampan").unwrap().topology_version = Some(2);
+    };
+    let city = City::telling(&[("induk", by_induk), ("rumbai", by_rumbai), ("tampan", by_tampan)]).await;
+    let (_, lines) = city.json(&["show"]).await;
+    let row = |id: &str| lines[0]["nodes"].as_array().unwrap().iter().find(|row| row["id"] == id).unwrap().clone();
+    let said = |id: &str| ["state", "cut_off_from", "lags", "topology_version"].map(|key| row(id)[key].clone());
+    assert_eq!(said("rumbai"), [json!("serving"), json!("induk"), json!(true), json!(3)]);
+    assert_eq!(said("tampan"), [json!("draining"), json!("induk"), json!(true), json!(2)]);
+    assert_eq!(said("sail"), [json!("offline"), json!(null), json!(false), json!(4)]);
+    assert_eq!((&lines[0]["newest_version"], &lines[0]["one_view"]), (&json!(4), &json!(false)));
+    let (_, text) = city.ask(&["show"]).await;
+    for expected in [
+        "serving, cut off from induk, topology v3, v4 waits for its next start",
+        "draining, cut off from induk, topology v2, newest is v4",
+        "version 4 is not in force at rumbai, tampan",
+        "bring it to those who are cut off: topology push --node rumbai",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+
+    let (_, lines) = city.json(&["show", "--node", "induk"]).await;
+    let offline = lines[0]["nodes"].as_array().unwrap().iter().filter(|row| row["state"] == "offline").count();
+    assert_eq!((offline, &lines[0]["one_view"]), (3, &json!(true)), "one node's view is not mended");
+    let (_, text) = city.ask(&["show", "--node", "induk"]).await;
+    assert!(text.contains("as induk sees it (nobody else was asked"), "{text}");
+}
+
+#[tokio::test]
+async fn impact_counts_what_is_dark_or_draining_now() {
+    let trouble: Edit = |network| {
+        ["senapelan", "rumbai-pesisir"].iter().for_each(|id| node(network, id, "offline"));
+        node(network, "sukajadi", "draining");
+        let link = v1::Link { ends: ["induk", "sail"].map(str::to_owned).to_vec(), ..network.links[0].clone() };
+        network.links.push(v1::Link { state: "down".to_owned(), medium: "radio".to_owned(), ..link });
+    };
+    let city = City::telling(&[("induk", trouble)]).await;
+    let cut_off = |told: &Value| {
+        let offices = told["cut_off"].as_array().unwrap().iter().map(|office| office["node"].as_str().unwrap());
+        offices.collect::<Vec<_>>().join(" ")
+    };
+    // Rumbai's other ways are dark already.
+    let (_, lines) = city.json(&["impact", "sukajadi"]).await;
+    assert_eq!(cut_off(&lines[0]), "rumbai sukajadi");
+    let now = &lines[0]["now"];
+    assert_eq!((&now["dark"], &now["draining"]), (&json!(["rumbai-pesisir", "senapelan"]), &json!(["sukajadi"])));
+    let (_, text) = city.ask(&["impact", "sukajadi"]).await;
+    let line = "now, as induk sees it: already dark: rumbai-pesisir, senapelan; draining: sukajadi";
+    assert!(text.contains(line), "{text}");
+    // A moment and a file are judged as if all else were well.
+    let file = city.file("topology.toml");
+    for (arguments, dark) in [
+        (&["impact", "sukajadi", "--at", "now"][..], "sukajadi"),
+        (&["impact", "sukajadi", "--offline"], "sukajadi"),
+        (&["impact", "sukajadi", "--file", text_of(&file)], "sukajadi"),
+        (&["impact", "senapelan"], "senapelan"),
+    ] {
+        let (_, lines) = city.json(arguments).await;
+        assert_eq!(cut_off(&lines[0]), dark, "{arguments:?}");
+        assert_eq!(lines[0]["now"].is_null(), arguments.len() > 2, "{arguments:?}");
+    }
+    // A main server that drains takes nothing: all wait already, and nobody is cut off by anything else.
+    let drained: Edit = |network| node(network, "induk", "draining");
+    let city = City::telling(&[("induk", drained)]).await;
+    let (_, lines) = city.json(&["impact", "sukajadi"]).await;
+    assert_eq!((cut_off(&lines[0]).as_str(), lines[0]["now"]["cut_off"].as_array().unwrap().len()), ("sukajadi", 13));
 }
 
 #[tokio::test]
@@ -181,6 +287,28 @@ async fn a_dark_city_is_exit_code_3() {
 }
 
 #[tokio::test]
+async fn path_names_what_makes_it_dear_and_what_is_no_way_at_all() {
+    let city = City::start(&["induk"]).await;
+    let (_, lines) = city.json(&["path", "senapelan"]).await;
+    let reasons = json!({
+        "cost": 16_777_256, "cost_raised_by": ["draining"], "hop_costs_raised_by": [[], [], ["draining"]],
+        "alternates": [{"cost": 262_179, "cost_raised_by": ["gray"]}],
+    });
+    assert_has(&lines[0], &reasons);
+    let (_, text) = city.ask(&["path", "senapelan"]).await;
+    for expected in ["cost 40 + draining", "30 + draining", "35 + gray"] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    for (arguments, expected) in [
+        (&["path", "induk"][..], "induk is a main server itself: what it captures is committed there.\n"),
+        (&["path", "rumbai", "rumbai"], "rumbai is where the way begins and ends: it costs nothing.\n"),
+        (&["path", "rumbai", "tampan"], "No way leads from rumbai to tampan now.\n"),
+    ] {
+        assert_eq!(city.ask(arguments).await.1, expected);
+    }
+}
+
+#[tokio::test]
 async fn path_prints_hops_and_alternates() {
     let city = City::start(&["induk"]).await;
     let (outcome, lines) = city.json(&["path", "rumbai"]).await;
@@ -225,6 +353,35 @@ async fn records_come_from_every_node_that_answers() {
     assert_eq!(lines.iter().map(at).collect::<Vec<_>>(), expected);
     let (_, lines) = city.json(&["records", "--node", "sukajadi", "--state", "waiting"]).await;
     assert_eq!(lines.iter().map(at).collect::<Vec<_>>(), expected[2..]);
+
+    let (_, lines) = city.json(&["records", "--limit", "1"]).await;
+    assert_eq!(lines.iter().map(at).collect::<Vec<_>>(), expected[..2]);
+    let said = city.notes(&["records", "--limit", "1"]).await;
+    assert!(said.contains("there are more at sukajadi: --limit 0"), "{said}");
+    assert!(!city.notes(&["records", "--limit", "2"]).await.contains("more at"));
+}
+
+#[tokio::test]
+async fn an_audit_without_the_newest_word_of_somebody_is_incomplete_and_who_was_removed_is_still_counted() {
+    let city = City::start(&["sail", "tampan"]).await;
+    let (outcome, lines) = city.json(&["audit", "--node", "sail"]).await;
+    assert_eq!((outcome, &lines[0]["unreachable"]), (Outcome::Good, &json!([])), "whoever was removed cannot be asked");
+    assert_has(&lines[0]["origins"][1], &json!({"node": "kulim", "captured": 4, "receipted": 4, "removed": true}));
+    assert!(city.ask(&["audit", "--node", "sail"]).await.1.contains("removed"));
+    let (outcome, lines) = city.json(&["audit", "--node", "tampan"]).await;
+    assert_eq!((outcome.exit_code(), &lines[0]["unreachable"]), (4, &json!(["rumbai"])));
+    assert!(city.ask(&["audit", "--node", "tampan"]).await.1.contains("INCOMPLETE"));
+}
+
+#[tokio::test]
+async fn draining_the_only_main_server_is_done_with_a_warning() {
+    let city = City::start(&["induk", "sukajadi"]).await;
+    let said = city.notes(&["drain", "induk"]).await;
+    assert!(said.contains("warning: no other main server serves"), "{said}");
+    assert_eq!(city.notes(&["drain", "sukajadi"]).await, "");
+    let (outcome, lines) = city.json(&["drain", "induk"]).await;
+    assert_eq!(outcome, Outcome::Good);
+    assert!(lines[0]["warning"].as_str().unwrap().contains("records wait"), "{}", lines[0]);
 }
 
 #[tokio::test]
@@ -291,14 +448,14 @@ async fn tail_prints_a_line_per_commit_until_it_is_stopped() {
 async fn one_node_can_be_asked_over_its_socket_without_a_city() {
     let city = City::start(&["sukajadi"]).await;
     let socket = city.file("nodes/sukajadi/admin.sock");
-    let cli = Cli::try_parse_from(["topology", "--socket", text(&socket), "--json", "show"]).unwrap();
+    let cli = Cli::try_parse_from(["topology", "--socket", text_of(&socket), "--json", "show"]).unwrap();
     let (mut out, mut notes) = (Vec::new(), Vec::new());
     run(cli, &mut Output::new(&mut out, &mut notes, true)).await.unwrap();
     let shown: Value = serde_json::from_slice(&out).unwrap();
     assert_eq!(shown["seen_from"], "sukajadi");
 }
 
-fn text(path: &Path) -> &str {
+fn text_of(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 

@@ -3,7 +3,7 @@
 use estafet_model::{ByteCount, Epoch, LinkCost, Seq, SeqRanges};
 use estafet_routing::{
     Adjacency, Holding, HubLedger, Lsa, NodeState, Notice, OriginLedger, Outlook, PowerState, Reason, SignedLsa,
-    Standing, Words,
+    Standing, TopologyVersions, Words,
 };
 
 use super::{Target, with_a_flipped_bit};
@@ -45,6 +45,7 @@ fn seeds() -> Vec<Vec<u8>> {
         adjacencies: vec![],
         standing: Standing::default(),
         durable: true,
+        topology: TopologyVersions { in_force: 3, kept: 4 },
         ledger: None,
         hub: None,
         outlook: None,

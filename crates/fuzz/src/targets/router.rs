@@ -8,7 +8,7 @@ use arbitrary::{Result, Unstructured};
 use estafet_model::{Bearer, LinkCost, LsaVersion, LsdbDigest, Medium, NodeId, Now};
 use estafet_routing::{
     Adjacency, BearerTerms, HubLedger, LinkRisks, LinkSample, Lsa, NodeState, PowerState, Router, RouterConfig,
-    SignedLsa, Standing,
+    SignedLsa, Standing, TopologyVersions,
 };
 
 use super::Target;
@@ -115,7 +115,9 @@ fn lsa(bytes: &mut Unstructured<'_>) -> Result<(&'static str, Lsa)> {
     let power = *bytes.choose(&[PowerState::Mains, PowerState::Mains, battery, PowerState::LowBattery])?;
     let standing = Standing { state, power, notice: None };
     let hub = bytes.ratio(1, 8)?.then_some(HubLedger { committed: u64::MAX, committed_twice: u64::MAX });
-    Ok((name, Lsa { origin, sequence, adjacencies, standing, durable: true, ledger: None, hub, outlook: None }))
+    let topology = TopologyVersions { in_force: bytes.int_in_range(0..=3)?, kept: u64::MAX };
+    let (ledger, outlook) = (None, None);
+    Ok((name, Lsa { origin, sequence, adjacencies, standing, durable: true, topology, ledger, hub, outlook }))
 }
 
 fn config() -> RouterConfig {
@@ -128,6 +130,7 @@ fn config() -> RouterConfig {
         signing_key: key(ME),
         first_sequence: 1,
         durable: true,
+        topology_version: 1,
     }
 }
 

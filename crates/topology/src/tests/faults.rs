@@ -245,6 +245,14 @@ fn faults_of_outages() {
         &[("risks = [\"pln-sukajadi\"]\nduration", "nodes = [\"sukajad\"]\nduration")],
         &["42:10 an outage of no node: there is no node `sukajad`"],
     );
+    let links = |names: &str| format!("links = [{names}]\nduration");
+    for (names, faults) in [
+        ("\"sukajadi,induk\", \"induk,sukajadi:radio\"", &[][..]),
+        ("\"induk,sukajadi:fiber\"", &["42:10 an outage of no link: there is no link `induk,sukajadi:fiber`"]),
+        ("\"induk-sukajadi\"", &["42:10 `links`: `induk-sukajadi` is no link name"]),
+    ] {
+        check(&[("risks = [\"pln-sukajadi\"]\nduration", &links(names))], faults);
+    }
     check(&[("risks = [\"pln-sukajadi\"]\nduration", "duration")], &["40:1 an outage that strikes nothing"]);
     check(&[("every = \"1d\"", "every = \"3h\"")], &["44:9 the outage comes again every 3h and lasts 3h"]);
 }

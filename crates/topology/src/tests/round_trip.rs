@@ -185,6 +185,7 @@ prop_compose! {
         Outage {
             start: format!("2013-08-06T18:{minute:02}:00+07:00"),
             nodes,
+            links: Vec::new(),
             risks: Vec::new(),
             duration: Duration::from_secs(seconds),
             every: pause.map(|pause| Duration::from_secs(seconds + pause)),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use estafet_model::NodeId;
 use estafet_routing::{Failure as Loss, impact};
-use estafet_topology::{Node, Topology};
+use estafet_topology::{LinkName, Node, Topology};
 use toml_edit::{ArrayOfTables, Table, value};
 
 use crate::amendment::{Amendment, text, texts};
@@ -68,9 +68,10 @@ fn forget_outages(outages: &mut ArrayOfTables, id: &NodeId, risks: &BTreeSet<&st
     };
     for outage in outages.iter_mut() {
         keep(outage, "nodes", &|name| name != id.as_str());
+        keep(outage, "links", &|name| name.parse::<LinkName>().is_ok_and(|link| !link.ends().contains(id)));
         keep(outage, "risks", &|risk| risks.contains(risk));
     }
-    outages.retain(|outage| outage.contains_key("nodes") || outage.contains_key("risks"));
+    outages.retain(|outage| ["nodes", "links", "risks"].iter().any(|key| outage.contains_key(key)));
 }
 
 /// What stays of a node, or of its machine.
