@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use estafet_model::{Bearer, Epoch, Medium, NodeId, Now, SealKey, SeqRanges, SigningKey};
 use estafet_node::{Input, Node, NodeConfig, Output, Recovered};
-use estafet_routing::{Lsa, OriginLedger, SignedLsa, Standing};
+use estafet_routing::{Lsa, OriginLedger, SignedLsa, Standing, TopologyVersions};
 use estafet_topology::{FormerNode, NodeSetup, Operator, OperatorRole, Template, Topology};
 use estafet_wire::Frame;
 
@@ -57,6 +57,7 @@ fn word_of_key_98() -> SignedLsa {
         adjacencies: vec![],
         standing: Standing::default(),
         durable: true,
+        topology: TopologyVersions::default(),
         ledger: Some(ledger),
         hub: None,
         outlook: None,

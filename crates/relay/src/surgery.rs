@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use estafet_model::{Epoch, RecordId, SeqRanges, SignedReceipt};
+use estafet_seal::SealSecret;
 use estafet_spool::{
     Damage, Disk, FolderError, OpenError, ReadError, ReadRecord, RealDisk, Repair, RepairError, Survey,
 };
@@ -18,6 +19,7 @@ use estafet_topology::Role;
 use serde_json::{Value, json};
 
 use crate::config::{Config, ConfigError};
+use crate::seal::{SealFolder, SealFolderError};
 
 /// Where repair leaves what is damaged.
 const DAMAGED: &str = "damaged";
@@ -31,7 +33,7 @@ pub(crate) enum Operation {
     /// Writes everything whole in damaged files anew, and puts the damaged files aside in the folder `damaged`. Exit
     /// code 1 if a record could not be saved.
     Repair(Target),
-    /// Writes records to files: ID.payload and ID.json, with the payload's hash verified.
+    /// Writes records to files: ID.payload, sealed as it travels, and ID.json, with the payload's hash verified.
     Export {
         #[command(flatten)]
         target: Target,
@@ -44,6 +46,9 @@ pub(crate) enum Operation {
         /// Where to; what is there is not overwritten.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+        /// A folder with a main server's private seal keys: what they open is also written to ID.content.
+        #[arg(long, value_name = "DIR")]
+        seal_keys: Option<PathBuf>,
     },
     /// Says what is in the store.
     Stat(Target),
@@ -73,6 +78,9 @@ pub(crate) enum SurgeryError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    SealKeys(#[from] SealFolderError),
     #[error("there is no store in {}", .0.display())]
     #[diagnostic(help("name the folder with --data, or the node's relay.toml with --config"))]
     NoStore(PathBuf),
@@ -124,7 +132,10 @@ pub(crate) fn operate(operation: &Operation, out: &mut dyn Write) -> Result<(), 
         Operation::Verify(target) => verify(target, out),
         Operation::Repair(target) => repair(target, out),
         Operation::Stat(target) => stat(target, out),
-        Operation::Export { target, record, out: folder, .. } => export(target, record.as_ref(), folder, out),
+        Operation::Export { target, record, out: folder, seal_keys, .. } => {
+            let secrets = seal_keys.as_ref().map_or(Ok(Vec::new()), |keys| SealFolder::new(keys.clone()).load())?;
+            export(target, record.as_ref(), folder, &secrets, out)
+        }
     }
 }
 
@@ -249,29 +260,52 @@ fn stat(target: &Target, out: &mut dyn Write) -> Result<(), SurgeryError> {
     Ok(())
 }
 
-fn export(target: &Target, record: Option<&RecordId>, folder: &Path, out: &mut dyn Write) -> Result<(), SurgeryError> {
+fn export(
+    target: &Target,
+    record: Option<&RecordId>,
+    folder: &Path,
+    secrets: &[SealSecret],
+    out: &mut dyn Write,
+) -> Result<(), SurgeryError> {
     let Store { survey, .. } = Store::open(target)?;
     let ids: Vec<&RecordId> = match record {
         Some(id) => vec![id],
         None => survey.ids().collect(),
     };
     fs::create_dir_all(folder).map_err(|error| SurgeryError::Output { path: folder.to_owned(), error })?;
-    let mut exported = Vec::new();
+    let (mut exported, mut opened) = (Vec::new(), Vec::new());
     for id in ids {
         let (read, payload) = survey.read(id).map_err(|error| match error {
             ReadError::NotHere => SurgeryError::NoRecord(id.clone()),
             error => SurgeryError::Unreadable { id: id.clone(), error },
         })?;
+        let content = match secrets {
+            [] => None,
+            _ => Some(estafet_seal::open(secrets, read.header.header(), &payload)),
+        };
+        if let Some(Ok(content)) = &content {
+            write_new(&folder.join(format!("{id}.content")), content)?;
+            opened.push(id);
+        }
         // The description last: where it is, the payload is whole.
         write_new(&folder.join(format!("{id}.payload")), &payload)?;
         write_new(&folder.join(format!("{id}.json")), format!("{:#}\n", record_json(&read)).as_bytes())?;
         exported.push(id);
         if !target.json {
-            writeln!(out, "{id}: {} bytes", payload.len())?;
+            let content = match content {
+                None => String::new(),
+                Some(Ok(content)) => format!(", opened: {} bytes", content.len()),
+                Some(Err(error)) => format!(", not opened: {error}"),
+            };
+            writeln!(out, "{id}: {} bytes{content}", payload.len())?;
         }
     }
     if target.json {
-        writeln!(out, "{}", json!({ "exported": names(exported), "lost": names(&survey.lost) }))?;
+        writeln!(
+            out,
+            "{}",
+            json!({ "exported": names(exported), "opened": names(opened), "lost": names(&survey.lost) })
+        )?;
     }
     match survey.lost.len() {
         lost if lost > 0 && record.is_none() => Err(SurgeryError::NotExported { lost }),
@@ -584,7 +618,13 @@ mod tests {
     }
 
     fn export(folder: &Path, record: Option<RecordId>, out: &Path) -> Operation {
-        Operation::Export { target: target(folder, true), all: record.is_none(), record, out: out.to_owned() }
+        Operation::Export {
+            target: target(folder, true),
+            all: record.is_none(),
+            record,
+            out: out.to_owned(),
+            seal_keys: None,
+        }
     }
 
     #[test]
