@@ -29,8 +29,8 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// Starts the relays and waits until each has a way to the hub.
-    pub(crate) async fn start(program: PathBuf, dir: Option<&Path>) -> Result<Self, BenchError> {
+    /// Starts the relays, with these arguments as well, and waits until each has a way to the hub.
+    pub(crate) async fn start(program: PathBuf, dir: Option<&Path>, arguments: Vec<String>) -> Result<Self, BenchError> {
         let temporary = match dir {
             Some(_) => None,
             None => Some(temporary_folder("estafet-bench-").map_err(BenchError::Folder)?),
@@ -38,7 +38,7 @@ impl Chain {
         let dir = dir.or(temporary.as_ref().map(TempDir::path)).unwrap_or(Path::new("."));
         let city = init_plan(plan(), dir)?;
         let folder = CityFolder::open(&city.dir)?;
-        let mut fleet = Fleet::new(program);
+        let mut fleet = Fleet::new(program).with_arguments(arguments);
         for (id, node) in &city.nodes {
             fleet.start(id, &node.config)?;
         }

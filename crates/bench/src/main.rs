@@ -68,9 +68,11 @@ async fn run(options: &Options) -> Result<(), BenchError> {
         Benchmark::Chain { .. } | Benchmark::Idle { .. } => {}
     }
     let program = relay()?;
-    let mut chain = Chain::start(program, options.dir.as_deref()).await?;
+    let is_clear = matches!(options.benchmark, Benchmark::Chain { no_sealing: true, .. });
+    let arguments = if is_clear { vec!["--no-sealing-i-know".to_owned()] } else { Vec::new() };
+    let mut chain = Chain::start(program, options.dir.as_deref(), arguments).await?;
     let line = match &options.benchmark {
-        Benchmark::Chain { records, size, outstanding, connections } => {
+        Benchmark::Chain { records, size, outstanding, connections, .. } => {
             let (records, bytes_each) = (*records, *size);
             let load = Load { records, bytes_each, outstanding: *outstanding, connections: *connections };
             let report = measure(&mut chain, &load).await?;

@@ -37,6 +37,9 @@ pub(crate) enum Benchmark {
         /// HTTP connections that submit at the same time, each one record after the other.
         #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=4_096))]
         connections: u32,
+        /// Seal nothing, to measure beside it what sealing costs.
+        #[arg(long)]
+        no_sealing: bool,
     },
     /// Let the relays stand idle.
     Idle {

@@ -143,8 +143,9 @@ impl Suspicion {
     }
 
     fn patience(&self, now: Now) -> Duration {
-        let patience = SUSPECT_AFTER.max(self.round_trip * ROUND_TRIPS) * (1 << self.recently_wrong(now));
-        if self.hurried { patience / 2 } else { patience }
+        let patience = SUSPECT_AFTER.max(self.round_trip * ROUND_TRIPS);
+        // In a hurry there is a reason to suspect it that no earlier mistake makes weaker.
+        if self.hurried { patience / 2 } else { patience * (1 << self.recently_wrong(now)) }
     }
 
     fn recently_wrong(&self, now: Now) -> u32 {
@@ -224,6 +225,9 @@ mod tests {
             assert!(!suspicion.heard(now), "only what was suspected is cleared");
         }
         assert_eq!(spans, [40, 80, 160, 320, 640, 640]);
+        suspicion.hurry(now);
+        assert_eq!(run(&mut suspicion, now, at(99_000)).last().unwrap().0.since(now).as_millis(), 20, "not in a hurry");
+        assert!(suspicion.heard(now));
         now = now + MEMORY;
         assert_eq!(run(&mut suspicion, now, at(99_000)).last().unwrap().0.since(now), SUSPECT_AFTER);
     }

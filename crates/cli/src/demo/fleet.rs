@@ -32,12 +32,13 @@ impl Relay {
     ///
     /// It gets a process group of its own: a Ctrl-C in the terminal is for the demo, which then ends its relays in
     /// order.
-    pub fn start(program: &Path, config: &Path) -> io::Result<Self> {
+    pub fn start(program: &Path, config: &Path, arguments: &[String]) -> io::Result<Self> {
         let log = config.with_file_name("relay.log");
         let writer = File::options().create(true).append(true).open(&log)?;
         let child = Command::new(program)
             .args(["run", "--config"])
             .arg(config)
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(writer.try_clone()?)
             .stderr(writer)
@@ -87,6 +88,7 @@ impl Drop for Relay {
 #[derive(Debug)]
 pub struct Fleet {
     program: PathBuf,
+    arguments: Vec<String>,
     relays: BTreeMap<String, Relay>,
 }
 
@@ -94,12 +96,18 @@ impl Fleet {
     /// An empty fleet of relays that run `program`.
     #[must_use]
     pub fn new(program: PathBuf) -> Self {
-        Self { program, relays: BTreeMap::new() }
+        Self { program, arguments: Vec::new(), relays: BTreeMap::new() }
+    }
+
+    /// Starts every relay with these as well.
+    #[must_use]
+    pub fn with_arguments(self, arguments: Vec<String>) -> Self {
+        Self { arguments, ..self }
     }
 
     /// Starts the relay of a node.
     pub fn start(&mut self, node: &str, config: &Path) -> Result<(), DemoFailure> {
-        let started = Relay::start(&self.program, config);
+        let started = Relay::start(&self.program, config, &self.arguments);
         let relay = started.map_err(|error| DemoFailure::Start { node: node.to_owned(), error })?;
         self.relays.insert(node.to_owned(), relay);
         Ok(())
