@@ -30,7 +30,11 @@ pub(crate) struct Chain {
 
 impl Chain {
     /// Starts the relays, with these arguments as well, and waits until each has a way to the hub.
-    pub(crate) async fn start(program: PathBuf, dir: Option<&Path>, arguments: Vec<String>) -> Result<Self, BenchError> {
+    pub(crate) async fn start(
+        program: PathBuf,
+        dir: Option<&Path>,
+        arguments: Vec<String>,
+    ) -> Result<Self, BenchError> {
         let temporary = match dir {
             Some(_) => None,
             None => Some(temporary_folder("estafet-bench-").map_err(BenchError::Folder)?),

@@ -34,8 +34,11 @@ pub enum Input {
     },
     /// Something of a neighbor has reached this node's transport over a bearer since the last time that was said: it lives.
     Heard(Bearer),
-    /// A network device of this machine has lost its carrier: some neighbors may be out of reach.
-    CarrierLost,
+    /// A network device of this machine has lost its carrier.
+    CarrierLost {
+        /// Those who are spoken to through it, if that is known.
+        cut_off: Option<Vec<Bearer>>,
+    },
     /// A control frame came.
     Frame {
         /// From whom, and over which bearer.

@@ -155,7 +155,7 @@ impl Node {
             Input::SessionDown { bearer, goodbye: true } => self.router.goodbye(now, &bearer),
             Input::SessionDown { bearer, goodbye: false } => self.router.session_down(now, &bearer),
             Input::Heard(bearer) => self.router.heard(now, &bearer),
-            Input::CarrierLost => self.router.carrier_lost(now),
+            Input::CarrierLost { cut_off } => self.router.carrier_lost(now, cut_off.as_deref()),
             Input::Frame { from, frame: Frame::Heartbeat { busy, lsdb } } => {
                 self.router.heartbeat(now, &from, busy, lsdb);
             }

@@ -1,6 +1,7 @@
 //! One session: its greeting, its tasks, and the handle by which the driver uses it.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -110,6 +111,12 @@ impl Session {
     #[must_use]
     pub fn boot(&self) -> u64 {
         self.boot
+    }
+
+    /// Where the neighbor is heard from now.
+    #[must_use]
+    pub fn remote(&self) -> IpAddr {
+        self.connection.remote_address().ip().to_canonical()
     }
 
     /// Queues a control frame. A neighbor that does not read is given up: the session ends.

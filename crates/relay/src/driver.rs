@@ -27,6 +27,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use crate::alarm::Alarm;
+use crate::carrier::{Device, device_to};
 use crate::drain::DrainOrder;
 use crate::failovers::Failovers;
 use crate::ledger::Commit;
@@ -103,7 +104,8 @@ enum Command {
     Drain(Option<DrainOrder>),
     Supply(Supply),
     /// A network device of this machine has lost its carrier.
-    CarrierLost,
+    /// Those with these numbers, or one of all.
+    CarrierLost(Option<Vec<Device>>),
     /// A newer topology is durable.
     Topology(Box<Kept>),
 }
@@ -175,9 +177,10 @@ impl Commands {
         self.sender.send(Command::Supply(supply)).await.map_err(|_| ShuttingDown)
     }
 
-    /// A network device of this machine has lost its carrier. Waits, so it is not for tasks.
-    pub(crate) fn carrier_lost(&self) -> Result<(), ShuttingDown> {
-        self.sender.blocking_send(Command::CarrierLost).map_err(|_| ShuttingDown)
+    /// Network devices of this machine have lost their carrier; nothing if it is not known which. Waits, so it is not for
+    /// tasks.
+    pub(crate) fn carrier_lost(&self, devices: Option<Vec<Device>>) -> Result<(), ShuttingDown> {
+        self.sender.blocking_send(Command::CarrierLost(devices)).map_err(|_| ShuttingDown)
     }
 
     /// A newer topology is durable: it is heeded and passed on.
@@ -211,6 +214,8 @@ pub(crate) struct Driver {
     store: Store,
     started: Instant,
     sessions: BTreeMap<Bearer, Session>,
+    /// By which device of this machine each neighbor was reached when its session began.
+    devices: BTreeMap<Bearer, Device>,
     /// How many datagrams of each session's neighbor had come when that was last looked at.
     datagrams: BTreeMap<Bearer, u64>,
     commands: mpsc::Receiver<Command>,
@@ -264,6 +269,7 @@ impl Driver {
             store,
             started: Instant::now(),
             sessions: BTreeMap::new(),
+            devices: BTreeMap::new(),
             datagrams: BTreeMap::new(),
             commands,
             commands_sender,
@@ -413,6 +419,10 @@ impl Driver {
                     self.feed(Input::SessionDown { bearer, goodbye: false });
                 }
                 self.compare_topologies(&bearer.neighbor, hello.topology_version, &session);
+                match device_to(session.remote()) {
+                    Ok(device) => drop(self.devices.insert(bearer.clone(), device)),
+                    Err(error) => debug!(%error, "by which device the neighbor is reached is not known"),
+                }
                 self.sessions.insert(bearer.clone(), session);
                 self.feed(Input::SessionUp(bearer));
             }
@@ -599,10 +609,14 @@ impl Driver {
                     self.review_standing();
                 }
                 Command::Topology(kept) => self.succeed(*kept),
-                Command::CarrierLost => {
+                Command::CarrierLost(lost) => {
                     // What came before the loss proves nothing.
                     self.listen();
-                    self.feed(Input::CarrierLost);
+                    let through = |lost: &Vec<Device>| {
+                        let concerned = self.devices.iter().filter(|(_, device)| lost.contains(device));
+                        concerned.map(|(bearer, _)| bearer.clone()).collect()
+                    };
+                    self.feed(Input::CarrierLost { cut_off: lost.as_ref().map(through) });
                 }
             }
             next = if self.gathered.len() < CAPTURES_PER_BATCH { self.commands.try_recv().ok() } else { None };

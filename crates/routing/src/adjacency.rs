@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use estafet_model::Now;
 
-use crate::suspicion::{Judgement, Suspicion};
+use crate::suspicion::{Hurry, Judgement, Suspicion};
 
 /// How often a neighbor is sent a heartbeat while either end is busy with the other. A frame of about 60 bytes ten
 /// times a second is under 5 kbit/s, 5 % of a link of 100 kbit/s.
@@ -219,12 +219,12 @@ impl Liveness {
         self.suspicion.owes_answer(now);
     }
 
-    /// The neighbor may be out of reach: it is asked now, and judged sooner than usual.
-    pub fn ask_at_once(&mut self, now: Now) {
+    /// The neighbor is probably out of reach: it is asked now, and judged sooner than usual.
+    pub(crate) fn ask_at_once(&mut self, now: Now, why: Hurry) {
         if self.is_up() {
             self.busy(now);
             self.heartbeat_due = now;
-            self.suspicion.hurry(now);
+            self.suspicion.hurry(now, why);
         }
     }
 
@@ -415,7 +415,7 @@ mod tests {
             liveness.heartbeat(at(second * 1_000 - 1), false);
         }
         run(&mut liveness, at(20_100));
-        liveness.ask_at_once(at(20_100));
+        liveness.ask_at_once(at(20_100), Hurry::Doubt);
         let asked = Some(AdjacencyAction::SendHeartbeat { busy: true });
         assert_eq!(liveness.handle_timeout(at(20_100), || false), asked);
         assert_eq!(liveness.handle_timeout(at(20_110), || false), asked);

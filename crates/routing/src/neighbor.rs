@@ -14,6 +14,7 @@ use crate::comparison::Comparison;
 use crate::damping::Damping;
 use crate::quality::{Finding, Gray, LinkQuality, LinkSample};
 use crate::router::SHUNNED_COST;
+use crate::suspicion::Hurry;
 
 /// What the topology says of a bearer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,7 +176,7 @@ impl Neighbor {
 
     /// Every bearer is asked at once whether the neighbor is there.
     pub(crate) fn ask_at_once(&mut self, now: Now) {
-        self.bearers.values_mut().for_each(|link| link.liveness.ask_at_once(now));
+        self.bearers.values_mut().for_each(|link| link.liveness.ask_at_once(now, Hurry::Doubt));
     }
 
     pub(crate) fn bearer(&mut self, medium: Medium) -> Option<&mut BearerLink> {

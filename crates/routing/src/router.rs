@@ -20,6 +20,7 @@ use crate::quality::{Finding, Gray, LinkSample, USUAL_BYTES};
 use crate::signed_lsa::SignedLsa;
 use crate::spf::ShortestPaths;
 use crate::standing::Standing;
+use crate::suspicion::Hurry;
 
 /// What the topology says that concerns routing, from the view of one node.
 #[derive(Debug, Clone)]
@@ -148,9 +149,17 @@ impl Router {
         }
     }
 
-    /// A network device of this machine has lost its carrier: every neighbor is asked at once whether it is there.
-    pub fn carrier_lost(&mut self, now: Now) {
-        self.neighbors.values_mut().for_each(|link| link.ask_at_once(now));
+    /// A network device of this machine has lost its carrier. Those who are spoken to through it are suspect at once; if
+    /// nobody knows who they are, all are asked whether they are there.
+    pub fn carrier_lost(&mut self, now: Now, cut_off: Option<&[Bearer]>) {
+        let Some(cut_off) = cut_off else {
+            return self.neighbors.values_mut().for_each(|link| link.ask_at_once(now));
+        };
+        for bearer in cut_off {
+            if let Some(link) = self.neighbors.get_mut(&bearer.neighbor).and_then(|link| link.bearer(bearer.medium)) {
+                link.liveness.ask_at_once(now, Hurry::CutOff);
+            }
+        }
     }
 
     /// A neighbor said over this bearer that it goes.

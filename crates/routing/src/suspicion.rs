@@ -48,14 +48,23 @@ enum Silence {
     Suspect,
 }
 
+/// Why a neighbor is judged sooner than usual.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hurry {
+    /// It may be out of reach: half the patience is enough.
+    Doubt,
+    /// The way to it is cut: none is needed. What it answers all the same clears it.
+    CutOff,
+}
+
 /// Judges the silences of one neighbor.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Suspicion {
     /// Since when an answer is owed, as far as somebody has looked.
     owed_since: Option<Now>,
     silence: Silence,
-    /// The neighbor may be out of reach, and was asked: it owes an answer in any case, and half the patience is enough.
-    hurried: bool,
+    /// The neighbor was asked for a reason: it owes an answer in any case, and less patience is enough.
+    hurry: Option<Hurry>,
     round_trip: Duration,
     /// How many suspicions proved wrong lately, and when the last of them did.
     wrong: u32,
@@ -68,10 +77,10 @@ impl Suspicion {
         self.owed_since.get_or_insert(now);
     }
 
-    /// The neighbor may be out of reach, and is asked now: what was heard before proves nothing.
-    pub(crate) fn hurry(&mut self, now: Now) {
+    /// The neighbor is probably out of reach, and is asked now: what was heard before proves nothing.
+    pub(crate) fn hurry(&mut self, now: Now, why: Hurry) {
         if self.silence != Silence::Suspect {
-            (self.owed_since, self.silence, self.hurried) = (Some(now), Silence::Short, true);
+            (self.owed_since, self.silence, self.hurry) = (Some(now), Silence::Short, Some(why));
         }
     }
 
@@ -86,7 +95,7 @@ impl Suspicion {
     /// The neighbor is there; true if that ends a suspicion.
     pub(crate) fn heard(&mut self, now: Now) -> bool {
         let was_suspect = std::mem::take(&mut self.silence) == Silence::Suspect;
-        let hurried = std::mem::take(&mut self.hurried);
+        let hurried = self.hurry.take().is_some();
         // A suspicion in a hurry says nothing about the line.
         if was_suspect && !hurried {
             self.wrong = (self.recently_wrong(now) + 1).min(DOUBLINGS_MAX);
@@ -99,7 +108,7 @@ impl Suspicion {
     pub(crate) fn end(&mut self) {
         self.owed_since = None;
         self.silence = Silence::Short;
-        self.hurried = false;
+        self.hurry = None;
     }
 
     pub(crate) fn is_suspect(&self) -> bool {
@@ -121,7 +130,7 @@ impl Suspicion {
     /// Judges a silence that began at `last_heard`. `owes` says whether an answer is owed now.
     pub(crate) fn judge(&mut self, now: Now, last_heard: Now, owes: impl Fn() -> bool) -> Option<Judgement> {
         let due = self.due(last_heard).filter(|due| *due <= now)?;
-        if !self.hurried && !owes() {
+        if self.hurry.is_none() && !owes() {
             self.end();
             return None;
         }
@@ -145,7 +154,11 @@ impl Suspicion {
     fn patience(&self, now: Now) -> Duration {
         let patience = SUSPECT_AFTER.max(self.round_trip * ROUND_TRIPS);
         // In a hurry there is a reason to suspect it that no earlier mistake makes weaker.
-        if self.hurried { patience / 2 } else { patience * (1 << self.recently_wrong(now)) }
+        match self.hurry {
+            None => patience * (1 << self.recently_wrong(now)),
+            Some(Hurry::Doubt) => patience / 2,
+            Some(Hurry::CutOff) => Duration::ZERO,
+        }
     }
 
     fn recently_wrong(&self, now: Now) -> u32 {
@@ -195,7 +208,7 @@ mod tests {
     fn in_a_hurry_half_the_patience_is_enough_and_its_errors_do_not_count() {
         let mut suspicion = Suspicion::default();
         for begin in [1_000, 2_000] {
-            suspicion.hurry(at(begin));
+            suspicion.hurry(at(begin), Hurry::Doubt);
             let expected = [(at(begin + 10), Judgement::AskAgain), (at(begin + 20), Judgement::Suspect)];
             assert_eq!(run(&mut suspicion, at(100), at(9_000)), expected);
             assert!(suspicion.heard(at(begin + 30)));
@@ -203,6 +216,15 @@ mod tests {
         suspicion.end();
         suspicion.owes_answer(at(3_000));
         assert_eq!(run(&mut suspicion, at(100), at(9_000)).last(), Some(&(at(3_040), Judgement::Suspect)));
+    }
+
+    #[test]
+    fn whose_way_is_cut_is_suspect_at_once_and_cleared_by_a_word() {
+        let mut suspicion = owing(900);
+        suspicion.hurry(at(1_000), Hurry::CutOff);
+        let expected = [(at(1_000), Judgement::AskAgain), (at(1_000), Judgement::Suspect)];
+        assert_eq!(run(&mut suspicion, at(999), at(9_000)), expected);
+        assert!(suspicion.heard(at(1_001)) && !suspicion.is_suspect());
     }
 
     #[test]
@@ -225,7 +247,7 @@ mod tests {
             assert!(!suspicion.heard(now), "only what was suspected is cleared");
         }
         assert_eq!(spans, [40, 80, 160, 320, 640, 640]);
-        suspicion.hurry(now);
+        suspicion.hurry(now, Hurry::Doubt);
         assert_eq!(run(&mut suspicion, now, at(99_000)).last().unwrap().0.since(now).as_millis(), 20, "not in a hurry");
         assert!(suspicion.heard(now));
         now = now + MEMORY;

@@ -61,7 +61,7 @@ fn step(bytes: &mut Unstructured<'_>, router: &mut Router, now: &mut Now) -> Res
             router.heartbeat(*now, &bearer, bytes.arbitrary()?, lsdb);
         }
         3 => router.goodbye(*now, &bearer),
-        4 if bytes.ratio(1, 4)? => router.carrier_lost(*now),
+        4 if bytes.ratio(1, 4)? => router.carrier_lost(*now, None),
         4 => router.busy(*now, &bearer),
         10 => router.doubted(*now, &bearer),
         11 => router.spoken_to(*now, &bearer),
