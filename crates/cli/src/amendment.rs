@@ -80,15 +80,21 @@ impl<'a> Amendment<'a> {
         Ok(parse(&self.source.display().to_string(), &self.document.to_string())?)
     }
 
-    /// Checks the changed file, writes it, and signs it with the operator's key. Says so as `topology sign` does.
-    pub(crate) fn finish(mut self, output: &mut Output<'_>) -> Result<Outcome, Failure> {
-        let emptied = |item: &Item| item.as_array_of_tables().is_some_and(ArrayOfTables::is_empty);
-        self.document.as_table_mut().retain(|_, item| !emptied(item));
+    /// The changed topology, checked and signed with the operator's key. Nothing is written.
+    pub(crate) fn signed(&self) -> Result<SignedTopology, Failure> {
         let changed = self.changed()?;
         let key = self.city.dir().join(OPERATOR_KEY);
         let signing_key = read_key(&key)?;
         let operator = owner(&changed, &signing_key, &self.source, &key)?;
-        SignedTopology::sign(changed, &operator, &signing_key).map_err(|error| Failure::Sign(Box::new(error)))?;
+        SignedTopology::sign(changed, &operator, &signing_key).map_err(|error| Failure::Sign(Box::new(error)))
+    }
+
+    /// Checks the changed file, writes it, and signs it with the operator's key. Says so as `topology sign` does.
+    pub(crate) fn finish(mut self, output: &mut Output<'_>) -> Result<Outcome, Failure> {
+        let emptied = |item: &Item| item.as_array_of_tables().is_some_and(ArrayOfTables::is_empty);
+        self.document.as_table_mut().retain(|_, item| !emptied(item));
+        self.signed()?;
+        let key = self.city.dir().join(OPERATOR_KEY);
         safe_file::replace(&self.source, &self.document.to_string())?;
         sign(&self.source, &key, None, Some(&self.city.dir().join(TOPOLOGY_SIGNED)), output)
     }

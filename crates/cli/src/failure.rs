@@ -77,7 +77,7 @@ pub enum Failure {
     /// The file holds something else.
     #[error("{} holds no seal key", .0.display())]
     #[diagnostic(help(
-        "it holds the line that `estafet-relay seal-key new` printed at the main server: xwing: and 1,622 characters"
+        "it holds the line that `estafet-relay seal-key new` printed at the main server: xwing: and 1,627 characters"
     ))]
     NoSealKeyIn(PathBuf),
     /// The topology has no such main server.

@@ -30,6 +30,12 @@ impl SealKey {
         &self.0
     }
 
+    /// What ends its text form: a key that was copied with a mistake would seal everything for nobody.
+    fn check(&self) -> [u8; 4] {
+        let SealKeyId([first, second, third, fourth, ..]) = self.id();
+        [first, second, third, fourth]
+    }
+
     /// What it is called for short.
     #[must_use]
     pub fn id(&self) -> SealKeyId {
@@ -44,13 +50,15 @@ impl FromStr for SealKey {
     fn from_str(text: &str) -> Result<Self, SealKeyError> {
         let encoded = text.strip_prefix(PREFIX).ok_or(SealKeyError)?;
         let bytes = BASE64URL_NOPAD.decode(encoded.as_bytes()).map_err(|_| SealKeyError)?;
-        Ok(Self(Arc::new(bytes.try_into().map_err(|_| SealKeyError)?)))
+        let (key, check) = bytes.split_at_checked(Self::BYTES).ok_or(SealKeyError)?;
+        let key = Self(Arc::new(key.try_into().map_err(|_| SealKeyError)?));
+        if check == key.check() { Ok(key) } else { Err(SealKeyError) }
     }
 }
 
 impl fmt::Display for SealKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{PREFIX}{}", BASE64URL_NOPAD.encode(&*self.0))
+        write!(formatter, "{PREFIX}{}", BASE64URL_NOPAD.encode(&[&self.0[..], &self.check()].concat()))
     }
 }
 
@@ -60,9 +68,9 @@ impl fmt::Debug for SealKey {
     }
 }
 
-/// The text is no seal key. It is not repeated: it has 1,622 letters.
+/// The text is no seal key. It is not repeated: it has 1,627 letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a seal key: it looks like xwing: and 1,622 letters, digits, - and _")]
+#[error("not a seal key: it looks like xwing: and 1,627 letters, digits, - and _, the last of which are a checksum")]
 pub struct SealKeyError;
 
 /// Names a seal key: the beginning of its hash. Written as 16 hexadecimal digits.
@@ -89,10 +97,11 @@ mod tests {
     fn a_seal_key_survives_its_text_form_and_has_a_short_name() {
         let key = SealKey::from_bytes([7; SealKey::BYTES]);
         let text = key.to_string();
-        assert_eq!((text.len(), text.parse()), (PREFIX.len() + 1622, Ok(key.clone())));
+        assert_eq!((text.len(), text.parse()), (PREFIX.len() + 1627, Ok(key.clone())));
         assert_eq!(key.id().to_string().len(), 16);
         assert_ne!(key.id(), SealKey::from_bytes([8; SealKey::BYTES]).id());
-        for bad in ["", "xwing:", &text[1..], &text[..text.len() - 1], &format!("{text}A")] {
+        let mistyped = text.replacen("BwcH", "BwcG", 1);
+        for bad in ["", "xwing:", &mistyped, &text[1..], &text[..text.len() - 1], &format!("{text}A")] {
             assert_eq!(bad.parse::<SealKey>(), Err(SealKeyError));
         }
     }

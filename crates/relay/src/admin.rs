@@ -210,11 +210,11 @@ impl Admin for AdminService {
     ) -> Result<Response<v1::PushTopologyResponse>, Status> {
         let by = caller(&request);
         let offered = self.topologies.offer(&request.into_inner().signed, None).await.map_err(|error| match error {
-            NotTaken::NoSuccessor(_)
-            | NotTaken::ShutOut { .. }
-            | NotTaken::SealKeys(_)
-            | NotTaken::NoSealKey { .. } => Status::aborted(error.to_string()),
+            NotTaken::NoSuccessor(_) | NotTaken::ShutOut { .. } | NotTaken::SealKeys(_) => {
+                Status::aborted(error.to_string())
+            }
 
+            NotTaken::NoSealKey { .. } => Status::invalid_argument(error.to_string()),
             NotTaken::Disk(_) | NotTaken::SealFolder(_) => Status::internal(error.to_string()),
             NotTaken::ShuttingDown => Status::unavailable(error.to_string()),
         })?;
@@ -325,7 +325,7 @@ enum Place {
 enum FetchFault {
     #[error("the disk of this node cannot read it: {0}; it is sought from the others, so try again")]
     Disk(#[from] estafet_spool::ReadError),
-    #[error("it is here, and cannot be opened: {0}")]
+    #[error("it is here, and cannot be opened: {0}; `estafet-relay seal-key list` there says which there are")]
     Sealed(#[from] OpenError),
     #[error("it is here, and cannot be opened: {0}")]
     NoKeys(#[from] SealFolderError),
@@ -335,7 +335,7 @@ impl From<FetchFault> for Status {
     fn from(fault: FetchFault) -> Self {
         match fault {
             FetchFault::Disk(_) => Self::data_loss(fault.to_string()),
-            FetchFault::Sealed(_) | FetchFault::NoKeys(_) => Self::failed_precondition(fault.to_string()),
+            FetchFault::Sealed(_) | FetchFault::NoKeys(_) => Self::internal(fault.to_string()),
         }
     }
 }

@@ -145,6 +145,9 @@ fn dispatch(command: Command) -> miette::Result<()> {
             if config.data.is_dir() {
                 store::check_disk(&config.data)?;
             }
+            if let Some(missing) = config.seal_folder.missing(&config.topology, &config.node.id)? {
+                return Err(seal::SealKeyError::Missing(missing).into());
+            }
             let neighbors = config.topology.neighbors(&config.node.id);
             let neighbors: Vec<_> = neighbors.map(|(id, link)| format!("{id} ({})", link.medium)).collect();
             #[expect(clippy::print_stdout, reason = "the answer of the command")]
@@ -166,7 +169,9 @@ fn dispatch(command: Command) -> miette::Result<()> {
         Command::Submit { config, class, kind, files } => {
             submit::submit(&config, &files, class, &kind, &mut std::io::stdout().lock())?;
         }
-        Command::SealKey { operation } => seal::operate(&operation, &mut std::io::stdout().lock())?,
+        Command::SealKey { operation } => {
+            seal::operate(&operation, &mut std::io::stdout().lock(), &mut std::io::stderr().lock())?;
+        }
         Command::Store { operation } => surgery::operate(&operation, &mut std::io::stdout().lock())?,
     }
     Ok(())

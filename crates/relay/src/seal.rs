@@ -77,7 +77,7 @@ pub(crate) enum Operation {
         #[arg(long)]
         config: PathBuf,
     },
-    /// Prints the id and the public half of each key that is there.
+    /// Prints each key that is there: its id, whether new records are sealed to it, its public half.
     List {
         /// The main server's relay.toml.
         #[arg(long)]
@@ -94,17 +94,53 @@ pub(crate) enum SealKeyError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Folder(#[from] SealFolderError),
+    #[error("the topology lets records be sealed to {0}, and the private half of that key is not here")]
+    #[diagnostic(help(
+        "put its file back into the folder of seal keys, from its copy; or make another key and rotate to it"
+    ))]
+    Missing(SealKeyId),
+    #[error("`{0}` is no main server: nothing is sealed to it")]
+    #[diagnostic(help("name the relay.toml of a main server"))]
+    NoHub(NodeId),
     #[error("failed to print the key: {0}")]
     Output(#[from] io::Error),
 }
 
-pub(crate) fn operate(operation: &Operation, out: &mut dyn Write) -> Result<(), SealKeyError> {
+/// `out` gets the keys, `notes` what people should know.
+pub(crate) fn operate(operation: &Operation, out: &mut dyn Write, notes: &mut dyn Write) -> Result<(), SealKeyError> {
+    let (Operation::New { config } | Operation::List { config }) = operation;
+    let folder = Config::seal_folder(config)?;
+    // A new main server has its keys before a topology lists it.
+    let listed = Config::load(config).ok();
+    if let Some(config) = listed.as_ref().filter(|config| config.topology.hub_ids().all(|hub| *hub != config.node.id)) {
+        return Err(SealKeyError::NoHub(config.node.id.clone()));
+    }
+    let in_force: Vec<SealKeyId> =
+        listed.iter().flat_map(|config| config.topology.seal_keys().map(SealKey::id)).collect();
     match operation {
-        Operation::New { config } => writeln!(out, "{}", Config::seal_folder(config)?.make()?)?,
-        Operation::List { config } => {
-            for secret in Config::seal_folder(config)?.load()? {
+        Operation::New { .. } => {
+            let (public, path) = folder.make()?;
+            writeln!(out, "{public}")?;
+            writeln!(
+                notes,
+                "{} is private: copy it to a safe place, and let it stay here. The line above is public.",
+                path.display()
+            )?;
+            writeln!(
+                notes,
+                "It is used from `topology rotate seal-key HUB --key-file FILE` on; its id is {}.",
+                public.id()
+            )?;
+        }
+        Operation::List { .. } => {
+            let secrets = folder.load()?;
+            if secrets.is_empty() {
+                writeln!(notes, "There is no key in {}.", folder.0.display())?;
+            }
+            for secret in secrets {
                 let public = secret.public();
-                writeln!(out, "{}  {public}", public.id())?;
+                let mark = if in_force.contains(&public.id()) { "in force" } else { "-" };
+                writeln!(out, "{}  {mark:<8}  {public}", public.id())?;
             }
         }
     }
@@ -160,13 +196,14 @@ impl SealFolder {
     }
 
     /// Makes a key, and a file for it that is named by the key's id.
-    pub(crate) fn make(&self) -> Result<SealKey, SealFolderError> {
+    pub(crate) fn make(&self) -> Result<(SealKey, PathBuf), SealFolderError> {
         let fault = |source| SealFolderError::Folder { path: self.0.clone(), source };
         std::fs::create_dir_all(&self.0).map_err(fault)?;
         let secret = SealSecret::generate()?;
         let public = secret.public();
-        create_secret(&self.0.join(file_name(public.id())), &secret.to_text())?;
-        Ok(public)
+        let path = self.0.join(file_name(public.id()));
+        create_secret(&path, &secret.to_text())?;
+        Ok((public, path))
     }
 }
 

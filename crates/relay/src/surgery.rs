@@ -110,6 +110,12 @@ pub(crate) enum SurgeryError {
     #[error("{} could not be exported: the store is damaged", count(*lost, "record"))]
     #[diagnostic(help("everything whole is exported; `store verify` names the others"))]
     NotExported { lost: usize },
+    #[error("{} could not be opened: these keys are not those they were sealed to", count(*shut, "record"))]
+    #[diagnostic(help("each is exported as it travels; the file of a key is named by the id that is told above"))]
+    NotOpened { shut: usize },
+    #[error("there is no seal key in {}", .0.display())]
+    #[diagnostic(help("name the folder with the files that `estafet-relay seal-key new` made"))]
+    NoSealKeys(PathBuf),
     #[error("record {0} is not in the store, or not whole")]
     #[diagnostic(help("`store verify` names what is lost, `store stat` what is there"))]
     NoRecord(RecordId),
@@ -134,6 +140,9 @@ pub(crate) fn operate(operation: &Operation, out: &mut dyn Write) -> Result<(), 
         Operation::Stat(target) => stat(target, out),
         Operation::Export { target, record, out: folder, seal_keys, .. } => {
             let secrets = seal_keys.as_ref().map_or(Ok(Vec::new()), |keys| SealFolder::new(keys.clone()).load())?;
+            if let Some(keys) = seal_keys.as_ref().filter(|_| secrets.is_empty()) {
+                return Err(SurgeryError::NoSealKeys(keys.clone()));
+            }
             export(target, record.as_ref(), folder, &secrets, out)
         }
     }
@@ -300,6 +309,7 @@ fn export(
             writeln!(out, "{id}: {} bytes{content}", payload.len())?;
         }
     }
+    let shut = if secrets.is_empty() { 0 } else { exported.len() - opened.len() };
     if target.json {
         writeln!(
             out,
@@ -309,6 +319,7 @@ fn export(
     }
     match survey.lost.len() {
         lost if lost > 0 && record.is_none() => Err(SurgeryError::NotExported { lost }),
+        _ if shut > 0 => Err(SurgeryError::NotOpened { shut }),
         _ => Ok(()),
     }
 }

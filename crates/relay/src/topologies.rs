@@ -188,11 +188,12 @@ impl Topologies {
         };
         let version = signed.topology().version;
         Sealer::new(signed.topology().seal_keys())?;
-        // From a neighbor it is taken all the same: the others have it, and the key may be found again.
-        if from.is_none()
-            && let Some(missing) = self.seal_folder.missing(signed.topology(), &self.me)?
-        {
-            return Err(NotTaken::NoSealKey { missing });
+        if let Some(missing) = self.seal_folder.missing(signed.topology(), &self.me)? {
+            if from.is_none() {
+                return Err(NotTaken::NoSealKey { missing });
+            }
+            // The others have it, and the key may be found again.
+            error!(key = %missing, version, "the private seal key is not here: nothing that is captured from now on can be opened");
         }
         let in_force = match signed.topology().takes_effect(&self.me, &self.in_force.borrow()) {
             TakesEffect::AtOnce => Some(Arc::new(signed.topology().clone())),

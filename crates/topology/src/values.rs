@@ -78,7 +78,7 @@ read_from_text!(NodeId = "a node id", PublicKey = "a public key");
 impl FromToml for SealKey {
     fn from_toml(value: &DeValue<'_>) -> Result<Self, Problem> {
         let remedy =
-            "write the whole line that `estafet-relay seal-key` prints at the hub: xwing: and 1,622 characters";
+            "write the whole line that `estafet-relay seal-key new` prints at the hub: xwing: and 1,627 characters";
         text(value, "a seal key")?.parse().map_err(|_| Problem::new("it is no seal key", remedy))
     }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use estafet_admin::v1;
+use estafet_topology::SignedTopology;
 use serde::Serialize;
 
 use super::question;
@@ -56,13 +57,16 @@ pub(super) async fn push_change(reach: &Reach, file: &Path, output: &mut Output<
     }
 }
 
-/// The same, where nothing else follows if the node does not take it.
-pub(super) async fn hand_over(reach: &Reach, file: &Path) -> Result<(), Failure> {
-    give(reach, file).await.map(drop)
+/// Gives a topology that is in no file yet to a node, which may refuse it.
+pub(super) async fn hand_over(reach: &Reach, signed: &SignedTopology) -> Result<(), Failure> {
+    give_text(reach, signed.encode()).await.map(drop)
 }
 
 async fn give(reach: &Reach, file: &Path) -> Result<Pushed, Failure> {
-    let signed = fs::read_to_string(file).map_err(Failure::read(file))?;
+    give_text(reach, fs::read_to_string(file).map_err(Failure::read(file))?).await
+}
+
+async fn give_text(reach: &Reach, signed: String) -> Result<Pushed, Failure> {
     let NodeClient { name, mut client } = reach.first().await?;
     let answer = client.push_topology(question(v1::PushTopologyRequest { signed })).await;
     let v1::PushTopologyResponse { version, waits_for_restart, known } =

@@ -10,7 +10,7 @@ use toml_edit::value;
 
 use super::push;
 use crate::amendment::Amendment;
-use crate::city::{CityFolder, TOPOLOGY_SIGNED};
+use crate::city::CityFolder;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::reach::Reach;
@@ -32,13 +32,22 @@ pub async fn seal_key(
         return Err(hub_unknown(topology, hub));
     };
     let former = present.seal_key.clone();
+    let topology_needs_others = topology.required_signatures > 1;
     if former == key {
         output.note(format_args!("{hub} has the seal key {} already: nothing has changed.", key.id()));
         return Ok(Outcome::Good);
     }
     amendment.table("hub", "node", hub.as_str())?.insert("seal_key", value(key.to_string()));
+    if topology_needs_others {
+        let outcome = amendment.finish(output)?;
+        output.note(format_args!(
+            "When the others have signed it, push it to {hub} first: it refuses a key that it does not have."
+        ));
+        return Ok(outcome);
+    }
+    // Nothing is written, and nobody else hears of it, if the main server does not have the private half.
+    push::hand_over(reach, &amendment.signed()?).await?;
     let outcome = amendment.finish(output)?;
-    push::hand_over(reach, &city.dir().join(TOPOLOGY_SIGNED)).await?;
     output.note(format_args!("New records are sealed to {} as soon as their offices have heard of it.", key.id()));
     output.note(format_args!(
         "Keep the file of {} at {hub}, and its copy: what was sealed to it can be opened with nothing else.",
