@@ -140,17 +140,18 @@ pub struct WhichOutage {
 
 /// An outage that is known beforehand.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("strikes").multiple(true).required(true)))]
 pub struct NewOutage {
     /// A node that goes dark; --node may be given more than once.
     // Takes the place of the --node that says whom to ask: nobody is asked here.
-    #[arg(long = "node", value_name = "ID", id = "node", required_unless_present_any = ["risks", "links"])]
+    #[arg(long = "node", value_name = "ID", id = "node", group = "strikes")]
     pub nodes: Vec<NodeId>,
     /// A link that goes dark though its ends go on: rumbai-sukajadi, or one of several bearers, rumbai-sukajadi:radio; may
     /// be given more than once.
-    #[arg(long = "link", value_name = "A-B[:MEDIUM]", id = "links")]
+    #[arg(long = "link", value_name = "A-B[:MEDIUM]", id = "links", group = "strikes")]
     pub links: Vec<String>,
     /// A shared risk: all that names it goes dark; may be given more than once.
-    #[arg(long = "risk", value_name = "RISK", id = "risks")]
+    #[arg(long = "risk", value_name = "RISK", id = "risks", group = "strikes")]
     pub risks: Vec<String>,
     /// When it begins: `now`, or with the offset from UTC: 2013-08-06T18:00:00+07:00. An outage that is over is refused.
     #[arg(long, value_name = "TIME")]
@@ -164,6 +165,12 @@ pub struct NewOutage {
     /// Why, for people.
     #[arg(long, value_name = "TEXT", default_value = "planned outage")]
     pub reason: String,
+}
+
+/// A time that something lasts.
+fn parse_span(text: &str) -> Result<Duration, String> {
+    let span = humantime::parse_duration(text).map_err(|error| format!("{error}: write it as 2h, 90m or 1d"))?;
+    if span.is_zero() { Err("write how long: 2h, 90m or 1d".to_owned()) } else { Ok(span) }
 }
 
 /// No link at all is no advice.
@@ -304,7 +311,7 @@ pub enum Command {
         /// The node.
         node: NodeId,
         /// For how long, such as 2h; by default until `undrain`.
-        #[arg(long = "for", value_name = "SPAN", value_parser = humantime::parse_duration)]
+        #[arg(long = "for", value_name = "SPAN", value_parser = parse_span)]
         lasts: Option<Duration>,
         /// Why, for whoever looks; at most 64 bytes. A node that drains already keeps its earlier reason if none is given.
         #[arg(long, value_name = "TEXT", default_value = "")]

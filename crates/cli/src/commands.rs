@@ -83,9 +83,11 @@ pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> 
         Command::Undrain { node } => drain::undrain(&Reach::just(options, &node)?, &node, output).await,
         Command::Power { node, supply } => drain::set_power(&Reach::just(options, &node)?, &node, supply, output).await,
         Command::Push { file } => {
-            let file = match file {
-                Some(file) => file,
-                None => outage::city(options)?.dir().join(TOPOLOGY_SIGNED),
+            let Some(file) = file else {
+                let city = outage::city(options)?;
+                let outcome = push::push(&reach()?, &city.dir().join(TOPOLOGY_SIGNED), output).await?;
+                push::note_unsigned(&city, output);
+                return Ok(outcome);
             };
             push::push(&reach()?, &file, output).await
         }

@@ -4,16 +4,19 @@
 //! does what the node says, and wakes it when it wants to be woken. Whoever wants to know something sends a
 //! [`Question`], which is answered between two inputs from a consistent state.
 
+mod journal;
+mod succession;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::future::Future;
 use std::time::{Duration, Instant};
 
 use estafet_model::{Bearer, Durable, Epoch, NodeId, Now, RecordId, SeqRanges, UnixMillis};
-use estafet_node::custody::{CustodyEvent, HeldRecord, Piece};
-use estafet_node::routing::{Choice, LinkSample, Outlook, Standing};
-use estafet_node::{Capture, CaptureRefused, CaptureToken, Captured, Input, Node, NodeEvent, Output};
+use estafet_node::custody::{HeldRecord, Piece};
+use estafet_node::routing::{LinkSample, Outlook, Standing};
+use estafet_node::{Capture, CaptureRefused, CaptureToken, Captured, Input, Node, Output};
 use estafet_quic::{
-    Carry, DownReason, Figures, LAST_WORDS, ReceivedPiece, ReceivedPieces, Session, SessionEvent, SessionEvents,
+    Carry, DownReason, Figures, ReceivedPiece, ReceivedPieces, Session, SessionEvent, SessionEvents,
     Transport,
 };
 use estafet_spool::{Append, NewRecord, Payload};
@@ -23,9 +26,11 @@ use estafet_store::{
 };
 use estafet_wire::Frame;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, error, info, warn};
 
+use self::journal::{tell, tell_level};
+pub(crate) use self::succession::Successions;
 use crate::alarm::Alarm;
 use crate::carrier::{Device, device_to};
 use crate::drain::DrainOrder;
@@ -35,7 +40,7 @@ use crate::pace::Pace;
 use crate::scrub::unreadable;
 use crate::standing::{Grounds, Supply};
 use crate::store::{Health, Level, Store, StoreEvent, wall_clock};
-use crate::topologies::{Kept, Offer, Told, neighborhood};
+use crate::topologies::{Kept, Offer};
 
 /// Commands that may wait. Intake beyond that waits in its own requests.
 const COMMAND_QUEUE: usize = 1024;
@@ -197,15 +202,6 @@ impl Commands {
     pub(crate) fn health(&self) -> Health {
         *self.health.borrow()
     }
-}
-
-/// What a change of the topology reaches beside the node.
-pub(crate) struct Successions {
-    pub(crate) transport: Transport,
-    /// The newest topology that is durable here.
-    pub(crate) told: Told,
-    /// Where neighbors' topologies go to be judged.
-    pub(crate) offers: mpsc::Sender<Offer>,
 }
 
 pub(crate) struct Driver {
@@ -456,59 +452,6 @@ impl Driver {
                 self.feed(Input::Unreadable(id));
             }
         }
-    }
-
-    /// Sends this node's topology to a neighbor that has an older one. A newer one comes by itself.
-    fn compare_topologies(&self, neighbor: &NodeId, theirs: u64, session: &Session) {
-        let Told { version: ours, frame } = &self.successions.told;
-        if theirs == *ours {
-            return;
-        }
-        info!(%neighbor, theirs, ours, "the neighbor has another version of the topology");
-        if let Some(frame) = frame.as_ref().filter(|_| theirs < *ours) {
-            // If it is gone, the next session begins with the same comparison.
-            let _gone = session.send(frame);
-        }
-    }
-
-    /// A newer topology is durable: it is heeded, unless that waits for the next start, and passed on.
-    fn succeed(&mut self, Kept { in_force, told, from }: Kept) {
-        let me = self.node.id().clone();
-        let before = self.node.topology().clone();
-        match in_force {
-            Some(topology) => {
-                self.grounds.heed(&topology, &me);
-                self.feed(Input::Topology(topology));
-            }
-            None => self.feed(Input::TopologyKept(told.version)),
-        }
-        if let Some(frame) = &told.frame {
-            let sessions = self.sessions.iter().map(|(bearer, session)| (&bearer.neighbor, session));
-            // One of its sessions is enough for each neighbor.
-            let others: BTreeMap<&NodeId, &Session> =
-                sessions.filter(|(neighbor, _)| from.as_ref() != Some(neighbor)).collect();
-            for session in others.into_values() {
-                let _gone = session.send(frame);
-            }
-        }
-        let neighborhood = neighborhood(self.node.topology(), &me, told.version);
-        let is_over = |bearer: &Bearer| {
-            let neighbor = neighborhood.neighbors.get(&bearer.neighbor);
-            neighbor.is_none_or(|neighbor| {
-                let is_replaced = before.node(&bearer.neighbor).map(|listed| listed.key) != Some(neighbor.key);
-                is_replaced || !neighbor.bearers.contains_key(&bearer.medium)
-            })
-        };
-        let over: Vec<Session> =
-            self.sessions.extract_if(.., |bearer, _| is_over(bearer)).map(|(_, over)| over).collect();
-        self.successions.transport.set_neighborhood(neighborhood);
-        // Nothing is taken from them any more, and what was just said to them leaves.
-        tokio::spawn(async move {
-            sleep(LAST_WORDS).await;
-            drop(over);
-        });
-        self.successions.told = told;
-        self.review_standing();
     }
 
     fn is_current(&self, bearer: &Bearer, session: estafet_quic::SessionId) -> bool {
@@ -854,89 +797,5 @@ fn record_of(append: &Append) -> Option<RecordId> {
     match append {
         Append::Record(record) => Some(record.header.header().id.clone()),
         Append::Begin { .. } | Append::Chunk { .. } | Append::Put { .. } => None,
-    }
-}
-
-/// A watermark was passed, up or down.
-fn tell_level(before: Level, now: Level) {
-    match now {
-        _ if now == before => {}
-        Level::Good => info!("the store has room again"),
-        Level::Filling => warn!("less than a quarter of the store is free; what keeps it from emptying itself?"),
-        Level::NoTransit => warn!("the store is nearly full: neighbors are asked to wait, the counter goes on"),
-        Level::Full => error!("the store is full: nothing is taken in until receipts come, or it is given more room"),
-    }
-}
-
-fn tell(event: &NodeEvent) {
-    match event {
-        NodeEvent::AdjacencyUp(neighbor) => info!(%neighbor, "adjacency up"),
-        NodeEvent::AdjacencyDown { neighbor, reason } => warn!(%neighbor, ?reason, "adjacency down"),
-        NodeEvent::Suspected(Bearer { neighbor, medium }) => {
-            debug!(%neighbor, %medium, "the neighbor owes an answer suspiciously long");
-        }
-        NodeEvent::Cleared(Bearer { neighbor, medium }) => debug!(%neighbor, %medium, "the neighbor is heard again"),
-        NodeEvent::BearerChanged { neighbor, choice: Choice { urgent, rest: Some(rest) } } if urgent == rest => {
-            info!(%neighbor, medium = %urgent, "the neighbor is spoken to over another link");
-        }
-        NodeEvent::BearerChanged { neighbor, choice: Choice { urgent, rest: Some(rest) } } => {
-            info!(%neighbor, medium = %rest, %urgent, "urgent records go over a link of their own");
-        }
-        NodeEvent::BearerChanged { neighbor, choice: Choice { urgent, rest: None } } => {
-            warn!(%neighbor, medium = %urgent, "only a metered link is left to the neighbor: only urgent records go over it");
-        }
-        NodeEvent::LinkGray { bearer: Bearer { neighbor, medium }, why } => {
-            warn!(%neighbor, %medium, %why, "the link is bad, and used only where there is no other");
-        }
-        NodeEvent::LinkGood(Bearer { neighbor, medium }) => info!(%neighbor, %medium, "the link is good again"),
-        NodeEvent::NextHops(next_hops) => info!(?next_hops, "the way to the hub changed"),
-        NodeEvent::ForgedLsa { from, origin } => error!(%from, %origin, "an LSA is not signed by its origin"),
-        NodeEvent::MalformedLsa { from } => error!(%from, "the neighbor sends malformed LSAs"),
-        NodeEvent::SpoolRolledBack { left, captured, begun } => {
-            error!(
-                left = left.get(),
-                captured,
-                begun = begun.get(),
-                "this node's data is an old copy, or its disk was lost: captures go on in a new epoch, and the audit \
-                 names what is unaccounted for"
-            );
-        }
-        NodeEvent::Custody(CustodyEvent::Lost(id)) => {
-            error!(record = %id, "a record cannot be read from this node's disk; it is sought from the neighbors");
-        }
-        NodeEvent::Custody(CustodyEvent::Healed(id)) => warn!(record = %id, "a record that was lost has come again"),
-        NodeEvent::Custody(CustodyEvent::Committed(id)) => debug!(record = %id, "committed"),
-        NodeEvent::Custody(CustodyEvent::CommittedTwice) => error!("a record was committed twice"),
-        NodeEvent::Custody(CustodyEvent::Diverted { around, records }) => {
-            debug!(neighbor = %around, records, "records go another way as well");
-        }
-        NodeEvent::Custody(CustodyEvent::SaidAgain { to, records }) => {
-            debug!(neighbor = %to, records, "records are offered again, over another link or another way");
-        }
-        NodeEvent::Custody(CustodyEvent::TakenBack { from, records }) => {
-            warn!(neighbor = %from, records, "records that the neighbor had go another way");
-        }
-        NodeEvent::Custody(CustodyEvent::Refused { by, id, reason }) => {
-            error!(neighbor = %by, record = %id, why = reason.as_str(), "the neighbor refuses a record; it stays here");
-        }
-        NodeEvent::Custody(CustodyEvent::Rejected { from, id, reason }) => {
-            error!(neighbor = %from, record = %id, why = reason.as_str(), "refused a record from the neighbor");
-        }
-        NodeEvent::Custody(CustodyEvent::LostByHub { key, seqs }) => {
-            error!(
-                hub = %key.hub,
-                origin = %key.origin,
-                epoch = key.epoch.get(),
-                count = seqs.count(),
-                "the hub has lost records that it had committed; what their origins still have comes back by itself, and \
-                 `topology audit` names the rest"
-            );
-        }
-        NodeEvent::Custody(CustodyEvent::Recalled { records }) => {
-            warn!(records, "own records that the hub has lost are held again, and go to it once more");
-        }
-        NodeEvent::Custody(CustodyEvent::BadReceipt { from, why }) => {
-            error!(neighbor = %from, why, "a receipt released nothing");
-        }
     }
 }

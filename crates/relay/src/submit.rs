@@ -14,13 +14,13 @@ pub(crate) enum SubmitError {
     #[diagnostic(transparent)]
     Config(#[from] ConfigError),
     #[error("failed to read {}: {source}", path.display())]
-    #[diagnostic(help("the files before it were taken; submit this one and those after it again"))]
+    #[diagnostic(help("the files before it were taken; correct its name, and submit it and those after it again"))]
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error("failed to reach the relay at {url}: {reason}")]
     #[diagnostic(help("start it: estafet-relay run --config …"))]
     NoRelay { url: String, reason: String },
     #[error("{} was not taken: {answer}", path.display())]
-    #[diagnostic(help("the files before it were taken; submit this one and those after it again"))]
+    #[diagnostic(help("the files before it were taken; when this one can be, submit it and those after it again"))]
     Refused { path: PathBuf, answer: String },
     #[error("failed to print a slip: {0}")]
     Output(#[from] std::io::Error),

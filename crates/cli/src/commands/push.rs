@@ -8,9 +8,11 @@ use estafet_topology::SignedTopology;
 use serde::Serialize;
 
 use super::question;
+use crate::city::{CityFolder, TOPOLOGY_SOURCE};
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::reach::{NodeClient, Reach};
+use crate::topology_file::TopologyFile;
 
 #[derive(Serialize)]
 struct Pushed {
@@ -40,6 +42,19 @@ pub async fn push(reach: &Reach, file: &Path, output: &mut Output<'_>) -> Result
         Ok(())
     })?;
     Ok(Outcome::Good)
+}
+
+/// Says so if the city's `topology.toml` is newer than what is signed: whoever edits it may forget to sign.
+pub(super) fn note_unsigned(city: &CityFolder, output: &mut Output<'_>) {
+    let signed = city.topology().version;
+    // One that cannot be read is not what was pushed either; `topology check` says what is wrong with it.
+    let Ok(source) = TopologyFile::read(&city.dir().join(TOPOLOGY_SOURCE)) else { return };
+    if source.topology.version > signed {
+        output.note(format_args!(
+            "{TOPOLOGY_SOURCE} is version {}, and what is signed is version {signed}: `topology sign` first, then push again.",
+            source.topology.version
+        ));
+    }
 }
 
 /// The same in a note, beside the answer of a command that has changed the topology. A node that does not answer is no

@@ -23,7 +23,7 @@ pub async fn seal_key(
     reach: &Reach,
     output: &mut Output<'_>,
 ) -> Result<Outcome, Failure> {
-    let text = fs::read_to_string(key_file).map_err(Failure::read(key_file))?;
+    let text = fs::read_to_string(key_file).map_err(|_| Failure::NoSealKeyIn(key_file.to_owned()))?;
     let key: SealKey = text.trim().parse().map_err(|_| Failure::NoSealKeyIn(key_file.to_owned()))?;
     Sealer::new([&key])?;
     let mut amendment = Amendment::begin(city)?;
