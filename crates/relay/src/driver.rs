@@ -16,8 +16,7 @@ use estafet_node::custody::{HeldRecord, Piece};
 use estafet_node::routing::{LinkSample, Outlook, Standing};
 use estafet_node::{Capture, CaptureRefused, CaptureToken, Captured, Input, Node, Output};
 use estafet_quic::{
-    Carry, DownReason, Figures, ReceivedPiece, ReceivedPieces, Session, SessionEvent, SessionEvents,
-    Transport,
+    Carry, DownReason, Figures, ReceivedPiece, ReceivedPieces, Session, SessionEvent, SessionEvents, Transport,
 };
 use estafet_spool::{Append, NewRecord, Payload};
 use estafet_store::{
@@ -39,7 +38,7 @@ use crate::ledger::Commit;
 use crate::pace::Pace;
 use crate::scrub::unreadable;
 use crate::standing::{Grounds, Supply};
-use crate::store::{Health, Level, Store, StoreEvent, wall_clock};
+use crate::store::{Health, Store, StoreEvent, wall_clock};
 use crate::topologies::{Kept, Offer};
 
 /// Commands that may wait. Intake beyond that waits in its own requests.

@@ -97,7 +97,7 @@ pub enum OpenError {
         error: io::Error,
     },
     /// A newer program wrote the spool; this one would damage it.
-    #[error("read the spool: {file} has version {version} of the format, and this program knows version 1 only")]
+    #[error("read the spool: {file} has version {version} of the format, and this program knows version 2 only")]
     Newer {
         /// The first such file.
         file: String,

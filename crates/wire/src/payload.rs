@@ -149,6 +149,8 @@ fn read_hashes(mut bytes: Bytes) -> Vec<ChunkHash> {
 mod tests {
     use super::*;
 
+    const CHUNKS_MAX: u32 = PAYLOAD_BYTES_MAX.div_ceil(16 << 10);
+
     fn head(index: u32, chunks: u32) -> PieceHead {
         let hashes = if index == 0 && chunks > 1 { chunks } else { 0 };
         PieceHead {
@@ -162,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_head_survives_the_wire() {
-        for head in [head(0, 1), head(0, 1024), head(3, 1024)] {
+        for head in [head(0, 1), head(0, CHUNKS_MAX), head(3, CHUNKS_MAX)] {
             let bytes = head.encode(15_000);
             let lengths = PieceLengths::decode(bytes[..8].try_into().unwrap()).unwrap();
             assert_eq!(lengths, PieceLengths { head: bytes.len() - 8, piece: 15_000 });
@@ -177,7 +179,7 @@ mod tests {
         let short_of_hashes = PieceHead { chunks: 5, ..head(0, 4) };
         let late_hashes = PieceHead { chunk_hashes: head(0, 4).chunk_hashes, ..head(1, 4) };
         let beyond = PieceHead { index: 4, ..head(3, 4) };
-        let too_many = PieceHead { chunks: 1025, ..head(3, 4) };
+        let too_many = PieceHead { chunks: CHUNKS_MAX + 1, ..head(3, 4) };
         for bad in [without_header, late_header, short_of_hashes, late_hashes, beyond, too_many] {
             assert!(PieceHead::decode(bad.encode(1).slice(8..)).is_err(), "{bad:?}");
         }

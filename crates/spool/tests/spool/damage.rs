@@ -216,12 +216,12 @@ fn damage_within_the_newest_segment_is_no_torn_tail() {
 fn a_newer_format_is_left_alone() {
     let disk = MemoryDisk::new();
     let file = disk.create("0000000000000001.segment").unwrap();
-    let mut header = *b"EstSpool\0\0\0\x02\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0";
+    let mut header = *b"EstSpool\0\0\0\x03\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0";
     let checksum = crc32c::crc32c(&header[..28]);
     header[28..].copy_from_slice(&checksum.to_be_bytes());
     file.write_at(&mut [std::io::IoSlice::new(&header)], 0).unwrap();
     let opened = estafet_spool::Log::open(std::sync::Arc::new(disk.clone()), crate::support::options());
-    assert!(matches!(opened, Err(OpenError::Newer { version: 2, .. })));
+    assert!(matches!(opened, Err(OpenError::Newer { version: 3, .. })));
     assert_eq!(disk.list().unwrap().len(), 1);
 }
 
