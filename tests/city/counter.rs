@@ -144,6 +144,6 @@ fn submit_hands_in_files_and_prints_their_slips() {
         crate::harness::last_object(&output)
     };
     let first = submit();
-    assert_eq!(first["bytes"], 90_000);
+    assert_eq!(first["content_bytes"], 90_000);
     assert_eq!(submit()["slip"], first["slip"], "repeating the command makes no second record");
 }

@@ -11,7 +11,7 @@ use crate::harness::{City, Given, capture, noise, wait_for};
 use crate::lost_disks::copy;
 
 fn captured(city: &City, node: &str, seeds: std::ops::Range<u64>) -> Vec<Given> {
-    seeds.map(|seed| capture(&city.intake(node), &noise(seed, 20_000), &[])).collect()
+    seeds.map(|seed| capture(&city.intake(node), &noise(seed, 10_000), &[])).collect()
 }
 
 /// From its next start on the node reads its whole store about once a second.
@@ -41,7 +41,7 @@ fn a_bit_that_flips_in_the_archive_is_found_and_its_record_comes_again_from_its_
     });
     assert_eq!(city.metric("induk", "estafet_scrub_records_unreadable_total"), Some(0));
 
-    flip_a_bit(&folder(&city), &noise(2, 20_000)[..64]);
+    flip_a_bit(&folder(&city), &given[2]);
     let hit = &given[2].record_id;
     wait_for("it is found", || {
         city.metric("induk", "estafet_scrub_records_unreadable_total").filter(|unreadable| *unreadable > 0)
@@ -52,7 +52,7 @@ fn a_bit_that_flips_in_the_archive_is_found_and_its_record_comes_again_from_its_
     let out = city.dir.join("fetched");
     let fetched = city.run(&["fetch", hit, "--node", "induk", "-o", out.to_str().unwrap()]);
     assert!(fetched.status.success(), "{}", String::from_utf8_lossy(&fetched.stderr));
-    assert_eq!(std::fs::read(out).unwrap(), noise(2, 20_000));
+    assert!(std::fs::read(out).unwrap() == noise(2, 10_000));
 
     // What it knows of its losses it knows after a restart too, and signs on.
     city.stop("induk");

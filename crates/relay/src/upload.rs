@@ -210,8 +210,10 @@ impl<'a> Upload<'a> {
     /// Hands the chunks that have come to the spool.
     fn queue_run(&mut self) -> Result<(), Problem> {
         let Some(run) = self.run.take() else { return Ok(()) };
-        if self.commands.health().capture_room.0 <= run.bytes.len() as u64 {
-            return Err(Problem::full());
+        match self.commands.health() {
+            health if health.poisoned => return Err(Problem::poisoned()),
+            health if health.capture_room.0 <= run.bytes.len() as u64 => return Err(Problem::full()),
+            _ => {}
         }
         self.queued_bytes += run.bytes.len() as u64;
         let mut rest = Bytes::from_owner(run);
