@@ -56,6 +56,14 @@ fn ports_in_use() -> MutexGuard<'static, BTreeSet<u16>> {
     PORTS_IN_USE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The tokens that the test's counter shows, by the beginning of the URL. Tests run in one process, and ports are one city's.
+static TOKENS: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+
+fn authorization(url: &str) -> Option<String> {
+    let tokens = TOKENS.lock().unwrap_or_else(PoisonError::into_inner);
+    tokens.iter().find(|(intake, _)| url.starts_with(intake.as_str())).map(|(_, token)| format!("Bearer {token}"))
+}
+
 /// Every port that the city's files name.
 fn ports_of(dir: &Path) -> BTreeSet<u16> {
     let topology = std::fs::read_to_string(dir.join("topology.toml")).unwrap();
@@ -189,6 +197,17 @@ impl City {
         let admin = self.nodes[node]["admin"].as_str().unwrap();
         let here = format!("\"127.0.0.1:{}\"", admin.rsplit_once(':').unwrap().1);
         self.edit_topology(|text| text.replace(&here, &format!("\"{admin}\"")));
+        self.give_token(node);
+    }
+
+    /// The test's counter is a machine that the node knows: beyond loopback nobody else hands in.
+    fn give_token(&self, node: &str) {
+        let mut command = Command::new(program("estafet-relay"));
+        let added = command.args(["workstation", "add", "test", "--config"]).arg(self.config(node)).output().unwrap();
+        assert!(added.status.success(), "{}", said(&added));
+        let token = String::from_utf8(added.stdout).unwrap().trim().to_owned();
+        let intake = self.nodes[node]["intake"].as_str().unwrap().to_owned();
+        TOKENS.lock().unwrap_or_else(PoisonError::into_inner).insert(intake, token);
     }
 
     /// Adds lines to a node's relay.toml.
@@ -303,7 +322,12 @@ impl City {
     /// A value of a node's metrics; none while it does not answer.
     pub(crate) fn metric(&self, node: &str, name: &str) -> Option<u64> {
         let url = format!("{}/metrics", self.nodes[node]["intake"].as_str().unwrap());
-        let mut answer = agent().get(url).call().ok()?;
+        let request = agent().get(&url);
+        let request = match authorization(&url) {
+            Some(authorization) => request.header("authorization", authorization),
+            None => request,
+        };
+        let mut answer = request.call().ok()?;
         let text = answer.body_mut().read_to_string().ok()?;
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
@@ -393,7 +417,10 @@ pub(crate) fn post(url: &str, body: &[u8], headers: &[(&str, &str)]) -> Result<A
 
 /// Hands in a record over a connection that may be open already.
 pub(crate) fn post_by(agent: &ureq::Agent, url: &str, body: &[u8], headers: &[(&str, &str)]) -> Result<Answer, String> {
-    let request = headers.iter().fold(agent.post(url), |request, (name, value)| request.header(*name, *value));
+    let mut request = headers.iter().fold(agent.post(url), |request, (name, value)| request.header(*name, *value));
+    if let Some(authorization) = authorization(url) {
+        request = request.header("authorization", authorization);
+    }
     let mut answer = request.send(body).map_err(|error| error.to_string())?;
     let text = answer.body_mut().read_to_string().map_err(|error| error.to_string())?;
     let body = serde_json::from_str(&text).map_err(|error| format!("{error} in `{text}`"))?;

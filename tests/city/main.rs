@@ -6,6 +6,7 @@
     reason = "a test that cannot go on fails where it stands, and says what it saw"
 )]
 
+mod audit_log;
 mod command_line;
 mod counter;
 mod damage;
@@ -13,13 +14,18 @@ mod delivery;
 mod drain;
 mod durability;
 mod harness;
+mod hostile_neighbor;
 mod hostile_requests;
+mod incident;
 mod kills;
 mod lost_disks;
 mod main_server;
 mod members;
 mod power;
+mod proofs;
 mod sealing;
 mod strangers;
+mod threats;
 mod topologies;
 mod two_main_servers;
+mod workstations;

@@ -37,6 +37,10 @@ fn a_node_with_another_key_gets_no_session() {
         city.start(node);
     }
     wait_for("induk refuses it", || city.log("induk").contains("not a neighbor").then_some(()));
+    let log = city.run(&["audit-log", "induk"]);
+    let log = String::from_utf8(log.stdout).unwrap();
+    let told = log.lines().find(|line| line.contains(r#""what":"session""#)).expect("the refusal is in the audit log");
+    assert!(told.contains("127.0.0.1") && told.contains("not a neighbor"), "{told}");
     wait_for("sukajadi is in", || city.next_hops("sukajadi")?.get("sukajadi").cloned());
     assert!(!city.next_hops("induk").unwrap().contains_key("sail"));
     assert!(!city.log("induk").contains("session up neighbor=sail"));

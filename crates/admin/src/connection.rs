@@ -1,6 +1,7 @@
 //! A connection whose other end is known: by its key over TLS, or by the file permission of the Unix socket.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -16,9 +17,9 @@ use tonic::transport::server::Connected;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
     /// Holds the private half of this key.
-    Key(PublicKey),
-    /// Could open the Unix socket.
-    Local,
+    Key { key: PublicKey, address: SocketAddr },
+    /// Could open the Unix socket: the number of their user, if the system tells it.
+    Local(Option<u32>),
 }
 
 enum Stream {
@@ -34,15 +35,17 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Takes a finished handshake. Nothing if the client showed no key, which the TLS configuration does not let
+    /// Takes a finished handshake. Nothing if the client is gone, or showed no key, which the TLS configuration does not let
     /// happen.
     pub(crate) fn tls(stream: TlsStream<TcpStream>, place: OwnedSemaphorePermit) -> Option<Self> {
         let key = key_of_certificate(stream.get_ref().1.peer_certificates()?.first()?)?;
-        Some(Self { stream: Stream::Tls(Box::new(stream)), peer: Peer::Key(key), _place: place })
+        let address = stream.get_ref().0.peer_addr().ok()?;
+        Some(Self { stream: Stream::Tls(Box::new(stream)), peer: Peer::Key { key, address }, _place: place })
     }
 
     pub(crate) fn unix(stream: UnixStream, place: OwnedSemaphorePermit) -> Self {
-        Self { stream: Stream::Unix(stream), peer: Peer::Local, _place: place }
+        let user = stream.peer_cred().ok().map(|credentials| credentials.uid());
+        Self { stream: Stream::Unix(stream), peer: Peer::Local(user), _place: place }
     }
 }
 

@@ -5,12 +5,15 @@
 //! [`connect_tls`](v1::admin_client::AdminClient::connect_tls) or
 //! [`connect_unix`](v1::admin_client::AdminClient::connect_unix).
 //!
-//! Read first: [`Caller`] (who asks, and with what role) and [`Listeners`] (where a node can be asked).
+//! Read first: [`Caller`] (who asks, and with what role), [`Doorkeeper`] (who knows them, and hears of those who are refused)
+//! and [`Listeners`] (where a node can be asked).
 
 mod access;
 mod caller;
 mod client;
 mod connection;
+mod doorkeeper;
+mod quota;
 mod server;
 
 /// What is generated from `proto/estafet/admin/v1/admin.proto`.
@@ -26,8 +29,10 @@ pub mod v1 {
     tonic::include_proto!("estafet.admin.v1");
 }
 
-pub use caller::Caller;
+pub use caller::{Caller, Proof};
 pub use client::ConnectError;
+pub use doorkeeper::{Doorkeeper, Refusal, Refused, WhyRefused};
+pub use quota::Limits;
 pub use server::{Listeners, ServeError, bind_unix, serve};
 
 /// The admin API described in protobuf's own terms, for reflection.

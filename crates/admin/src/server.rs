@@ -3,7 +3,7 @@
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use estafet_model::PublicKey;
@@ -17,9 +17,10 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 
-use crate::access::{AccessLayer, Callers};
-use crate::caller::Caller;
+use crate::access::AccessLayer;
 use crate::connection::Connection;
+use crate::doorkeeper::{Doorkeeper, Refusal, Refused, WhyRefused};
+use crate::quota::Limits;
 use crate::v1::admin_server::{Admin, AdminServer};
 use crate::{ALPN, DESCRIPTORS};
 
@@ -48,16 +49,15 @@ pub enum ServeError {
 
 /// Serves `service` until `shutdown` is done, then lets running requests finish for a moment.
 ///
-/// `callers` says who a key belongs to by the topology in force ([`Caller::by_key`]). It is asked at each handshake,
-/// where a stranger is refused, and again for each request, so that a revoked key gets nothing more over a
-/// connection that it still has.
+/// Nobody gets an answer whom the `doorkeeper` does not know, and nobody more of them than the `limits` say.
 pub async fn serve<S: Admin>(
     service: S,
     listeners: Listeners,
-    callers: impl Fn(&PublicKey) -> Option<Caller> + Send + Sync + 'static,
+    limits: Limits,
+    doorkeeper: impl Doorkeeper,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let callers: Callers = Arc::new(callers);
+    let doorkeeper: Arc<dyn Doorkeeper> = Arc::new(doorkeeper);
     let (health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter.set_serving::<AdminServer<S>>().await;
     let reflection = || {
@@ -69,7 +69,7 @@ pub async fn serve<S: Admin>(
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(REQUESTS_PER_CONNECTION_MAX)
-        .layer(AccessLayer::new(Arc::clone(&callers)))
+        .layer(AccessLayer::new(Arc::clone(&doorkeeper), limits))
         .add_service(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
@@ -79,9 +79,9 @@ pub async fn serve<S: Admin>(
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut accepting = JoinSet::new();
     if let Some((listener, identity)) = listeners.tcp {
-        let config = identity.server_config(move |key| callers(key).is_some(), ALPN)?;
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        accepting.spawn(accept_tls(listener, acceptor, Arc::clone(&places), accepted.clone()));
+        // One that cannot be made is to be known now, and not with the first client.
+        Handshake::new(&identity, &doorkeeper)?;
+        accepting.spawn(accept_tls(listener, identity, doorkeeper, Arc::clone(&places), accepted.clone()));
     }
     if let Some(listener) = listeners.unix {
         accepting.spawn(accept_unix(listener, places, accepted.clone()));
@@ -123,17 +123,43 @@ pub fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// What it takes to let one client in. Each has its own: then it is known which key was refused, and no session of an
+/// earlier connection is taken up again.
+struct Handshake {
+    acceptor: TlsAcceptor,
+    /// The key that the client holds, if it is nobody's.
+    unknown: Arc<OnceLock<PublicKey>>,
+}
+
+impl Handshake {
+    fn new(identity: &Identity, doorkeeper: &Arc<dyn Doorkeeper>) -> Result<Self, TlsError> {
+        let unknown = Arc::<OnceLock<PublicKey>>::default();
+        let (noted, doorkeeper) = (Arc::clone(&unknown), Arc::clone(doorkeeper));
+        let admits = move |key: &PublicKey| {
+            let is_known = doorkeeper.caller(key).is_some();
+            if !is_known {
+                // Who shows a second one in the same handshake is refused for the first.
+                let _ = noted.set(*key);
+            }
+            is_known
+        };
+        let config = identity.server_config(admits, ALPN)?;
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), unknown })
+    }
+}
+
 /// Accepts without ever waiting for a client: each handshake runs in its own task, against the clock.
 async fn accept_tls(
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    identity: Identity,
+    doorkeeper: Arc<dyn Doorkeeper>,
     places: Arc<Semaphore>,
     accepted: mpsc::Sender<Connection>,
 ) {
     let mut handshakes = JoinSet::new();
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 pause_after(&error).await;
                 continue;
@@ -141,18 +167,35 @@ async fn accept_tls(
         };
         while handshakes.try_join_next().is_some() {}
         let Some(place) = place_for_one_more(&places) else { continue };
-        let (acceptor, accepted) = (acceptor.clone(), accepted.clone());
+        let handshake = match Handshake::new(&identity, &doorkeeper) {
+            Ok(handshake) => handshake,
+            Err(error) => {
+                tracing::warn!(%error, "failed to begin a handshake with an admin client");
+                continue;
+            }
+        };
+        let (doorkeeper, accepted) = (Arc::clone(&doorkeeper), accepted.clone());
         handshakes.spawn(async move {
             // Admin requests are small and wait for their answer.
             let _ = stream.set_nodelay(true);
-            match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+            match timeout(HANDSHAKE_TIMEOUT, handshake.acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => {
                     if let Some(connection) = Connection::tls(stream, place) {
                         // A closed channel means that the server is stopping.
                         let _ = accepted.send(connection).await;
                     }
                 }
-                Ok(Err(error)) => tracing::debug!(%error, "a client was refused"),
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "a client was refused");
+                    if let Some(key) = handshake.unknown.get() {
+                        doorkeeper.refused(Refusal {
+                            who: Refused::Stranger { address, key: *key },
+                            why: WhyRefused::UnknownKey,
+                            method: None,
+                            text: "the topology in force does not name this key".to_owned(),
+                        });
+                    }
+                }
                 Err(_) => tracing::debug!("a client did not finish its handshake in time"),
             }
         });

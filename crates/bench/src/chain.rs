@@ -16,8 +16,10 @@ use crate::error::BenchError;
 use crate::process::{NodeUsage, Usage};
 
 pub(crate) const ORIGIN: &str = "origin";
-const BRANCH: &str = "branch";
+pub(crate) const BRANCH: &str = "branch";
 const HUB: &str = "hub";
+/// The office of `flood` that is in other hands.
+pub(crate) const ROGUE: &str = "rogue";
 
 /// The running chain. Its processes end with it.
 pub(crate) struct Chain {
@@ -40,20 +42,44 @@ impl Chain {
             None => Some(temporary_folder("estafet-bench-").map_err(BenchError::Folder)?),
         };
         let dir = dir.or(temporary.as_ref().map(TempDir::path)).unwrap_or(Path::new("."));
-        let city = init_plan(plan(), dir)?;
+        let mut chain = Self::of_plan(plan(), program, dir, arguments, || Ok(())).await?;
+        chain._temporary = temporary;
+        Ok(chain)
+    }
+
+    /// Starts the relays but for the one of an office that is in other hands, which `quiet` lets stand in for it until each
+    /// relay has a way to the hub.
+    pub(crate) async fn start_with_rogue<T>(
+        program: PathBuf,
+        dir: &Path,
+        quiet: impl FnOnce() -> Result<T, BenchError>,
+    ) -> Result<Self, BenchError> {
+        Self::of_plan(plan_with_rogue(), program, dir, Vec::new(), quiet).await
+    }
+
+    async fn of_plan<T>(
+        plan: CityPlan,
+        program: PathBuf,
+        dir: &Path,
+        arguments: Vec<String>,
+        stand_in: impl FnOnce() -> Result<T, BenchError>,
+    ) -> Result<Self, BenchError> {
+        let city = init_plan(plan, dir)?;
         let folder = CityFolder::open(&city.dir)?;
         let mut fleet = Fleet::new(program).with_arguments(arguments);
-        for (id, node) in &city.nodes {
+        for (id, node) in city.nodes.iter().filter(|(id, _)| id.as_str() != ROGUE) {
             fleet.start(id, &node.config)?;
         }
+        let stand_in = stand_in()?;
         for seen_from in [HUB, ORIGIN] {
             wait_until_mapped(&folder, &node_id(seen_from), &mut fleet, |_| ()).await?;
         }
+        drop(stand_in);
         let intakes = city.nodes.iter().map(|(id, node)| (id.clone(), Intake::new(&node.intake))).collect();
         let origin = &city.nodes[ORIGIN].intake;
         let address = origin.strip_prefix("http://").and_then(|address| address.parse().ok());
         let origin = address.ok_or_else(|| BenchError::Address(origin.clone()))?;
-        Ok(Self { fleet, intakes, origin, _temporary: temporary })
+        Ok(Self { fleet, intakes, origin, _temporary: None })
     }
 
     /// Where records go in.
@@ -120,6 +146,14 @@ pub(crate) fn plan() -> CityPlan {
         nodes: vec![node(ORIGIN, "RGN", Role::Relay), node(BRANCH, "BRN", Role::Relay), node(HUB, "HBB", Role::Hub)],
         links: vec![link([ORIGIN, BRANCH]), link([BRANCH, HUB])],
     }
+}
+
+fn plan_with_rogue() -> CityPlan {
+    let mut plan = plan();
+    let rogue = PlannedNode { id: node_id(ROGUE), code: "RGE".parse().expect("a short code"), ..plan.nodes[0].clone() };
+    plan.nodes.push(rogue);
+    plan.links.push(Link::new([ROGUE, BRANCH].map(node_id), Medium::Fiber, LinkCost(10)));
+    plan
 }
 
 pub(crate) fn node_id(id: &'static str) -> NodeId {

@@ -11,6 +11,8 @@ use miette::Diagnostic;
 pub(crate) enum BenchError {
     #[error("failed to start: {0}")]
     Runtime(io::Error),
+    #[error("the intruder failed: {0}")]
+    Intruder(String),
     #[error("failed to build estafet-relay: {0}")]
     Build(io::Error),
     #[error("failed to make a folder for the relays: {0}")]

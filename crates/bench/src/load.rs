@@ -20,6 +20,8 @@ use crate::error::BenchError;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) records: u64,
+    /// So many went before, and are receipted.
+    pub(crate) before: u64,
     pub(crate) bytes_each: u32,
     /// The most that may be submitted and without a receipt.
     pub(crate) outstanding: u64,
@@ -67,6 +69,11 @@ struct Sighting {
 }
 
 impl Load {
+    /// The number of the last record.
+    fn last(&self) -> u64 {
+        self.before + self.records
+    }
+
     fn is_one_at_a_time(&self) -> bool {
         self.outstanding == 1
     }
@@ -76,16 +83,16 @@ impl Load {
             load: *self,
             intake: chain.origin(),
             noise: noise(self.bytes_each),
-            next: AtomicU64::new(0),
+            next: AtomicU64::new(self.before),
             submitted: Mutex::new(Vec::new()),
         });
-        let receipted = watch::Sender::new(0);
+        let receipted = watch::Sender::new(self.before);
         let mut submitters = JoinSet::new();
         let began = Instant::now();
         for _ in 0..u64::from(self.connections).min(self.outstanding) {
             submitters.spawn(submit_all(Arc::clone(&shared), receipted.subscribe()));
         }
-        let sightings = watch_receipts(self.records, chain, &shared, &receipted, &mut submitters).await?;
+        let sightings = watch_receipts(self.last(), chain, &shared, &receipted, &mut submitters).await?;
         while let Some(ended) = submitters.join_next().await {
             ended.unwrap_or(Ok(()))?;
         }
@@ -140,7 +147,7 @@ async fn submit_all(shared: Arc<Shared>, mut receipted: watch::Receiver<u64>) ->
     let one_at_a_time = shared.load.is_one_at_a_time();
     loop {
         let index = shared.next.fetch_add(1, Ordering::Relaxed);
-        if index >= shared.load.records {
+        if index >= shared.load.last() {
             return Ok(());
         }
         let outstanding = shared.load.outstanding;
@@ -158,7 +165,7 @@ async fn submit_all(shared: Arc<Shared>, mut receipted: watch::Receiver<u64>) ->
             // Nothing else runs in this program meanwhile, and the clock of its tasks is too coarse for this.
             std::thread::sleep(LOOK_AGAIN);
         }
-        let number = accepted.record_id.parse().map_or(shared.load.records, |id: RecordId| id.seq.get().into());
+        let number = accepted.record_id.parse().map_or(shared.load.last(), |id: RecordId| id.seq.get().into());
         let submitted = Submitted { number, began, custody, receipt };
         shared.submitted.lock().unwrap_or_else(PoisonError::into_inner).push(submitted);
     }

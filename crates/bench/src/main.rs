@@ -1,14 +1,16 @@
 //! Benchmarks of real relays: three processes on loopback (origin, branch, hub), everything synced.
 //!
 //! `chain` sends records through and measures; `idle` measures what they cost when nothing happens. `start` measures how
-//! long one relay takes to come back with a full spool, `spf` what routing takes in a large area. What each figure means
-//! stands in [`report`], [`start`] and [`spf`]. The loader shares the machine with the relays; what it took of the processor is told on
+//! long one relay takes to come back with a full spool, `spf` what routing takes in a large area, `flood` what a hostile neighbor
+//! costs the others. What each figure means
+//! stands in [`report`], [`start`], [`spf`] and [`flood`]. The loader shares the machine with the relays; what it took of the processor is told on
 //! standard error.
 #![expect(clippy::print_stdout, reason = "the report is this program's output")]
 
 mod chain;
 mod counter;
 mod error;
+mod flood;
 mod load;
 mod options;
 mod process;
@@ -24,6 +26,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use estafet_cli::demo::relay_program;
+use estafet_cli::disk::temporary_folder;
 use tokio::time::sleep;
 
 use chain::Chain;
@@ -65,6 +68,15 @@ async fn run(options: &Options) -> Result<(), BenchError> {
             println!("{}", if options.json { report.to_json() } else { report.to_string() });
             return Ok(());
         }
+        Benchmark::Flood { records, size, turns, scripts } => {
+            let temporary = temporary_folder("estafet-bench-").map_err(BenchError::Folder)?;
+            let dir = options.dir.as_deref().unwrap_or(temporary.path());
+            let load = Load { records: *records, before: 0, bytes_each: *size, outstanding: 4_096, connections: 128 };
+            let report = flood::measure(relay()?, dir, scripts, *turns, load).await?;
+            println!("{}", if options.json { report.to_json() } else { report.to_string() });
+            return Ok(());
+        }
+        Benchmark::Flooder { city, script } => return flood::flood(city, *script).await,
         Benchmark::Chain { .. } | Benchmark::Idle { .. } => {}
     }
     let program = relay()?;
@@ -74,7 +86,7 @@ async fn run(options: &Options) -> Result<(), BenchError> {
     let line = match &options.benchmark {
         Benchmark::Chain { records, size, outstanding, connections, .. } => {
             let (records, bytes_each) = (*records, *size);
-            let load = Load { records, bytes_each, outstanding: *outstanding, connections: *connections };
+            let load = Load { records, before: 0, bytes_each, outstanding: *outstanding, connections: *connections };
             let report = measure(&mut chain, &load).await?;
             if options.json { report.to_json() } else { report.to_string() }
         }
@@ -82,9 +94,11 @@ async fn run(options: &Options) -> Result<(), BenchError> {
             let report = measure_idle(&chain, *seconds).await?;
             if options.json { report.to_json() } else { report.to_string() }
         }
-        Benchmark::Start { .. } | Benchmark::Spf { .. } | Benchmark::OpenSpool { .. } => {
-            unreachable!("these have no chain")
-        }
+        Benchmark::Start { .. }
+        | Benchmark::Spf { .. }
+        | Benchmark::OpenSpool { .. }
+        | Benchmark::Flood { .. }
+        | Benchmark::Flooder { .. } => unreachable!("these have no chain, or one of their own"),
     };
     chain.terminate().await;
     println!("{line}");

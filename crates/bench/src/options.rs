@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use estafet_model::PAYLOAD_BYTES_MAX;
 
+use crate::flood::Script;
+
 /// Measure real relays: origin, branch and hub on loopback, everything synced.
 #[derive(Debug, Parser)]
 #[command(name = "estafet-bench", version)]
@@ -64,6 +66,29 @@ pub(crate) enum Benchmark {
         /// How often each is measured.
         #[arg(long, default_value_t = 101, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         runs: u32,
+    },
+    /// Let an office flood the branch that it shares with another, by turns, and measure what that costs the other.
+    Flood {
+        /// How many records the other sends in each turn.
+        #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+        records: u64,
+        /// The size of each, such as 4KiB, 512KiB, 8MiB or a number of bytes.
+        #[arg(long, default_value = "4KiB", value_parser = bytes)]
+        size: u32,
+        /// How many turns with, and as many without each flood.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        turns: u32,
+        /// What the hostile office does; can be repeated. By default one after the other.
+        #[arg(long = "script", value_enum)]
+        scripts: Vec<Script>,
+    },
+    /// The hostile office of `flood`.
+    #[command(hide = true)]
+    Flooder {
+        /// The city's folder.
+        city: PathBuf,
+        /// What it does.
+        script: Script,
     },
     /// What `start` runs to see what the spool alone takes.
     #[command(hide = true)]

@@ -101,7 +101,7 @@ impl DrawnArea {
             for (from, to) in [(left, right), (right, left)] {
                 adjacencies[from as usize].push(Adjacency { neighbor: name(to), cost, rtt_micros: 0 });
             }
-            risks.insert(&name(left), &name(right), [format!("risk-{}", dice.below(100))]);
+            risks.insert(&name(left), &name(right), cost, [format!("risk-{}", dice.below(100))]);
         }
         let key = SigningKey::from_seed([7; 32]);
         let (lsdb, links) = (Lsdb::new(), joined.len());

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use estafet_model::NodeId;
+use estafet_audit_log::LineHash;
+use estafet_model::{NodeId, PublicKey};
 use estafet_sim::Drill;
 use estafet_topology::Template;
 
@@ -24,8 +25,9 @@ Exit codes:
      single points of failure, a drill that was not passed
   2  the command was not understood
   3  no node answered
-  4  audit: nothing is missing of what is known, but there are offices whose newest word is not
-     known, because no way leads to them";
+  4  the answer lacks the word of somebody: audit: nothing is missing of what is known, but there
+     are offices whose newest word is not known, because no way leads to them; also verify chain
+     and incident";
 
 /// Operate a city of Estafet relays.
 #[derive(Debug, Parser)]
@@ -101,6 +103,66 @@ pub enum Rotation {
         /// The file with the line that `estafet-relay seal-key new` printed.
         #[arg(long, value_name = "FILE")]
         key_file: PathBuf,
+    },
+}
+
+const INCIDENT_WORDS: &str = "\
+How it is known:
+  captured    certain   it was handed in there
+  announced   certain   the machine said that it holds it, or gave a number under which nobody has a record
+  received    certain   another node received it from the machine
+  accepted    certain   the machine accepted custody of it
+  kept        possible  it was handed in there in the 30 days before, and the machine may have had its copy still
+  offered     possible  it was on its way to the machine
+  passed      possible  it came by a way that may lead over the machine, or the machine is its office's neighbor";
+
+/// What to check.
+#[derive(Debug, Subcommand)]
+pub enum Verify {
+    /// Check a receipt of one record against a signed topology alone. Asks nobody.
+    ///
+    /// Exit code 1 if it proves nothing: it was changed, its signer was never a main server, or the topology is not to be
+    /// believed.
+    Receipt {
+        /// The receipt, as `topology receipt` wrote it or as a mail brought it.
+        file: PathBuf,
+        /// The signed topology; by default the city's.
+        #[arg(long, value_name = "FILE")]
+        topology: Option<PathBuf>,
+        /// Whose signature on the topology counts; may be given more than once. By default that of an admin whom it lists
+        /// itself: then compare the key that is printed with one that you were given.
+        #[arg(long = "operator-key", value_name = "KEY", requires = "topology")]
+        operator_keys: Vec<PublicKey>,
+    },
+    /// Walk along a main server's chain of commits, and compare it with what it has told others before, and with heads and
+    /// receipts in files: a main server that has changed its history since is found.
+    ///
+    /// Exit code 1 if its history is another now; 4 if a part of it cannot be compared, because it tells another chain since
+    /// (its archive was lost, or was an old copy), or nobody else remembers a head of it.
+    Chain {
+        /// Heads, as `topology heads -o` writes them, or receipts of single records.
+        files: Vec<PathBuf>,
+        /// The main server; by default each that answers.
+        #[arg(long, value_name = "ID")]
+        hub: Option<NodeId>,
+    },
+    /// Check an audit log that `topology audit-log` wrote: that every line is the node's, and follows the one before. Exit code
+    /// 1, and the first bad line, if one was changed, taken out, put in or moved. Asks nobody.
+    ///
+    /// Lines that are missing at the end are found by whoever has noted a head earlier, such as `audit_log_head` of `topology
+    /// show --json`: give it with --head.
+    AuditLog {
+        /// The log.
+        file: PathBuf,
+        /// The topology that names the node's key, plain or signed; by default the city's.
+        #[arg(long, value_name = "FILE")]
+        topology: Option<PathBuf>,
+        /// A head that was noted, which the log is to hold: 64 hexadecimal digits.
+        #[arg(long, value_name = "HASH")]
+        head: Option<LineHash>,
+        /// The line with which the file is to begin, if it was fetched with --from.
+        #[arg(long, value_name = "NUMBER")]
+        from: Option<u64>,
     },
 }
 
@@ -287,7 +349,28 @@ pub enum Command {
     Quarantine(Quarantine),
     /// Count what each origin captured against what is receipted and held. Exit code 1 if any record is missing, 4 if none
     /// is and there are origins that the node which answers cannot reach: they may have captured more.
-    Audit,
+    Audit {
+        /// Name instead the nodes that accepted records and did not bring them home in time, though others did, by the word of
+        /// all who answer. Exit code 1 if there are any, 4 if there are none and somebody does not answer.
+        #[arg(long)]
+        suspects: bool,
+    },
+    /// Bring a node's audit log: who changed what, and who was refused. Needs the role admin.
+    ///
+    /// Byte for byte as the node signed it, a line of JSON for each entry. Kept elsewhere it shows what somebody takes out of the
+    /// node's own later: `topology verify audit-log`.
+    AuditLog {
+        /// The node.
+        // Takes the place of the --node that says whom to ask.
+        #[arg(value_name = "ID", id = "known_node")]
+        node: NodeId,
+        /// Only from this line on.
+        #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+        from: u64,
+        /// The file to write; it appears only when it is complete. By default standard output.
+        #[arg(short, long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Fetch a committed record's payload from a hub, verified against its hash. Needs the role operator.
     Fetch {
         /// A slip (SKJ0-4000-1A7K) or a record id (rumbai.513.42).
@@ -301,6 +384,41 @@ pub enum Command {
         /// Also the commits before now, from this number of the hub on.
         #[arg(long, value_name = "NUMBER", default_value_t = 0)]
         from: u64,
+    },
+    /// Get a main server's signed receipt for one record. It stands alone: `verify receipt` checks it anywhere.
+    Receipt {
+        /// A slip (SKJ0-4000-1A7K) or a record id (rumbai.513.42).
+        record: RecordName,
+        /// The file to write; by default it is printed.
+        #[arg(short, long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Check what main servers have signed.
+    #[command(subcommand)]
+    Verify(Verify),
+    /// List how far each main server's chain of commits has come, as it has told others, and who remembers that.
+    Heads {
+        /// Write the furthest head of each chain that another node has heard to this file, for `verify chain` in later
+        /// years; it appears only when it is complete.
+        #[arg(short, long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Tell what a machine held that is out of your hands, from what all others know: the record ids, what of them could be
+    /// read there, and how many they are. The machine itself is not asked. Needs the role operator.
+    ///
+    /// What it held for certain stands apart from what it may have held: where nobody can know, a record is counted rather
+    /// than left out. Exit code 4 if somebody did not answer.
+    #[command(after_help = INCIDENT_WORDS)]
+    Incident {
+        /// The node whose machine it is, also one that was removed or replaced since.
+        node: NodeId,
+        /// From when on: what came to it later counts, and what it may have kept from the 30 days before as possible. `now`,
+        /// or with the offset from UTC: 2013-08-06T18:00:00+07:00.
+        #[arg(long, value_name = "TIME")]
+        since: Moment,
+        /// Write each record on a line of its own (CSV) to this file; it appears only when it is complete.
+        #[arg(short, long, value_name = "FILE")]
+        out: Option<PathBuf>,
     },
     /// Lead records around a node, such as before work on it. It hands over what it has; its own counter goes on.
     ///

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tonic::Request;
 
-use crate::arguments::{Cli, Command, OperatorChange, Options, Outage, Quarantine, Rotation};
+use crate::arguments::{Cli, Command, OperatorChange, Options, Outage, Quarantine, Rotation, Verify};
 use crate::city::{CityFolder, TOPOLOGY_SIGNED};
 use crate::demo::demo;
 use crate::failure::{Failure, Outcome};
@@ -15,13 +15,16 @@ use crate::reach::{Reach, Silence};
 
 pub mod advise;
 pub mod audit;
+pub mod audit_log;
 mod calendar_edit;
 pub mod check;
 pub mod completions;
 pub mod drain;
 pub mod drill;
 pub mod fetch;
+pub mod heads;
 pub mod impact;
+pub mod incident;
 pub mod new_city;
 pub mod node;
 pub mod operator;
@@ -29,6 +32,7 @@ pub mod outage;
 pub mod path;
 pub mod push;
 pub mod quarantine;
+pub mod receipt;
 pub mod records;
 mod room;
 pub mod rotate;
@@ -36,9 +40,12 @@ pub mod show;
 pub mod sign;
 pub mod spof;
 mod survey;
+pub mod suspects;
 pub mod tail;
 pub mod trace;
 mod trouble;
+pub mod verify_chain;
+pub mod verify_receipt;
 
 /// Runs a command line.
 pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> {
@@ -125,7 +132,30 @@ pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> 
             rotate::seal_key(&outage::city(options)?, &hub, &key_file, &reach, output).await
         }
         Command::Outage(Outage::List) => outage::list(&outage::city(options)?, output),
-        Command::Audit => audit::audit(&reach()?, output).await,
+        Command::Audit { suspects: true } => suspects::suspects(&reach()?, output).await,
+        Command::Audit { suspects: false } => audit::audit(&reach()?, output).await,
+        Command::Receipt { record, out } => {
+            receipt::receipt(options, &reach()?.hubs()?, &record, out.as_deref(), output).await
+        }
+        Command::Verify(Verify::Receipt { file, topology, operator_keys }) => {
+            let anchor =
+                verify_receipt::Anchor { options, topology: topology.as_deref(), operator_keys: &operator_keys };
+            verify_receipt::verify(&file, &anchor, output)
+        }
+        Command::Verify(Verify::Chain { files, hub }) => {
+            verify_chain::verify(&outage::city(options)?, hub.as_ref(), &files, output).await
+        }
+        Command::Heads { out } => heads::heads(&reach()?, out.as_deref(), output).await,
+        Command::Incident { node, since, out } => {
+            incident::incident(&outage::city(options)?, &node, since, out.as_deref(), output).await
+        }
+        Command::AuditLog { node, from, out } => {
+            audit_log::bring(&Reach::just(options, &node)?, from, out.as_deref(), output).await
+        }
+        Command::Verify(Verify::AuditLog { file, topology, head, from }) => {
+            let topology = plan::topology(options, topology.as_deref())?;
+            audit_log::verify(&file, &topology, head, from, output)
+        }
         Command::Fetch { record, out } => fetch::fetch(&reach()?.hubs()?, &record, &out, output).await,
         Command::Tail { from } => tail::tail(&reach()?.hubs()?, from, until_stopped(), output).await,
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use estafet_model::{Fingerprint, JoinRequestError, NodeId};
+use estafet_model::{Fingerprint, JoinRequestError, NodeId, RecordId, RecordReceiptError};
 use estafet_tls::{KeyFileError, TlsError};
 use estafet_topology::{Faults, SignError};
 use miette::Diagnostic;
@@ -242,6 +242,53 @@ pub enum Failure {
     #[error("`{0}` is who signs here, by the city's operator.key")]
     #[diagnostic(help("let another admin remove them, with their own key in operator.key"))]
     OwnRole(String),
+    /// The file holds no receipt, or a changed one.
+    #[error("failed to read the receipt in {}: {error}", path.display())]
+    #[diagnostic(help(
+        "it is a text from `{RECEIPT_BEGINNING}` to the signature, as `topology receipt` writes it; get it again, whole"
+    ))]
+    BadReceipt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: RecordReceiptError,
+    },
+    /// The receipt is not by whom it says.
+    #[error("the receipt for {record} proves nothing: {why}")]
+    #[diagnostic(help("{remedy}"))]
+    ReceiptNotBelieved {
+        /// What it speaks of.
+        record: RecordId,
+        /// Why.
+        why: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// The file holds neither a head nor a receipt, or not one that its main server has signed.
+    #[error("failed to read {}: {what}", path.display())]
+    #[diagnostic(help("it holds what `topology heads -o` or `topology receipt -o` wrote, whole"))]
+    BadEvidence {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A main server's answer cannot be what it says.
+    #[error("{node} sent what cannot be: {what}")]
+    #[diagnostic(help("ask again; if it stays so, look into that node's log, and have its store verified"))]
+    Absurd {
+        /// Who.
+        node: String,
+        /// What.
+        what: String,
+    },
+    /// What a main server's machine held is everything.
+    #[error("`{0}` is a main server: its machine held all that it has committed, and the keys that open it")]
+    #[diagnostic(help(
+        "count everything as read unless its seal keys were elsewhere; `topology audit` says how much that is, and \
+         `topology records --state committed --limit 0` of another main server names it"
+    ))]
+    HubHeldAll(NodeId),
     /// There is no such node.
     #[error("the topology has no node `{node}`")]
     #[diagnostic(help("{remedy}"))]
@@ -324,6 +371,15 @@ pub enum Failure {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Demo(#[from] DemoFailure),
+    /// The log's node has no key.
+    #[error("{} is no audit log of a node that the topology lists: {what}", path.display())]
+    #[diagnostic(help("give the file that `topology audit-log` wrote, and with --topology the topology of its city"))]
+    NoAuditLog {
+        /// The file.
+        path: PathBuf,
+        /// What is in the way.
+        what: String,
+    },
     /// What came is not what was committed.
     #[error("{node} sent a damaged record: {what}")]
     #[diagnostic(help("nothing was written; fetch again, and if it stays so have the hub's store verified"))]
@@ -378,6 +434,10 @@ fn remedy(status: &Status) -> &'static str {
             "raise `version` in topology.toml above that in force, let an admin whom the nodes know sign it, and push again"
         }
         Code::InvalidArgument => "check what was typed",
+        Code::ResourceExhausted => {
+            "wait a moment, or stop the other programs that ask this node with the same key; its relay.toml says how many calls \
+             are allowed (admin_calls_per_second)"
+        }
         Code::Unimplemented => "the node runs another version of Estafet; ask another one with --node ID",
         _ if is_silence(status) => "the node went away while it was asked; try again, or another one with --node ID",
         _ => "look into the node's log",
@@ -395,3 +455,5 @@ fn list(silences: &[Silence]) -> String {
 }
 
 const SILENCES_SHOWN: usize = 3;
+
+const RECEIPT_BEGINNING: &str = "estafet-receipt 1";

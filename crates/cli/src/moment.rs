@@ -67,7 +67,8 @@ pub(crate) fn ahead(left_ms: u64) -> String {
     if left_ms < 1_000 { "now".to_owned() } else { format!("in {}", span(left_ms)) }
 }
 
-fn span(millis: u64) -> String {
+/// A time in its largest whole unit: `3 s`.
+pub(crate) fn span(millis: u64) -> String {
     let seconds = millis / 1_000;
     match seconds {
         0..120 => format!("{seconds} s"),

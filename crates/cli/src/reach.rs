@@ -131,6 +131,13 @@ impl Reach {
         self.doors.len() == 1
     }
 
+    /// All but this one: it is not to be believed.
+    #[must_use]
+    pub fn except(mut self, node: &NodeId) -> Self {
+        self.doors.retain(|door| door.to_string() != node.as_str());
+        self
+    }
+
     /// Only the node of this name.
     #[must_use]
     pub fn only(mut self, name: &str) -> Self {

@@ -10,6 +10,9 @@ use crate::fair::FairTurns;
 /// Offers that may wait; beyond, the neighbor is asked to come back.
 const ASKING_MAX: usize = 65_536;
 
+/// And of one neighbor: twice what an honest one may have without an answer, so that nobody fills it for the others.
+const ASKING_OF_ONE_MAX: usize = 8_192;
+
 /// One in so many is of the lowest class that waits, so that none starves.
 const LOW_CLASS_EVERY: u64 = 8;
 
@@ -18,6 +21,7 @@ const LOW_CLASS_EVERY: u64 = 8;
 pub(crate) struct Asking {
     classes: [Queue; 3],
     count: usize,
+    counts: BTreeMap<NodeId, usize>,
     next_order: u64,
     taken: u64,
 }
@@ -35,9 +39,11 @@ type Origin = BTreeMap<NodeId, VecDeque<(u64, Offer)>>;
 impl Asking {
     /// Queues an offer for its turn; false if too many wait.
     pub(crate) fn push(&mut self, from: &NodeId, offer: Offer) -> bool {
-        if self.count >= ASKING_MAX {
+        let of_one = self.counts.entry(from.clone()).or_default();
+        if self.count >= ASKING_MAX || *of_one >= ASKING_OF_ONE_MAX {
             return false;
         }
+        *of_one += 1;
         self.count += 1;
         let order = self.next_order;
         self.next_order += 1;
@@ -53,25 +59,29 @@ impl Asking {
     }
 
     /// Takes the offer whose turn it is: of the most urgent class, of the origin that has had least, the oldest of a neighbor
-    /// that `may_send` it. Where there is room for `only_urgent` ones, no others are looked at.
+    /// that `may_send` it; that counts as its turn if `counts` says so of the neighbor. Where there is room for `only_urgent`
+    /// ones, no others are looked at.
     pub(crate) fn take(
         &mut self,
         only_urgent: bool,
         may_send: impl Fn(&NodeId, &Offer) -> bool,
+        counts: impl Fn(&NodeId) -> bool,
     ) -> Option<(NodeId, Offer)> {
         let mut order = Class::ALL;
         if (self.taken + 1).is_multiple_of(LOW_CLASS_EVERY) {
             order.reverse();
         }
         let mut classes = order.into_iter().filter(|class| !only_urgent || *class == Class::Urgent);
-        let taken = classes.find_map(|class| self.classes[class as usize].take(&may_send))?;
+        let taken = classes.find_map(|class| self.classes[class as usize].take(&may_send, &counts))?;
         self.count -= 1;
+        self.counts.entry(taken.0.clone()).and_modify(|count| *count -= 1);
         self.taken += 1;
         Some(taken)
     }
 
     /// The neighbor is gone, and what it has offered with it.
     pub(crate) fn forget(&mut self, neighbor: &NodeId) {
+        self.counts.remove(neighbor);
         for Queue { origins, turns } in &mut self.classes {
             origins.retain(|name, origin| {
                 self.count -= origin.remove(neighbor).map_or(0, |offers| offers.len());
@@ -85,7 +95,11 @@ impl Asking {
 }
 
 impl Queue {
-    fn take(&mut self, may_send: impl Fn(&NodeId, &Offer) -> bool) -> Option<(NodeId, Offer)> {
+    fn take(
+        &mut self,
+        may_send: impl Fn(&NodeId, &Offer) -> bool,
+        counts: impl Fn(&NodeId) -> bool,
+    ) -> Option<(NodeId, Offer)> {
         let sender = |origin: &NodeId| {
             let oldest = self.origins.get(origin)?.iter().filter_map(|(from, offers)| Some((from, offers.front()?)));
             let may_send = oldest.filter(|(from, (_, offer))| may_send(from, offer));
@@ -99,7 +113,9 @@ impl Queue {
         if offers.is_empty() {
             origin.remove(&from);
         }
-        self.turns.charge(&name, offer.payload_bytes);
+        if counts(&from) {
+            self.turns.charge(&name, offer.payload_bytes);
+        }
         if origin.is_empty() {
             self.origins.remove(&name);
             self.turns.leave(&name);
@@ -127,7 +143,7 @@ mod tests {
             assert!(asking.push(&from.parse().unwrap(), offer.clone()));
         }
         let mut turns = Vec::new();
-        while let Some((from, offer)) = asking.take(false, &may_send) {
+        while let Some((from, offer)) = asking.take(false, &may_send, |_| true) {
             turns.push(format!("{from}:{}{}", offer.id.origin, offer.id.seq.get()));
         }
         turns.join(" ")
@@ -185,11 +201,19 @@ mod tests {
     fn what_a_lost_neighbor_offered_is_forgotten_and_too_many_are_refused() {
         let [a, b] = ["a", "b"].map(|name| name.parse::<NodeId>().unwrap());
         let mut asking = Asking::default();
-        let filled = (1..).take_while(|seq| asking.push(&a, offer("a", *seq, Class::Normal, 1))).count();
-        assert_eq!(filled, ASKING_MAX);
-        assert!(!asking.push(&b, offer("a", 1, Class::Urgent, 1)));
+        let fill = |asking: &mut Asking, from: &NodeId| {
+            (1..).take_while(|seq| asking.push(from, offer("a", *seq, Class::Normal, 1))).count()
+        };
+        assert_eq!(fill(&mut asking, &a), ASKING_OF_ONE_MAX);
+        assert!(asking.push(&b, offer("a", 1, Class::Urgent, 1)), "one neighbor does not fill it for the others");
+        let more: usize = (0..8).map(|n| fill(&mut asking, &format!("n{n}").parse().unwrap())).sum();
+        assert_eq!(ASKING_OF_ONE_MAX + 1 + more, ASKING_MAX);
+        assert!(!asking.push(&b, offer("a", 2, Class::Urgent, 1)));
         asking.forget(&a);
-        assert!(asking.is_empty() && asking.push(&b, offer("a", 1, Class::Urgent, 1)));
-        assert_eq!(asking.take(true, |_, _| true).map(|(from, _)| from), Some(b));
+        assert_eq!(asking.take(true, |_, _| true, |_| true).map(|(from, _)| from), Some(b.clone()));
+        assert_eq!(fill(&mut asking, &a), ASKING_OF_ONE_MAX);
+        (0..8).for_each(|n| asking.forget(&format!("n{n}").parse().unwrap()));
+        asking.forget(&a);
+        assert!(asking.is_empty());
     }
 }

@@ -14,6 +14,7 @@ use estafet_model::{
 use estafet_wire::{Answer, Frame, Holding, Offer, ReceiptVersion, RecordSet, Verdict};
 
 use self::passing_on::PassingOn;
+use crate::custodians::Suspect;
 use crate::damaged::Damaged;
 use crate::inbound::{Inbound, RecoveredTransfer};
 use crate::losses::Losses;
@@ -40,6 +41,8 @@ pub struct CustodyConfig {
     pub copies: usize,
     /// Transfer ids from here on belong to this machine.
     pub first_transfer: u64,
+    /// How long a neighbor that has accepted a record may leave it without a receipt, at first: see [`RECEIPT_PATIENCE`](crate::RECEIPT_PATIENCE).
+    pub receipt_patience: Duration,
     /// The store is durable. Without that nothing is accepted and, at a hub, no receipt is signed (P1).
     pub promises: bool,
 }
@@ -85,7 +88,7 @@ impl Custody {
     pub fn new(config: CustodyConfig, recovered: Recovered) -> Self {
         let me = config.me.clone();
         let mut outbound = recovered.records.0;
-        outbound.begin(&me, config.hubs.keys());
+        outbound.begin(&me, config.hubs.keys(), config.receipt_patience);
         let mut custody = Self {
             origins: config.origins,
             outbound,
@@ -98,7 +101,11 @@ impl Custody {
             room: ByteCount(u64::MAX),
             outputs: VecDeque::new(),
         };
-        custody.receipts.recover(recovered.receipts, recovered.committed, &recovered.losses);
+        let changed = custody.receipts.recover(recovered.receipts, recovered.committed, &recovered.losses);
+        for _ in 0..changed {
+            let event = CustodyEvent::BadReceipt { from: me.clone(), why: "changed on this node's own disk" };
+            custody.outputs.push_back(CustodyOutput::Event(event));
+        }
         let mut released = Vec::new();
         for (epoch, seqs) in &custody.conflicts {
             custody.outbound.recover_conflicts(*epoch, seqs);
@@ -185,9 +192,20 @@ impl Custody {
         self.dispatch(now);
     }
 
-    /// A neighbor owes answers suspiciously long, or its link is bad. What has another way by now takes that as well.
+    /// A neighbor owes answers suspiciously long. What has another way by now takes that as well, with some of what the
+    /// neighbor has accepted within the last second.
+    pub fn suspect(&mut self, now: Now, neighbor: &NodeId) {
+        let records = self.outbound.suspect(now, neighbor);
+        self.diverted(now, neighbor, records);
+    }
+
+    /// The link to a neighbor is bad. What has another way by now takes that as well.
     pub fn divert(&mut self, now: Now, neighbor: &NodeId) {
         let records = self.outbound.divert(now, neighbor);
+        self.diverted(now, neighbor, records);
+    }
+
+    fn diverted(&mut self, now: Now, neighbor: &NodeId, records: usize) {
         if records > 0 {
             let event = CustodyEvent::Diverted { around: neighbor.clone(), records };
             self.outputs.push_back(CustodyOutput::Event(event));
@@ -227,7 +245,7 @@ impl Custody {
 
     /// The neighbors that records may go to, best first.
     pub fn set_next_hops(&mut self, now: Now, next_hops: &[NodeId]) {
-        self.outbound.set_next_hops(next_hops);
+        self.outbound.set_next_hops(now, next_hops);
         self.dispatch(now);
     }
 
@@ -317,7 +335,7 @@ impl Custody {
         for Answer { id, verdict } in answers {
             match verdict {
                 Verdict::Want { first_chunk } => self.outbound.wanted(now, &id, from, first_chunk, &mut self.outputs),
-                Verdict::Have => self.outbound.accepted(now, &id, from),
+                Verdict::Have => self.outbound.has_already(now, &id, from),
                 Verdict::Wait(delay) => self.outbound.asked_to_wait(now, &id, from, delay),
                 Verdict::Full(delay) => self.outbound.neighbor_full(now, &id, from, delay),
                 Verdict::Never(reason) => {
@@ -391,6 +409,7 @@ impl Custody {
         let signatures = self.receipts.signatures(&key.origin, key.epoch);
         let Released { ids: mut released, conflicts } =
             self.outbound.release(now, &key.origin, key.epoch, &ended, &signatures);
+        self.take_from_mistrusted(now);
         if !conflicts.is_empty() {
             self.keep_conflicts(key.epoch, &conflicts);
         }
@@ -404,6 +423,21 @@ impl Custody {
             self.inbound.cancel_receipted(&key, &new, &mut self.outputs);
         }
         self.receipts.keep(receipt, released, recalls, &mut self.outputs);
+    }
+
+    /// What a neighbor has accepted that is trusted no longer goes another way.
+    fn take_from_mistrusted(&mut self, now: Now) {
+        for (neighbor, records) in self.outbound.take_from_mistrusted(now) {
+            let event = CustodyEvent::Mistrusted { neighbor, records };
+            self.outputs.push_back(CustodyOutput::Event(event));
+            self.dispatch(now);
+        }
+    }
+
+    /// The neighbors that accepted records which others brought home.
+    #[must_use]
+    pub fn suspects(&self) -> Vec<Suspect> {
+        self.outbound.suspects()
     }
 
     /// A neighbor returns what this hub once signed, and has forgotten: its archive is not the newest that it had. Its

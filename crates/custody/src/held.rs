@@ -97,7 +97,7 @@ pub(crate) enum State {
 }
 
 /// A time in eight bytes: microseconds since the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Micros(pub(crate) u64);
 
 impl From<Now> for Micros {

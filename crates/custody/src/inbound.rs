@@ -33,6 +33,9 @@ const URGENT_FACTOR: u64 = 2;
 /// it: its own death may take seconds to be noticed here, where nothing waits for it.
 const STALLED_AFTER: Duration = Duration::from_millis(100);
 
+/// The most that a neighbor has to make good for: the largest record.
+const OWED_BYTES_MAX: u64 = 16 << 20;
+
 /// A piece of a record's payload as it came from a neighbor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
@@ -46,8 +49,10 @@ pub struct Piece {
 
 /// What became of a piece.
 pub(crate) enum PieceVerdict {
-    /// More is to come, or the piece belongs to nothing that is awaited.
+    /// More is to come.
     Nothing,
+    /// The piece belongs to nothing that is awaited, or is here already.
+    Useless,
     /// The record is whole and goes to the store.
     Whole(Box<StoreRecord>),
     /// The neighbor left something out, or another sends the record by now: it is to offer it again.
@@ -71,6 +76,8 @@ struct Storing {
 struct Arriving {
     from: NodeId,
     granted_bytes: u64,
+    /// What of that has come.
+    come_bytes: u64,
     granted_at: Now,
     /// It counts against [`FRESH_BYTES`].
     is_fresh: bool,
@@ -101,6 +108,10 @@ pub(crate) struct Inbound {
     bodies: Bodies,
     /// What each neighbor was told to send.
     sending: BTreeMap<NodeId, u64>,
+    /// What each neighbor was told to send and did not, in bytes: it offered it once more instead, or was gone. Until it has
+    /// made good for that, it is told to send one record at a time, and what it is told counts neither against
+    /// [`FRESH_BYTES`] nor against the turns of an origin: who offers and never sends keeps nobody else waiting.
+    owed: BTreeMap<NodeId, u64>,
     /// What was granted lately, in that order, whether it has come meanwhile or not.
     fresh: VecDeque<(Now, RecordId)>,
     fresh_bytes: u64,
@@ -160,14 +171,40 @@ impl Inbound {
     /// Takes the offer whose turn it is, if another may be granted now.
     pub(crate) fn next_asking(&mut self, now: Now) -> Option<(NodeId, Offer)> {
         self.forget_old_grants(now);
-        let Self { asking, sending, fresh_bytes, .. } = self;
+        let Self { asking, sending, fresh_bytes, owed, .. } = self;
         if *fresh_bytes >= FRESH_BYTES * URGENT_FACTOR {
             return None;
         }
-        asking.take(*fresh_bytes >= FRESH_BYTES, |from, offer| {
+        let may_send = |from: &NodeId, offer: &Offer| {
             let factor = if offer.class == Class::Urgent { URGENT_FACTOR } else { 1 };
-            sending.get(from).is_none_or(|bytes| *bytes < SENDING_BYTES * factor)
-        })
+            let bytes_max = if owed.contains_key(from) { 1 } else { SENDING_BYTES * factor };
+            sending.get(from).is_none_or(|bytes| *bytes < bytes_max)
+        };
+        asking.take(*fresh_bytes >= FRESH_BYTES, may_send, |from| !owed.contains_key(from))
+    }
+
+    /// A neighbor offers a record: if it was told to send that, it has stopped.
+    pub(crate) fn offered_again(&mut self, id: &RecordId, from: &NodeId, outputs: &mut VecDeque<CustodyOutput>) {
+        self.owes(from, id);
+        self.cancel(id, from, outputs);
+    }
+
+    /// If this neighbor was told to send the record, it owes what has not come of it.
+    fn owes(&mut self, neighbor: &NodeId, id: &RecordId) {
+        let Some(broken) = self.arriving.get(id).filter(|arriving| arriving.from == *neighbor) else { return };
+        let bytes = broken.granted_bytes.saturating_sub(broken.come_bytes).max(1);
+        let owed = self.owed.entry(neighbor.clone()).or_default();
+        *owed = (*owed + bytes).min(OWED_BYTES_MAX);
+    }
+
+    /// So much has come.
+    fn makes_good(&mut self, neighbor: &NodeId, bytes: u64) {
+        if let Some(owed) = self.owed.get_mut(neighbor) {
+            *owed = owed.saturating_sub(bytes.max(1));
+            if *owed == 0 {
+                self.owed.remove(neighbor);
+            }
+        }
     }
 
     fn forget_old_grants(&mut self, now: Now) {
@@ -194,11 +231,15 @@ impl Inbound {
         let first_chunk = body.map_or(0, |body| body.arrived.min(chunk_count(body.header.header().payload_bytes) - 1));
         self.bodies.set_busy(&offer.id);
         let granted_bytes = u64::from(offer.payload_bytes).saturating_sub(u64::from(first_chunk) * CHUNK_BYTES as u64);
-        self.fresh_bytes += granted_bytes;
-        self.fresh.push_back((now, offer.id.clone()));
+        let is_fresh = !self.owed.contains_key(&from);
+        if is_fresh {
+            self.fresh_bytes += granted_bytes;
+            self.fresh.push_back((now, offer.id.clone()));
+        }
         *self.sending.entry(from.clone()).or_default() += granted_bytes;
         let for_hub = offer.for_hub;
-        let arriving = Arriving { from, granted_bytes, granted_at: now, is_fresh: true, last_piece: now, for_hub };
+        let arriving =
+            Arriving { from, granted_bytes, come_bytes: 0, granted_at: now, is_fresh, last_piece: now, for_hub };
         let before = self.arriving.insert(offer.id, arriving);
         assert!(before.is_none(), "a record is granted to one neighbor at a time, or the budget would leak");
         first_chunk
@@ -217,12 +258,19 @@ impl Inbound {
         if let Some(arriving) = self.arriving.get_mut(&id).filter(|arriving| arriving.from == *from) {
             arriving.last_piece = now;
         }
+        let bytes = piece.data.len() as u64;
         let verdict = match piece.head.signed_header.clone() {
             Some(header) => self.first_piece(from, piece, &header, keys, outputs),
             None => self.later_piece(from, piece, outputs),
         };
+        if matches!(verdict, PieceVerdict::Nothing | PieceVerdict::Whole(_)) {
+            self.makes_good(from, bytes);
+            if let Some(arriving) = self.arriving.get_mut(&id).filter(|arriving| arriving.from == *from) {
+                arriving.come_bytes += bytes;
+            }
+        }
         match &verdict {
-            PieceVerdict::Nothing => {}
+            PieceVerdict::Nothing | PieceVerdict::Useless => {}
             PieceVerdict::OutOfOrder | PieceVerdict::Reject(_) => self.cancel(&id, from, outputs),
             PieceVerdict::Whole(record) => {
                 let for_hub = self.arriving_for(&id, from).cloned();
@@ -290,6 +338,7 @@ impl Inbound {
         match index.cmp(&body.arrived) {
             // It was on its way when the neighbor was told where to go on; or all chunks had arrived before this node
             // ended, and the last one comes again because something has to.
+            Ordering::Less if !body.is_whole() => return PieceVerdict::Useless,
             Ordering::Less => {}
             Ordering::Greater => return PieceVerdict::OutOfOrder,
             Ordering::Equal => {
@@ -385,6 +434,7 @@ impl Inbound {
         let from_it = |(id, arriving): (&RecordId, &Arriving)| (arriving.from == *neighbor).then(|| id.clone());
         let lost: Vec<RecordId> = self.arriving.iter().filter_map(from_it).collect();
         for id in lost {
+            self.owes(neighbor, &id);
             self.cancel(&id, neighbor, outputs);
         }
         for storing in self.storing.values_mut() {
@@ -396,7 +446,7 @@ impl Inbound {
 /// Large payloads come only when wanted. This one was left to another neighbor while it was on its way: whoever sent it
 /// learns at its end what has become of it, by offering it again.
 fn unwanted(head: &PieceHead) -> PieceVerdict {
-    if head.index + 1 >= head.chunks { PieceVerdict::OutOfOrder } else { PieceVerdict::Nothing }
+    if head.index + 1 >= head.chunks { PieceVerdict::OutOfOrder } else { PieceVerdict::Useless }
 }
 
 /// How long chunk `index` of a payload is.

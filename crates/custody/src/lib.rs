@@ -18,6 +18,7 @@
 
 mod asking;
 mod bodies;
+mod custodians;
 mod custody;
 mod damaged;
 mod fair;
@@ -37,9 +38,10 @@ mod tests;
 mod ways;
 mod window;
 
+pub use custodians::Suspect;
 pub use custody::{Custody, CustodyConfig, Recovered};
 pub use inbound::{Piece, RecoveredTransfer};
 pub use losses::Losses;
-pub use outbound::HeldRecords;
+pub use outbound::{HeldRecords, RECEIPT_PATIENCE};
 pub use output::{CustodyEvent, CustodyOutput, StorePayload, StoreRecord, TransferId};
 pub use record::{HeldRecord, RecordState, RecordView, WaitReason};

@@ -5,7 +5,9 @@
 //! says what it has.
 
 mod copies;
+mod custodians;
 mod inventory;
+mod suspects;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -15,6 +17,7 @@ use std::time::Duration;
 use estafet_model::{Class, Durable, Epoch, HeaderDigest, NodeId, Now, RecordId, SeqRanges, chunk_count};
 use estafet_wire::{NeverReason, Offer};
 
+use crate::custodians::Custodians;
 use crate::held::{Held, Key, Micros, Name, Names, State, Table, Why};
 use crate::lane::Lane;
 use crate::output::{CustodyEvent, CustodyOutput};
@@ -35,9 +38,9 @@ const RETURNED_REST: Duration = Duration::from_millis(50);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(600);
 const SLOWEST_LINE_BYTES_PER_SECOND: u64 = 2 << 10;
 
-/// How long after an acceptance a receipt may stay out until the record is asked about or offered again, at first and at
-/// most. A custodian that still has it says so; one that lost it gets it again.
-const RECEIPT_PATIENCE: Duration = Duration::from_secs(300);
+/// How long after an acceptance a receipt may stay out until the record goes by another neighbor or, where there is none, is
+/// asked about or offered again: at first, if nothing else is configured, and at most.
+pub const RECEIPT_PATIENCE: Duration = Duration::from_secs(300);
 const RECEIPT_PATIENCE_MAX: Duration = Duration::from_secs(3600);
 
 /// The same for a record that goes to one hub although another has it: a custodian that starts again forgets for whom it
@@ -104,11 +107,24 @@ pub(crate) struct Outbound {
     /// How many records may go now that a neighbor may well have.
     doubtful: usize,
     next_question: u32,
+    custodians: Custodians,
+    /// Neighbors that are trusted no longer, and still have records that they accepted.
+    mistrusted: Vec<Name>,
+    /// See [`RECEIPT_PATIENCE`].
+    receipt_patience: Duration,
+    /// Since when a way leads to a hub.
+    way_since: Now,
 }
 
 impl Outbound {
     /// From now on this is the custody of `me`, in an area with these hubs.
-    pub(crate) fn begin<'a>(&mut self, me: &NodeId, hubs: impl Iterator<Item = &'a NodeId>) {
+    pub(crate) fn begin<'a>(
+        &mut self,
+        me: &NodeId,
+        hubs: impl Iterator<Item = &'a NodeId>,
+        receipt_patience: Duration,
+    ) {
+        self.receipt_patience = receipt_patience;
         let me = self.names.number(me);
         self.me = Some(me);
         self.ways.claim(me);
@@ -191,6 +207,7 @@ impl Outbound {
         let (ended, needed): (Vec<Key>, Vec<Key>) = keys.into_iter().partition(|key| self.is_ended(*key, signatures));
         needed.into_iter().for_each(|key| self.keep_for_another_hub(now, key, signatures));
         for key in &ended {
+            self.came_home(now, *key);
             self.forget(*key);
         }
         self.hold_no_more(origin, epoch, &ended.iter().map(|key| key.seq).collect(), ended.len());
@@ -255,6 +272,7 @@ impl Outbound {
 
     fn forget(&mut self, key: Key) -> Option<Held> {
         let held = self.table.remove(key)?;
+        self.custodians.excuse(key);
         self.leave_state(key, &held);
         self.leave_hub(key, held.for_hub);
         for lane in self.lanes.values_mut() {
@@ -386,44 +404,6 @@ impl Outbound {
         lane.handed.len()
     }
 
-    /// The neighbor owes answers suspiciously long, or its link is bad: what has another way takes that as well. Says how many records do. If
-    /// the suspicion is wrong they travel twice, as far as the window of the other way lets them.
-    pub(crate) fn divert(&mut self, now: Now, neighbor: &NodeId) -> usize {
-        self.take_up(now, neighbor, |hop, neighbor| hop.is_some_and(|hop| hop != neighbor))
-    }
-
-    /// A bearer to the neighbor is lost, and perhaps what was handed over by it, or its answers: what is unanswered waits
-    /// again, for this neighbor by another bearer or for another. Says how many records do. What did arrive is found by
-    /// the offer.
-    pub(crate) fn say_again(&mut self, now: Now, neighbor: &NodeId) -> usize {
-        self.take_up(now, neighbor, |_, _| true)
-    }
-
-    /// Lets what a neighbor has not answered wait again, if its next hop now is such that it shall.
-    fn take_up(&mut self, now: Now, neighbor: &NodeId, shall: impl Fn(Option<Name>, Name) -> bool) -> usize {
-        let Some(name) = self.names.find(neighbor) else { return 0 };
-        let Some(lane) = self.lanes.get(&name) else { return 0 };
-        let unanswered = |key: &Key| self.table.find(*key).is_some_and(|held| held.state == State::Offered(name));
-        let offered: Vec<Key> = lane.handed.iter().copied().filter(unanswered).collect();
-        let asked: Vec<Key> = lane.questions.all().collect();
-        let is_taken_up = |key: &Key| shall(self.next_hop(*key), name);
-        let [offered, asked] = [offered, asked].map(|keys| keys.into_iter().filter(is_taken_up).collect::<Vec<_>>());
-        for key in offered.iter().chain(&asked) {
-            self.ready(now, *key, Why::Suspected(name));
-        }
-        let records = offered.len() + asked.len();
-        if let Some(lane) = self.lanes.get_mut(&name) {
-            lane.diverted.extend(offered);
-        }
-        records
-    }
-
-    /// Ends waiting for the answer of a neighbor that was suspect; nothing if it was not asked for this record.
-    fn take_diverted(&mut self, id: &RecordId, neighbor: &NodeId) -> Option<(Key, Name)> {
-        let (key, name) = (self.names.find_key(id)?, self.names.find(neighbor)?);
-        self.lanes.get_mut(&name)?.diverted.remove(&key).then_some((key, name))
-    }
-
     pub(crate) fn set_draining(&mut self, draining: bool) {
         self.draining = draining;
     }
@@ -438,7 +418,10 @@ impl Outbound {
         self.downhill = downhill.iter().map(|hop| self.names.number(hop)).collect();
     }
 
-    pub(crate) fn set_next_hops(&mut self, next_hops: &[NodeId]) {
+    pub(crate) fn set_next_hops(&mut self, now: Now, next_hops: &[NodeId]) {
+        if self.ways.hops(None).is_empty() {
+            self.way_since = now;
+        }
         let hops = next_hops.iter().map(|hop| self.names.number(hop)).collect();
         self.ways.set_hops(None, hops);
     }
@@ -472,8 +455,7 @@ impl Outbound {
             return self.rest(now, key, Why::Returned(by), RETURNED_REST);
         }
         let Some(held) = self.table.find(key) else { return };
-        let patience = if held.for_hub.is_some() { COPY_PATIENCE } else { RECEIPT_PATIENCE };
-        let lasts = backed_off(patience, RECEIPT_PATIENCE_MAX, held.failures.into());
+        let lasts = self.receipt_due(held);
         self.set_state(now, key, State::Accepted(by), Some(lasts));
     }
 
@@ -591,6 +573,7 @@ impl Outbound {
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Now) {
+        self.custodians.handle_timeout(now);
         let now_micros = Micros::from(now);
         while let Some((due, key)) = self.timers.first().copied().filter(|(due, _)| *due <= now_micros) {
             let Some(held) = self.table.find(key) else {
@@ -601,8 +584,8 @@ impl Outbound {
                 State::Ready(why) | State::Resting(why) => why,
                 State::Asked(to, _) | State::Offered(to) => Why::Unanswered(to),
                 State::Accepted(by) => {
-                    self.fail(key);
-                    Why::Unreceipted(by)
+                    self.overdue(now, key, by);
+                    continue;
                 }
             };
             self.ready(now, key, why);
@@ -614,7 +597,9 @@ impl Outbound {
         let timer = self.timers.first().map(|(due, _)| (Now::from(*due), "a record is due"));
         let waits = !self.ways.nothing_is_ready();
         let full = self.lanes.values().filter_map(|lane| lane.full_until).min().filter(|_| waits);
-        timer.into_iter().chain(full.map(|until| (Now::from(until), "a full neighbor is asked again"))).min()
+        let full = full.map(|until| (Now::from(until), "a full neighbor is asked again"));
+        let trust = self.custodians.poll_timeout().map(|until| (until, "a neighbor is trusted again"));
+        timer.into_iter().chain(full).chain(trust).min()
     }
 
     pub(crate) fn digest(&self, id: &RecordId) -> Option<HeaderDigest> {

@@ -155,6 +155,13 @@ pub enum CustodyEvent {
         /// How many records.
         records: usize,
     },
+    /// A neighbor has accepted records that only others brought home, and gets nothing more for a while.
+    Mistrusted {
+        /// The neighbor.
+        neighbor: NodeId,
+        /// How many of the records that it has accepted go another way now.
+        records: usize,
+    },
     /// A neighbor refuses a record for good.
     Refused {
         /// The neighbor.
@@ -172,6 +179,13 @@ pub enum CustodyEvent {
         id: RecordId,
         /// Why.
         reason: NeverReason,
+    },
+    /// A neighbor's piece was of no use: refused, here already, or not asked for. Diverted records come so with good reason.
+    Wasted {
+        /// The neighbor.
+        from: NodeId,
+        /// How long the piece was.
+        bytes: u64,
     },
     /// A record cannot be read from this node's disk: it is in quarantine, and sought from the neighbors.
     Lost(RecordId),

@@ -110,14 +110,20 @@ impl Receipts {
         }
     }
 
-    /// Takes back what was on this node's disk: receipts it kept and, at a hub, what it committed and had lost.
+    /// Takes back what was on this node's disk: receipts it kept and, at a hub, what it committed and had lost. Returns how
+    /// many receipts are not their hub's word any more.
     pub(crate) fn recover(
         &mut self,
         receipts: Vec<SignedReceipt>,
         committed: BTreeMap<(NodeId, Epoch), SeqRanges>,
         losses: &BTreeMap<(NodeId, Epoch), Losses>,
-    ) {
-        for receipt in receipts {
+    ) -> usize {
+        // Who was a hub once has no key here, and is believed: its receipts were judged when they came.
+        let is_good = |receipt: &SignedReceipt| {
+            self.hub_keys.get(&receipt.key().hub).is_none_or(|hub_key| receipt.verify(hub_key).is_ok())
+        };
+        let (good, changed): (Vec<_>, Vec<_>) = receipts.into_iter().partition(is_good);
+        for receipt in good {
             self.cover(&receipt);
             self.receipts.insert(receipt.key().clone(), receipt);
         }
@@ -130,6 +136,7 @@ impl Receipts {
         }
         self.unsigned.extend(losses.keys().cloned());
         self.losses.recover(losses);
+        changed.len()
     }
 
     fn cover(&mut self, receipt: &SignedReceipt) {
@@ -290,7 +297,9 @@ impl Receipts {
     /// The neighbor's summary: the answer is everything newer, even if that is nothing.
     pub(crate) fn summary(&mut self, from: &NodeId, versions: Vec<ReceiptVersion>) -> Option<Frame> {
         let known = self.neighbors.get_mut(from)?;
-        known.extend(versions.into_iter().map(|version| (version.key, version.rank)));
+        // Of what is not here nothing is to be sent: a neighbor that makes keys up fills no memory with them.
+        let here = versions.into_iter().filter(|version| self.receipts.contains_key(&version.key));
+        known.extend(here.map(|version| (version.key, version.rank)));
         let newer = self.receipts.values().filter_map(|receipt| news_for(known, receipt)).collect();
         Some(Frame::Receipts(newer))
     }
@@ -308,17 +317,15 @@ impl Receipts {
     pub(crate) fn receive(&mut self, now: Now, from: &NodeId, encoded: &Bytes) -> Result<Received, &'static str> {
         let receipt = SignedReceipt::decode(encoded).map_err(|_| "malformed")?;
         let key = receipt.key().clone();
-        if let Some(known) = self.neighbors.get_mut(from) {
-            let rank = known.entry(key.clone()).or_default();
-            *rank = (*rank).max(receipt.rank());
-        }
         let ours = self.receipts.get(&key);
         if ours.is_some_and(|ours| receipt.rank() <= ours.rank()) {
+            Self::knows(&mut self.neighbors, from, &receipt);
             return Ok(Received::Known);
         }
         let lost = ours.map(|ours| ours.committed().minus(receipt.committed())).unwrap_or_default();
         let hub_key = self.hub_keys.get(&key.hub).ok_or("its signer is no hub of the topology")?;
         receipt.verify(hub_key).map_err(|_| "not signed by its hub")?;
+        Self::knows(&mut self.neighbors, from, &receipt);
         if key.hub == self.me {
             return Ok(self.own_past(&receipt));
         }
@@ -334,6 +341,14 @@ impl Receipts {
             self.spread_at = Some(now);
         }
         Ok(Received::News(Box::new(News { receipt, new, lost })))
+    }
+
+    /// The neighbor has this receipt, or a newer one.
+    fn knows(neighbors: &mut BTreeMap<NodeId, Known>, neighbor: &NodeId, receipt: &SignedReceipt) {
+        if let Some(known) = neighbors.get_mut(neighbor) {
+            let rank = known.entry(receipt.key().clone()).or_default();
+            *rank = (*rank).max(receipt.rank());
+        }
     }
 
     /// A neighbor returns what this hub once signed, and has forgotten: its archive is not the newest that it had. Its

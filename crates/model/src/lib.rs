@@ -8,17 +8,20 @@
 
 mod bearer;
 mod canonical;
+mod commit_chain;
 mod durable;
 mod fingerprint;
 mod idempotency;
 mod join_request;
 mod keys;
 mod lsa_version;
+mod mail_text;
 mod name;
 mod payload;
 mod ranges;
 mod receipt;
 mod record;
+mod record_receipt;
 mod seal_key;
 mod signed_header;
 mod slip;
@@ -26,6 +29,7 @@ mod units;
 
 pub use bearer::{Bearer, Medium, MediumError};
 pub use canonical::{Malformed, Reader, Writer};
+pub use commit_chain::{ChainHead, ChainId, ChainLink, ChainedRecord, HeadError, NoDigits, SignedHead};
 pub use durable::Durable;
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use idempotency::Idempotency;
@@ -41,6 +45,7 @@ pub use receipt::{ReceiptError, ReceiptKey, ReceiptRank, SignedReceipt};
 pub use record::{
     Class, Epoch, HeaderDigest, Kind, MediaType, RecordHeader, RecordId, RecordIdError, Seq, SetDigest, TextError,
 };
+pub use record_receipt::{RecordReceipt, RecordReceiptError};
 pub use seal_key::{SealKey, SealKeyError, SealKeyId};
 pub use signed_header::{ForgedHeader, OriginProof, SignedHeader, VerifiedRoot, sign_batch};
 pub use slip::{Slip, SlipError};

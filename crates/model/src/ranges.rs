@@ -147,6 +147,24 @@ impl SeqRanges {
         Self { ranges: left }
     }
 
+    /// The set with these pieces, first and last of each; nothing if they are not as [`SeqRanges::pieces`] would list them.
+    #[must_use]
+    pub fn from_bounds(bounds: &[u32]) -> Option<Self> {
+        let (pieces, rest) = bounds.as_chunks::<2>();
+        let mut writer = Writer::new();
+        writer.u32(u32::try_from(pieces.len()).ok()?);
+        for [first, last] in pieces {
+            writer.u32(*first).u32(*last);
+        }
+        Self::read(&mut Reader::new(&writer.finish())).ok().filter(|_| rest.is_empty())
+    }
+
+    /// What is in both.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        self.minus(&self.minus(other))
+    }
+
     /// Appends the canonical form: the number of pieces, then first and last of each.
     pub fn write(&self, writer: &mut Writer) {
         writer.u32(u32::try_from(self.ranges.len()).expect("at most 2^24 pieces exist"));
@@ -219,6 +237,9 @@ mod tests {
             let (a, b) = (set(&left), set(&right));
             prop_assert_eq!(a.count(), left.len() as u64);
             prop_assert_eq!(a.union(&b), set(&left.union(&right).copied().collect()));
+            prop_assert_eq!(a.intersection(&b), set(&left.intersection(&right).copied().collect()));
+            let bounds: Vec<u32> = a.pieces().iter().flat_map(|piece| [piece.first, piece.last]).collect();
+            prop_assert_eq!(SeqRanges::from_bounds(&bounds), Some(a.clone()));
             prop_assert_eq!(a.minus(&b), set(&left.difference(&right).copied().collect()));
             for number in 1..40 {
                 prop_assert_eq!(a.contains(Seq::new(number).unwrap()), left.contains(&number));
@@ -227,6 +248,13 @@ mod tests {
             a.write(&mut writer);
             let bytes = writer.finish();
             prop_assert_eq!(SeqRanges::read(&mut Reader::new(&bytes)).unwrap(), a);
+        }
+    }
+
+    #[test]
+    fn bounds_that_are_no_set_are_refused() {
+        for bad in [&[1][..], &[2, 1], &[0, 1], &[1, 2, 3, 4], &[4, 5, 1, 2], &[1, u32::MAX]] {
+            assert_eq!(SeqRanges::from_bounds(bad), None, "{bad:?}");
         }
     }
 

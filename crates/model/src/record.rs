@@ -244,6 +244,12 @@ impl Default for MediaType {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HeaderDigest(pub [u8; 32]);
 
+impl fmt::Display for HeaderDigest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
 impl fmt::Debug for HeaderDigest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}…", data_encoding::HEXLOWER.encode(&self.0[..6]))

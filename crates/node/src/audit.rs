@@ -68,6 +68,11 @@ impl Records {
         self.numbers.iter().map(|(_, seqs)| seqs.count()).sum()
     }
 
+    /// Their numbers in each epoch.
+    pub fn numbers(&self) -> impl Iterator<Item = (Epoch, &SeqRanges)> {
+        self.numbers.iter().map(|(epoch, seqs)| (*epoch, seqs))
+    }
+
     /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = RecordId> {
         self.numbers.iter().flat_map(|(epoch, seqs)| {

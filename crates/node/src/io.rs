@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use estafet_custody::{CustodyEvent, HeldRecord, Losses, Piece, StoreRecord, TransferId};
 use estafet_model::{
-    Bearer, ByteCount, ChunkHash, Class, Durable, Epoch, HeaderDigest, NodeId, ReceiptKey, RecordId, SeqRanges,
-    SignedHeader, SignedReceipt,
+    Bearer, ByteCount, ChainHead, ChunkHash, Class, Durable, Epoch, HeaderDigest, NodeId, ReceiptKey, RecordId,
+    SeqRanges, SignedHeader, SignedReceipt,
 };
 use estafet_routing::{Captured, Choice, DownReason, Gray, LinkSample, Outlook, Standing, TimerReason};
 use estafet_topology::Topology;
@@ -32,8 +32,8 @@ pub enum Input {
         /// It said goodbye.
         goodbye: bool,
     },
-    /// Something of a neighbor has reached this node's transport over a bearer since the last time that was said: it lives.
-    Heard(Bearer),
+    /// A neighbor's transport has acknowledged something over a bearer since the last time that was said: it hears this node.
+    Acknowledged(Bearer),
     /// A network device of this machine has lost its carrier.
     CarrierLost {
         /// Those who are spoken to through it, if that is known.
@@ -100,6 +100,8 @@ pub enum Input {
     Room(ByteCount),
     /// How long this node can go on taking captures. For people.
     Outlook(Outlook),
+    /// How far the chain of this hub's commits has come. Published at most as often as its ledger.
+    ChainHead(ChainHead),
     /// What this node does with transit from now on, on what power, and why.
     Standing(Standing),
     /// Another topology is in force. Its hubs, and this node's role and key, are as before.
@@ -214,6 +216,9 @@ pub enum Output {
         /// Who waits for the answer.
         from: NodeId,
     },
+    /// A neighbor returns a head that this hub has published: if it is not on the chain of its archive, that is not the newest
+    /// archive that it had, and its history is to be told as another chain.
+    Published(ChainHead),
     /// A capture is durable: its slip may be given.
     Captured {
         /// Which capture.
@@ -286,6 +291,8 @@ pub enum NodeEvent {
     MalformedLsa {
         /// The neighbor.
         from: NodeId,
+        /// It may be one to a relay of another version.
+        of_other_version: bool,
     },
     /// This node's spool is not the newest that it had: it was lost, or is an old copy. Captures get a new epoch.
     SpoolRolledBack {

@@ -2,12 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use estafet_custody::{
     Custody, CustodyConfig, CustodyEvent, CustodyOutput, RecordView, Recovered as CustodyRecovered, StorePayload,
 };
-use estafet_model::{Bearer, Class, Epoch, Medium, NodeId, Now, PublicKey, RecordId, Seq, SeqRanges, SigningKey, Slip};
+use estafet_model::{
+    Bearer, ChainHead, Class, Epoch, Medium, NodeId, Now, PublicKey, RecordId, Seq, SeqRanges, Signature, SignedHead,
+    SigningKey, Slip,
+};
 use estafet_routing::{
     BearerTerms, Captured as Count, Holding, HubLedger, LEDGER_PIECES_MAX, LinkRisks, OriginLedger, Router,
     RouterConfig, RouterOutput, SignedLsa,
@@ -37,6 +41,9 @@ pub struct NodeConfig {
     pub durable: bool,
     /// Transfer ids from here on are the node's; those below, the driver's own. No start may use an earlier one's.
     pub first_transfer: u64,
+    /// How long a neighbor that has accepted a record may leave it without a receipt, at first: see
+    /// [`RECEIPT_PATIENCE`](estafet_custody::RECEIPT_PATIENCE).
+    pub receipt_patience: Duration,
     /// See [`RouterConfig::first_sequence`].
     pub first_lsa_sequence: u64,
 }
@@ -75,6 +82,8 @@ pub struct Node {
     keeping_epochs: VecDeque<Epoch>,
     pasts: Pasts,
     committed_twice: u64,
+    /// How far the chain of this hub's commits has come, and its word for it.
+    head: Option<(ChainHead, Signature)>,
     next_hops: Vec<NodeId>,
     hops_to_hubs: BTreeMap<NodeId, Vec<NodeId>>,
     /// Those of them that a large queue spreads over.
@@ -107,6 +116,7 @@ impl Node {
             hubs,
             copies: config.topology.copies,
             first_transfer: config.first_transfer,
+            receipt_patience: config.receipt_patience,
             promises: config.durable,
         };
         let stored = CustodyRecovered {
@@ -133,6 +143,7 @@ impl Node {
             keeping_epochs: VecDeque::new(),
             pasts: Pasts::default(),
             committed_twice: recovered.committed_twice,
+            head: None,
             next_hops: Vec::new(),
             hops_to_hubs: BTreeMap::new(),
             downhill: Vec::new(),
@@ -154,9 +165,9 @@ impl Node {
             Input::SessionUp(bearer) => self.router.session_up(now, &bearer),
             Input::SessionDown { bearer, goodbye: true } => self.router.goodbye(now, &bearer),
             Input::SessionDown { bearer, goodbye: false } => self.router.session_down(now, &bearer),
-            Input::Heard(bearer) => self.router.heard(now, &bearer),
+            Input::Acknowledged(bearer) => self.router.acknowledged(now, &bearer),
             Input::CarrierLost { cut_off } => self.router.carrier_lost(now, cut_off.as_deref()),
-            Input::Frame { from, frame: Frame::Heartbeat { busy, lsdb } } => {
+            Input::Frame { from, frame: Frame::Heartbeat { busy, lsdb, .. } } => {
                 self.router.heartbeat(now, &from, busy, lsdb);
             }
             Input::Frame { from, frame } => {
@@ -203,6 +214,7 @@ impl Node {
                 self.ledger_changed = true;
             }
             Input::Room(room) => self.custody.set_room(room),
+            Input::ChainHead(head) => self.set_head(head),
             Input::Outlook(outlook) => self.router.set_outlook(outlook),
             Input::Topology(topology) => self.set_topology(now, topology),
             Input::TopologyKept(version) => self.router.set_topology_kept(now, version),
@@ -220,6 +232,14 @@ impl Node {
         self.custody.set_origins(self.topology.origin_keys());
         let config = router_config(&self.me, &self.topology, self.signing_key.clone(), 0, self.durable);
         self.router.reconfigure(now, config);
+    }
+
+    /// A node that gives no receipts publishes no head.
+    fn set_head(&mut self, head: ChainHead) {
+        if self.durable {
+            self.head = Some((head, SignedHead::sign(self.me.clone(), head, &self.signing_key).signature));
+            self.ledger_changed = true;
+        }
     }
 
     fn frame(&mut self, now: Now, neighbor: NodeId, frame: Frame) {
@@ -250,8 +270,12 @@ impl Node {
     }
 
     fn lsa(&mut self, now: Now, from: &NodeId, encoded: &Bytes) {
-        let Ok(signed) = SignedLsa::decode(encoded) else {
-            return self.event(NodeEvent::MalformedLsa { from: from.clone() });
+        let signed = match SignedLsa::decode(encoded) {
+            Ok(signed) => signed,
+            Err(fault) => {
+                let of_other_version = fault == SignedLsa::OTHER_VERSION;
+                return self.event(NodeEvent::MalformedLsa { from: from.clone(), of_other_version });
+            }
         };
         let origin = signed.lsa().origin.clone();
         if origin == self.me && signed.verify(&self.signing_key.public()).is_ok() {
@@ -276,6 +300,9 @@ impl Node {
 
     /// A neighbor returns what this node once said.
     fn own_past(&mut self, signed: &SignedLsa) {
+        if let Some((head, _)) = signed.lsa().hub.and_then(|hub| hub.head).filter(|_| self.is_hub()) {
+            self.outputs.push_back(Output::Published(head));
+        }
         let Some(ledger) = &signed.lsa().ledger else { return };
         for (epoch, captured) in ledger.former.iter().copied().chain([(ledger.epoch, ledger.captured)]) {
             self.heard_of_own(epoch, captured);
@@ -393,7 +420,9 @@ impl Node {
                 if is_used && self.custody.awaits_answer(&over.neighbor) {
                     self.router.busy(now, &over);
                 }
-                self.outputs.push_back(Output::Send { to: over, frame: Frame::Heartbeat { busy, lsdb } });
+                // A node has no wall clock: the driver may add its own.
+                let frame = Frame::Heartbeat { busy, lsdb, clock: None };
+                self.outputs.push_back(Output::Send { to: over, frame });
             }
             RouterOutput::AdjacencyUp(neighbor) => {
                 // Before anything of its records is spoken of.
@@ -426,7 +455,7 @@ impl Node {
                 self.event(NodeEvent::Suspected(bearer.clone()));
                 self.routes_changed(now);
                 if self.router.is_suspect(&bearer.neighbor) {
-                    self.custody.divert(now, &bearer.neighbor);
+                    self.custody.suspect(now, &bearer.neighbor);
                 }
             }
             RouterOutput::Cleared(bearer) => {
@@ -530,6 +559,7 @@ impl Node {
             self.router.set_hub_ledger(HubLedger {
                 committed: self.custody.committed_count(),
                 committed_twice: self.committed_twice,
+                head: self.head,
             });
         }
     }
@@ -573,6 +603,13 @@ impl Node {
             self.former.iter().for_each(|(epoch, count)| raise(&mut captured, *epoch, *count));
         }
         captured
+    }
+
+    /// What a node last said of its captures and of what it holds, also one that was taken out of the topology since.
+    #[must_use]
+    pub fn last_word(&self, of: &NodeId) -> Option<&OriginLedger> {
+        let heard = self.pasts.of(of).chain(self.router.lsdb().get(of)).map(SignedLsa::lsa);
+        heard.max_by_key(|lsa| lsa.sequence)?.ledger.as_ref()
     }
 
     /// The bearer by which records of a class go to a neighbor.
@@ -692,7 +729,7 @@ fn router_config(
     let mut link_risks = LinkRisks::new();
     for link in &topology.links {
         let [one, other] = &link.ends;
-        link_risks.insert(one, other, link.risks.iter().cloned());
+        link_risks.insert(one, other, link.cost, link.risks.iter().cloned());
     }
     let mut neighbors: BTreeMap<NodeId, BTreeMap<Medium, BearerTerms>> = BTreeMap::new();
     for (neighbor, link) in topology.neighbors(me) {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use estafet_model::{Bearer, Epoch, Medium, NodeId, Now, SealKey, SeqRanges, SigningKey};
+use estafet_node::custody::RECEIPT_PATIENCE;
 use estafet_node::{Input, Node, NodeConfig, Output, Recovered};
 use estafet_routing::{Lsa, OriginLedger, SignedLsa, Standing, TopologyVersions};
-use estafet_topology::{FormerNode, NodeSetup, Operator, OperatorRole, Template, Topology};
+use estafet_topology::{FormerNode, NodeSetup, Operator, OperatorRole, Role, Template, Topology};
 use estafet_wire::Frame;
 
 fn key(number: u8) -> SigningKey {
@@ -34,7 +35,13 @@ fn topology(former: Option<u8>) -> Topology {
     let node = topology.nodes.get_mut(&rumbai()).expect("a node of the city");
     node.key = key(99).public();
     let code = node.code;
-    let former = former.map(|number| FormerNode { id: rumbai(), code, key: key(number).public(), accept: false });
+    let former = former.map(|number| FormerNode {
+        id: rumbai(),
+        code,
+        key: key(number).public(),
+        role: Role::Relay,
+        accept: false,
+    });
     topology.former_nodes.extend(former);
     topology
 }
@@ -75,6 +82,7 @@ fn kept(former: Option<u8>, own: u16) -> Option<(Epoch, Vec<(Epoch, u32)>)> {
         spare_epoch: epoch(300),
         durable: true,
         first_transfer: 0,
+        receipt_patience: RECEIPT_PATIENCE,
         first_lsa_sequence: 1,
     };
     let mut node = Node::new(config, Recovered::default());

@@ -26,6 +26,9 @@ const LATELY: Duration = Duration::from_secs(2 * 60 * 60);
 /// Of two that start together the one with the greater id holds back, so that they rarely dial at once.
 const HOLD_BACK: Duration = Duration::from_millis(100);
 
+/// A session that ended so soon was none: a neighbor that only takes calls to hang up is not called ever faster.
+const SHORT_SESSION: Duration = Duration::from_secs(1);
+
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Dials over `bearer` whenever there is no session, until the endpoint is closed.
@@ -37,11 +40,18 @@ pub(crate) async fn keep_dialing(shared: Arc<Shared>, bearer: Bearer) {
     }
     loop {
         shared.registry.wait_until_apart(&bearer).await;
+        if let Some(left) = shared.exclusions.left(&bearer.neighbor, Instant::now().into()) {
+            sleep(left).await;
+            continue;
+        }
         match attempt(&shared, &bearer).await {
             Ok(()) => {
-                pause = PAUSE_FIRST;
+                let began = Instant::now();
                 shared.registry.wait_until_apart(&bearer).await;
                 last_alive = Instant::now();
+                if last_alive.duration_since(began) >= SHORT_SESSION {
+                    pause = PAUSE_FIRST;
+                }
             }
             Err(error) => debug!(%bearer, %error, "dialing failed"),
         }

@@ -5,10 +5,17 @@
 //! for each class of record, one stream of payload in each direction, so that control never waits behind payload and
 //! an urgent record never behind a bulk one. Padding, by which it is found out what a link carries, goes behind them all.
 //!
+//! Neighbors are not trusted with this node's time: what each may send without use is bounded (`allowance`), who breaks the
+//! protocol is kept out for a while (`exclusion`), and who is let in at all has to knock at a bearable pace (`doorstep`).
+//!
 //! This crate moves bytes. It decides nothing about routes or custody, and reads payload only through
 //! [`PayloadSource`].
 
+mod acknowledged;
+mod allowance;
 mod dial;
+mod doorstep;
+mod exclusion;
 mod pieces;
 mod registry;
 mod session;
@@ -16,9 +23,10 @@ mod streams;
 mod transport;
 mod trial;
 
+pub use exclusion::Offense;
 pub use pieces::{ReceivedPiece, ReceivedPieces};
 pub use session::{Carry, Figures, PayloadSource, ReadRecord, Session, SessionGone, SessionId, Unreadable};
 pub use transport::{
-    DownReason, LAST_WORDS, Neighbor, Neighborhood, SessionEvent, SessionEvents, Transport, TransportConfig,
-    TransportError,
+    Counts, DownReason, LAST_WORDS, Neighbor, Neighborhood, RefusedSession, SessionEvent, SessionEvents, Transport,
+    TransportConfig, TransportError,
 };

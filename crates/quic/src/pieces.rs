@@ -3,6 +3,7 @@
 //! The stream is read by the run, not by the piece, and what a run holds goes to the driver together: a small record
 //! costs no lock, no allocation and no wake-up of its own. Padding is dropped here.
 
+use std::io;
 use std::io::ErrorKind;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -43,42 +44,58 @@ pub struct ReceivedPiece {
     pub hash: ChunkHash,
 }
 
+/// Why no more pieces come, other than that the neighbor has ended the stream.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoPieces {
+    /// The stream or its connection was lost, or it ended within a piece.
+    #[error("{0}")]
+    Lost(io::Error),
+    /// What came is no piece.
+    #[error(transparent)]
+    Bad(#[from] BadFrame),
+}
+
 /// Hands the pieces of one stream to the driver until the stream ends.
 pub(crate) async fn read_pieces(
     shared: &Shared,
     bearer: &Bearer,
     session: SessionId,
     mut stream: RecvStream,
-) -> Result<(), String> {
+) -> Result<(), NoPieces> {
+    let allowance = shared.allowances.of(&bearer.neighbor);
     let mut buffer = BytesMut::new();
     loop {
+        allowance.payload().await;
         if buffer.capacity() - buffer.len() < ROOM_MIN {
             buffer.reserve(RUN_BYTES);
         }
         match stream.read_buf(&mut buffer).await {
             Ok(0) if buffer.is_empty() => return Ok(()),
-            Ok(0) => return Err("the stream ended within a piece".to_owned()),
+            Ok(0) => return Err(NoPieces::Lost(ErrorKind::UnexpectedEof.into())),
             Ok(_) => {}
             // The neighbor has given it up; of padding nobody misses the rest.
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(()),
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(NoPieces::Lost(error)),
         }
-        let mut pieces = Vec::new();
-        while let Some(piece) = next_piece(&mut buffer).map_err(|error| error.to_string())? {
+        let (mut pieces, mut padding) = (Vec::new(), 0);
+        while let Some(piece) = next_piece(&mut buffer, &mut padding)? {
             pieces.push(piece);
         }
+        allowance.wasted(0, padding);
         if pieces.is_empty() {
             continue;
         }
         let pieces = ReceivedPieces { bearer: bearer.clone(), session, pieces };
+        let _turn = allowance.turn.lock().await;
         if shared.pieces.send(pieces).await.is_err() {
             return Ok(());
         }
     }
 }
 
-/// Takes the next piece of a record off the buffer, if all of it has come, and the padding before it.
-fn next_piece(buffer: &mut BytesMut) -> Result<Option<ReceivedPiece>, BadFrame> {
+/// Takes the next piece of a record off the buffer, if all of it has come, and the padding before it, whose bytes are added
+/// up.
+fn next_piece(buffer: &mut BytesMut, padding: &mut u64) -> Result<Option<ReceivedPiece>, BadFrame> {
     while let Some(lengths) = buffer.first_chunk() {
         let lengths = PieceLengths::decode(*lengths)?;
         let whole = PieceLengths::BYTES + lengths.head + lengths.piece;
@@ -87,6 +104,7 @@ fn next_piece(buffer: &mut BytesMut) -> Result<Option<ReceivedPiece>, BadFrame> 
         }
         if lengths.is_padding() {
             buffer.advance(whole);
+            *padding += whole as u64;
             continue;
         }
         let mut head = buffer.split_to(whole).freeze().split_off(PieceLengths::BYTES);
@@ -118,21 +136,21 @@ mod tests {
         let stream = [encoded(0, &[7; 3_000]), padding, encoded(1, &[8; 10])].concat();
         for cut in 0..stream.len() {
             let mut buffer = BytesMut::new();
-            let mut found = Vec::new();
+            let (mut found, mut padded) = (Vec::new(), 0);
             for part in [&stream[..cut], &stream[cut..]] {
                 buffer.extend_from_slice(part);
-                while let Some(piece) = next_piece(&mut buffer).unwrap() {
+                while let Some(piece) = next_piece(&mut buffer, &mut padded).unwrap() {
                     found.push((piece.head.index, piece.data.len()));
                     assert_eq!(piece.hash, ChunkHash::of(&piece.data, piece.head.index, 2));
                 }
             }
             assert_eq!(found, [(0, 3_000), (1, 10)], "cut at {cut}");
-            assert!(buffer.is_empty());
+            assert!(buffer.is_empty() && (292..=300).contains(&padded));
         }
     }
 
     #[test]
     fn an_over_long_piece_is_refused_before_it_has_come() {
-        assert!(next_piece(&mut BytesMut::from(&[0xff; 8][..])).is_err());
+        assert!(next_piece(&mut BytesMut::from(&[0xff; 8][..]), &mut 0).is_err());
     }
 }

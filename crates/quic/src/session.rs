@@ -4,16 +4,19 @@ use std::fmt;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use estafet_model::{Bearer, ChunkHash, Class, Medium, NodeId, RecordId};
 use estafet_wire::{BadFrame, Frame};
 use quinn::{ApplicationClose, Connection, ConnectionError, ConnectionStats};
 use tokio::sync::mpsc;
-use tracing::info;
+use tracing::{error, info, warn};
 
+use crate::acknowledged;
+use crate::allowance::Allowance;
+use crate::exclusion::{Exclusions, Offense};
 use crate::registry::Claim;
 use crate::streams;
 use crate::transport::{DownReason, SessionEvent, Shared, close_code, neighbor_of};
@@ -21,6 +24,9 @@ use crate::trial;
 
 /// Control frames that may wait to be sent. A neighbor that lets more pile up does not read, and is given up.
 const CONTROL_OUT_QUEUE: usize = 4096;
+
+/// And how many bytes of them: more than the whole database of an area of ten thousand nodes.
+const CONTROL_OUT_BYTES_MAX: usize = 16 << 20;
 
 /// Tells a session from all others of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,8 +42,8 @@ impl SessionId {
 /// What a session's connection has measured since it began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Figures {
-    /// How many datagrams have come: more than before means that the neighbor lives, if it only acknowledges.
-    pub datagrams_received: u64,
+    /// Packets that the neighbor has acknowledged: more than before means that it hears this node.
+    pub packets_acknowledged: u64,
     /// The round-trip time, smoothed (RFC 9002, section 5.3).
     pub round_trip: Duration,
     /// Packets sent, and of these lost (RFC 9002, section 6).
@@ -95,8 +101,12 @@ pub struct Session {
     bearer: Bearer,
     boot: u64,
     connection: Connection,
+    acknowledged: Arc<AtomicU64>,
     events: mpsc::Sender<SessionEvent>,
     control: mpsc::Sender<Bytes>,
+    control_bytes: Arc<AtomicUsize>,
+    allowance: Arc<Allowance>,
+    exclusions: Arc<Exclusions>,
     payload: [mpsc::UnboundedSender<Carry>; 3],
 }
 
@@ -121,10 +131,37 @@ impl Session {
 
     /// Queues a control frame. A neighbor that does not read is given up: the session ends.
     pub fn send(&self, frame: &Frame) -> Result<(), SessionGone> {
-        self.control.try_send(frame.encode()).map_err(|_| {
+        let frame = frame.encode();
+        let queued = self.control_bytes.fetch_add(frame.len(), Ordering::Relaxed);
+        if queued > CONTROL_OUT_BYTES_MAX || self.control.try_send(frame).is_err() {
+            if self.connection.close_reason().is_none() {
+                warn!(bearer = %self.bearer, queued, "gave up a session: the neighbor does not read");
+            }
             self.connection.close(close_code::PROTOCOL, b"control frames are not read");
-            SessionGone
-        })
+            return Err(SessionGone);
+        }
+        Ok(())
+    }
+
+    /// The neighbor has sent payload that was of no use. With too much of it, what it sends next is read later.
+    pub fn wasted(&self, pieces: u64, bytes: u64) {
+        self.allowance.wasted(pieces, bytes);
+    }
+
+    /// The neighbor has done what no honest one does, or hardly ever. If that is enough, the session ends, and it is kept out
+    /// for a while over all its bearers; that is logged here. True if so: its other sessions are to be
+    /// [ended](Session::expel) as well.
+    pub fn offended(&self, offense: Offense, what: &'static str) -> bool {
+        let is_kept_out = exclude(&self.exclusions, &self.bearer.neighbor, offense, what);
+        if is_kept_out {
+            self.expel(what);
+        }
+        is_kept_out
+    }
+
+    /// Ends the session with a neighbor that is kept out.
+    pub fn expel(&self, what: &'static str) {
+        self.connection.close(close_code::PROTOCOL, what.as_bytes());
     }
 
     /// Queues a record to be streamed. Custody's window bounds how many wait.
@@ -143,9 +180,9 @@ impl Session {
     /// What the connection has measured until now.
     #[must_use]
     pub fn figures(&self) -> Figures {
-        let ConnectionStats { udp_rx, path, .. } = self.connection.stats();
+        let ConnectionStats { path, .. } = self.connection.stats();
         Figures {
-            datagrams_received: udp_rx.datagrams,
+            packets_acknowledged: self.acknowledged.load(Ordering::Relaxed),
             round_trip: path.rtt,
             packets_sent: path.sent_packets,
             packets_lost: path.lost_packets,
@@ -157,6 +194,16 @@ impl Session {
     pub fn give_up(&self) {
         self.connection.close(close_code::SILENT, b"silent");
     }
+}
+
+/// Notes an offense; true if the neighbor is kept out for it.
+pub(crate) fn exclude(exclusions: &Exclusions, neighbor: &NodeId, offense: Offense, what: &str) -> bool {
+    let Some(excluded) = exclusions.note(neighbor, offense, Instant::now()) else { return false };
+    error!(
+        %neighbor, what, for_s = excluded.as_secs(),
+        "a neighbor misbehaves and is kept out for a while: look whether its machine is still in good hands"
+    );
+    true
 }
 
 impl fmt::Debug for Session {
@@ -198,8 +245,8 @@ pub(crate) async fn establish(
     if we_dialed {
         send.write_chunk(hello(dialed)).await.map_err(|error| NoSession::Stream(error.to_string()))?;
     }
-    let frame = streams::read_frame(&mut receive).await.map_err(NoSession::Stream)?.ok_or(NoSession::NoHello)?;
-    let Frame::Hello(their_hello) = frame else { return Err(NoSession::NoHello) };
+    let frame = streams::read_frame(&mut receive).await.map_err(|error| NoSession::Stream(error.to_string()))?;
+    let (Frame::Hello(their_hello), _) = frame.ok_or(NoSession::NoHello)? else { return Err(NoSession::NoHello) };
     if their_hello.node != *neighbor {
         connection.close(close_code::PROTOCOL, b"wrong name");
         return Err(NoSession::WrongName(their_hello.node));
@@ -228,14 +275,19 @@ pub(crate) async fn establish(
         let _lost = send.write_chunk(hello(their_hello.medium)).await;
     }
     let (control, control_out) = mpsc::channel(CONTROL_OUT_QUEUE);
+    let control_bytes = Arc::new(AtomicUsize::new(0));
     let payload = Class::ALL.map(|class| streams::spawn_payload_writer(shared, neighbor, &connection, class));
     let session = Session {
         id,
         bearer: bearer.clone(),
         boot: their_hello.boot,
         connection: connection.clone(),
+        acknowledged: acknowledged::packets(&connection),
         events: shared.control.clone(),
         control,
+        control_bytes: Arc::clone(&control_bytes),
+        allowance: shared.allowances.of(neighbor),
+        exclusions: Arc::clone(&shared.exclusions),
         payload,
     };
     info!(%neighbor, %medium, remote = %connection.remote_address(), "session up");
@@ -244,7 +296,7 @@ pub(crate) async fn establish(
         connection.close(close_code::GOODBYE, b"shutting down");
         return Ok(());
     }
-    tokio::spawn(streams::write_control(send, control_out, connection.clone()));
+    tokio::spawn(streams::write_control(send, control_out, control_bytes, connection.clone()));
     tokio::spawn(streams::read_control(Arc::clone(shared), bearer.clone(), id, receive, connection.clone()));
     tokio::spawn(streams::accept_payload(Arc::clone(shared), bearer.clone(), id, connection.clone()));
     tokio::spawn(supervise(Arc::clone(shared), bearer, id, connection));

@@ -1,16 +1,18 @@
 //! The streams of a session: reading and writing frames and pieces.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use estafet_model::{Bearer, ChunkHash, Class, NodeId, RecordId};
-use estafet_wire::{CONTROL_FRAME_BYTES_MAX, Frame, PieceHead};
+use estafet_wire::{BadFrame, CONTROL_FRAME_BYTES_MAX, Frame, PieceHead};
 use quinn::{Connection, ReadExactError, RecvStream, SendStream};
 use tokio::sync::mpsc;
-use tracing::{debug, warn};
+use tracing::debug;
 
-use crate::pieces::read_pieces;
-use crate::session::{Carry, PayloadSource, ReadRecord, SessionId, Unreadable};
+use crate::exclusion::Offense;
+use crate::pieces::{NoPieces, read_pieces};
+use crate::session::{Carry, PayloadSource, ReadRecord, SessionId, Unreadable, exclude};
 use crate::transport::{SessionEvent, Shared, close_code};
 
 /// Priorities within a connection: what is higher is sent first. Normal and bulk share what urgent leaves, at 0; padding
@@ -24,31 +26,52 @@ const READ_AHEAD_BYTES: usize = 512 << 10;
 const READ_AHEAD_RECORDS: usize = 128;
 const READ_AHEAD_CHUNKS: u32 = 16;
 
-/// Reads one control frame; nothing if the stream ended before one began.
-pub(crate) async fn read_frame(stream: &mut RecvStream) -> Result<Option<Frame>, String> {
+/// Why no control frame came.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoFrame {
+    /// The stream or its connection was lost.
+    #[error("{0}")]
+    Lost(ReadExactError),
+    /// It is longer than any may be.
+    #[error("the neighbor sent a control frame of {0} bytes")]
+    TooLong(usize),
+    /// It is none.
+    #[error(transparent)]
+    Bad(#[from] BadFrame),
+}
+
+/// Reads one control frame, and says how long it was; nothing if the stream ended before one began.
+pub(crate) async fn read_frame(stream: &mut RecvStream) -> Result<Option<(Frame, usize)>, NoFrame> {
     let mut length = [0; 4];
     match stream.read_exact(&mut length).await {
         Ok(()) => {}
         Err(ReadExactError::FinishedEarly(0)) => return Ok(None),
-        Err(error) => return Err(error.to_string()),
+        Err(error) => return Err(NoFrame::Lost(error)),
     }
     let length = u32::from_le_bytes(length) as usize;
     if length > CONTROL_FRAME_BYTES_MAX {
-        return Err(format!("the neighbor sent a control frame of {length} bytes"));
+        return Err(NoFrame::TooLong(length));
     }
     let mut body = vec![0; length];
-    stream.read_exact(&mut body).await.map_err(|error| error.to_string())?;
-    Frame::decode(Bytes::from(body)).map(Some).map_err(|error| error.to_string())
+    stream.read_exact(&mut body).await.map_err(NoFrame::Lost)?;
+    Ok(Some((Frame::decode(Bytes::from(body))?, length)))
 }
 
 /// Sends queued control frames until the session ends.
-pub(crate) async fn write_control(mut stream: SendStream, mut frames: mpsc::Receiver<Bytes>, connection: Connection) {
+pub(crate) async fn write_control(
+    mut stream: SendStream,
+    mut frames: mpsc::Receiver<Bytes>,
+    queued_bytes: Arc<AtomicUsize>,
+    connection: Connection,
+) {
     let _gone = stream.set_priority(CONTROL_PRIORITY);
     let mut batch = Vec::new();
     while frames.recv_many(&mut batch, 64).await > 0 {
+        let bytes = batch.iter().map(Bytes::len).sum();
         if stream.write_all_chunks(&mut batch).await.is_err() {
             break;
         }
+        queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         batch.clear();
     }
     connection.close(close_code::GOODBYE, b"not needed any more");
@@ -62,36 +85,54 @@ pub(crate) async fn read_control(
     mut stream: RecvStream,
     connection: Connection,
 ) {
+    let allowance = shared.allowances.of(&bearer.neighbor);
     loop {
         match read_frame(&mut stream).await {
-            Ok(Some(frame)) => {
+            Ok(Some((frame, bytes))) => {
                 let event = SessionEvent::Control { bearer: bearer.clone(), session, frame };
                 if shared.control.send(event).await.is_err() {
                     return;
                 }
+                allowance.frame(bytes).await;
             }
             Ok(None) => return connection.close(close_code::PROTOCOL, b"control stream ended"),
-            Err(error) => {
-                if connection.close_reason().is_none() {
-                    warn!(%bearer, %error, "gave up a session: bad control frame");
-                    connection.close(close_code::PROTOCOL, b"bad control frame");
-                }
-                return;
+            Err(NoFrame::Lost(error)) => {
+                debug!(%bearer, %error, "a control stream was lost");
+                return close_if_open(&connection, b"control stream lost");
+            }
+            Err(error @ (NoFrame::TooLong(_) | NoFrame::Bad(_))) => {
+                exclude(&shared.exclusions, &bearer.neighbor, Offense::Plain, &error.to_string());
+                return connection.close(close_code::PROTOCOL, b"bad control frame");
             }
         }
     }
 }
 
+/// Ends a connection whose stream the neighbor has given up. With the connection its streams are lost too: then what the
+/// neighbor said as it closed that, such as a goodbye, is why, and closing it once more would hide it.
+fn close_if_open(connection: &Connection, why: &[u8]) {
+    if connection.close_reason().is_none() {
+        connection.close(close_code::PROTOCOL, why);
+    }
+}
+
 /// Reads every payload stream that the neighbor opens.
 pub(crate) async fn accept_payload(shared: Arc<Shared>, bearer: Bearer, session: SessionId, connection: Connection) {
+    let allowance = shared.allowances.of(&bearer.neighbor);
     while let Ok(stream) = connection.accept_uni().await {
+        allowance.stream().await;
         let (shared, bearer, connection) = (Arc::clone(&shared), bearer.clone(), connection.clone());
         tokio::spawn(async move {
-            if let Err(error) = read_pieces(&shared, &bearer, session, stream).await
-                && connection.close_reason().is_none()
-            {
-                warn!(%bearer, %error, "gave up a session: bad payload");
-                connection.close(close_code::PROTOCOL, b"bad payload");
+            match read_pieces(&shared, &bearer, session, stream).await {
+                Ok(()) => {}
+                Err(NoPieces::Lost(error)) => {
+                    debug!(%bearer, %error, "a payload stream was lost");
+                    close_if_open(&connection, b"payload stream lost");
+                }
+                Err(error @ NoPieces::Bad(_)) => {
+                    exclude(&shared.exclusions, &bearer.neighbor, Offense::Plain, &error.to_string());
+                    connection.close(close_code::PROTOCOL, b"bad payload");
+                }
             }
         });
     }

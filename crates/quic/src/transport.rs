@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use estafet_model::{Bearer, Medium, NodeId, PublicKey};
@@ -17,9 +18,14 @@ use quinn::{
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use crate::acknowledged::Counted;
+use crate::allowance::Allowances;
 use crate::dial;
+use crate::doorstep::Doorstep;
+use crate::exclusion::Exclusions;
 use crate::pieces::{RUN_BYTES, ReceivedPieces};
 use crate::registry::Registry;
 use crate::session::{self, PayloadSource, Session, SessionId};
@@ -40,6 +46,9 @@ const IDLE_TIMEOUT_MS: u32 = 10_000;
 /// Handshakes that strangers can keep us busy with at once, and for how long.
 const HANDSHAKES_MAX: usize = 32;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// With fewer than this left, whoever knocks has to show first that its address is its own (RFC 9000, section 8.1).
+const HANDSHAKES_UNASKED: usize = HANDSHAKES_MAX / 2;
 
 /// Control frames and session news that may wait for the driver.
 const CONTROL_QUEUE: usize = 1024;
@@ -99,6 +108,17 @@ pub struct TransportConfig {
     pub identity: Identity,
     /// Who may have a session, to begin with.
     pub neighborhood: Neighborhood,
+    /// Who hears of those who are refused a session. When it is full, nobody hears of the next.
+    pub refusals: mpsc::Sender<RefusedSession>,
+}
+
+/// Somebody who dialed and is no neighbor.
+#[derive(Debug, Clone)]
+pub struct RefusedSession {
+    /// From where.
+    pub remote: SocketAddr,
+    /// What the handshake came to.
+    pub reason: String,
 }
 
 /// What the topology in force says of this node's neighbors.
@@ -211,6 +231,15 @@ pub struct SessionEvents {
     pub pieces: mpsc::Receiver<ReceivedPieces>,
 }
 
+/// What an endpoint has counted since it was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Handshakes that others began and that were let in so far.
+    pub handshakes: u64,
+    /// How often a neighbor was kept out for a while.
+    pub exclusions: u64,
+}
+
 /// What all tasks of a transport share.
 pub(crate) struct Shared {
     pub(crate) me: NodeId,
@@ -222,6 +251,10 @@ pub(crate) struct Shared {
     pub(crate) control: mpsc::Sender<SessionEvent>,
     pub(crate) pieces: mpsc::Sender<ReceivedPieces>,
     pub(crate) source: Arc<dyn PayloadSource>,
+    refusals: mpsc::Sender<RefusedSession>,
+    pub(crate) allowances: Allowances,
+    pub(crate) exclusions: Arc<Exclusions>,
+    handshakes: AtomicU64,
 }
 
 impl Shared {
@@ -274,6 +307,10 @@ impl Transport {
             control,
             pieces,
             source,
+            refusals: config.refusals,
+            allowances: Allowances::default(),
+            exclusions: Arc::default(),
+            handshakes: AtomicU64::new(0),
         });
         tokio::spawn(accept(Arc::clone(&shared)));
         let mut transport = Self { shared, neighborhood, dialing: BTreeMap::new() };
@@ -321,6 +358,13 @@ impl Transport {
         self.shared.endpoint.local_addr()
     }
 
+    /// What was counted until now.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let handshakes = self.shared.handshakes.load(Ordering::Relaxed);
+        Counts { handshakes, exclusions: self.shared.exclusions.count() }
+    }
+
     /// Says goodbye to everybody and waits, a second at most, until it is sent.
     pub async fn shut_down(&self, reason: &str) {
         self.shared.endpoint.close(close_code::GOODBYE, reason.as_bytes());
@@ -353,6 +397,7 @@ fn transport_parameters() -> quinn::TransportConfig {
     parameters
         .mtu_discovery_config(Some(datagrams))
         .ack_frequency_config(Some(acks))
+        .congestion_controller_factory(Arc::new(Counted::default()))
         .max_idle_timeout(Some(VarInt::from_u32(IDLE_TIMEOUT_MS).into()))
         .initial_rtt(Duration::from_millis(100))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
@@ -374,20 +419,34 @@ pub(crate) fn client_config(shared: &Shared, neighbor: &Neighbor) -> Result<quin
 
 async fn accept(shared: Arc<Shared>) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let doorstep = Arc::new(Doorstep::default());
     while let Some(incoming) = shared.endpoint.accept().await {
+        let remote = incoming.remote_address();
+        if handshakes.available_permits() < HANDSHAKES_UNASKED && !incoming.remote_address_validated() {
+            // It has not been asked before, so it can be.
+            let _asked = incoming.retry();
+            continue;
+        }
+        let Some(visit) = doorstep.enter(remote.ip(), Instant::now()) else {
+            // An answer would cost more than it is worth to who hammers.
+            incoming.ignore();
+            continue;
+        };
         let Ok(permit) = Arc::clone(&handshakes).try_acquire_owned() else {
             incoming.refuse();
             continue;
         };
+        shared.handshakes.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
-            let _permit = permit;
-            let remote = incoming.remote_address();
+            let _until_done = (permit, visit);
             let connection = async { incoming.accept()?.await };
             match tokio::time::timeout(HANDSHAKE_TIMEOUT, connection).await {
                 Ok(Ok(connection)) => greet(&shared, connection).await,
                 Ok(Err(error @ ConnectionError::TransportError(_))) => {
                     warn!(%remote, %error, "refused a connection: not a neighbor of this topology");
+                    // With too many of them waiting, those that were heard of are enough.
+                    let _ = shared.refusals.try_send(RefusedSession { remote, reason: error.to_string() });
                 }
                 Ok(Err(error)) => debug!(%remote, %error, "a connection ended before it began"),
                 Err(_) => debug!(%remote, "a handshake was not finished in time"),
@@ -401,6 +460,11 @@ async fn greet(shared: &Arc<Shared>, connection: Connection) {
         connection.close(close_code::PROTOCOL, b"not a neighbor");
         return;
     };
+    if let Some(left) = shared.exclusions.left(&neighbor, Instant::now().into()) {
+        debug!(%neighbor, ?left, "a neighbor that is kept out has dialed");
+        connection.close(close_code::PROTOCOL, b"kept out for a while");
+        return;
+    }
     let established = session::establish(shared, &neighbor, connection.clone(), None);
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, established).await {
         Ok(Ok(())) => {}

@@ -7,30 +7,34 @@ use std::time::Duration;
 use estafet_admin::Caller;
 use estafet_admin::v1::admin_server::Admin;
 use estafet_admin::v1::{
-    self, AuditReport, AuditRequest, FetchPiece, FetchRequest, GetNetworkRequest, GetPathRequest, GetRecordRequest,
-    ListNodesRequest, ListNodesResponse, ListRecordsRequest, Network, Path, Record, RecordStatus,
-    RetryQuarantineRequest, RetryQuarantineResponse, TailRequest,
+    self, AuditLogHead, AuditLogLines, AuditReport, AuditRequest, FetchPiece, FetchRequest, GetNetworkRequest,
+    GetPathRequest, GetRecordRequest, ListNodesRequest, ListNodesResponse, ListRecordsRequest, Network, Path,
+    ReadAuditLogRequest, Record, RecordStatus, RetryQuarantineRequest, RetryQuarantineResponse, TailRequest,
 };
-use estafet_model::{NodeId, RecordId, Slip};
+use estafet_audit_log::{Event, Who};
+use estafet_model::{NodeId, RecordId, SigningKey, Slip, UnixMillis};
 use estafet_node::routing::{Words, WordsError};
 use estafet_seal::{OpenError, Opening};
 use estafet_spool::{Extent, ReadPayload};
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use tokio::sync::Mutex;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
-use tracing::info;
+use tracing::{error, info};
 
+use crate::audit_log::{AuditLog, NotLogged, who};
 use crate::drain::{DrainFile, DrainOrder};
 use crate::driver::{Commands, View};
+use crate::incident::Incident;
 use crate::ledger::Ledger;
 use crate::listing::{Listing, Names};
+use crate::proofs::{self, ChainWalk};
 use crate::scrub::unreadable;
 use crate::seal::{SealFolder, SealFolderError};
 use crate::standing::Supply;
 use crate::store::{Store, wall_clock};
 use crate::tail::Tail;
-use crate::topologies::{NotTaken, Offered, Topologies};
+use crate::topologies::{NotTaken, Offered, Source, Topologies};
 use crate::views::{audit, links, nodes, path, record_status, standing};
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -38,25 +42,39 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub(crate) struct AdminService {
     commands: Commands,
     store: Store,
+    /// What a main server signs receipts with. A node that gives no promises has none.
+    receipt_key: Option<SigningKey>,
     /// Where a main server's seal keys are.
     seal_folder: SealFolder,
     names: Arc<Names>,
     topologies: Arc<Topologies>,
+    audit_log: AuditLog,
     /// One order at a time: what is on the disk is what the driver was told last.
     drain_file: Mutex<DrainFile>,
+}
+
+/// What it needs of this node's secrets.
+pub(crate) struct Keys {
+    /// Signs receipts of single records; none at a node that gives no promises.
+    pub(crate) receipt_key: Option<SigningKey>,
+    /// Opens what is fetched from a main server.
+    pub(crate) seal_folder: SealFolder,
 }
 
 impl AdminService {
     pub(crate) fn new(
         commands: Commands,
         store: Store,
-        seal_folder: SealFolder,
+        keys: Keys,
         me: NodeId,
         topologies: Arc<Topologies>,
+        audit_log: AuditLog,
         drain_file: DrainFile,
     ) -> Self {
         let names = Arc::new(Names { me, in_force: topologies.in_force() });
-        Self { commands, store, seal_folder, names, topologies, drain_file: Mutex::new(drain_file) }
+        let Keys { receipt_key, seal_folder } = keys;
+        let drain_file = Mutex::new(drain_file);
+        Self { commands, store, receipt_key, seal_folder, names, topologies, audit_log, drain_file }
     }
 
     /// Refuses what is meant for another node: a socket, or a forwarded port, leads where it leads.
@@ -66,6 +84,20 @@ impl AdminService {
             return Ok(());
         }
         Err(Status::failed_precondition(format!("this is `{me}`, and `{node}` is meant")))
+    }
+
+    /// Makes a change that is durable in the audit log; one of which nothing came gets a second line.
+    async fn change<T>(&self, event: Event, make: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+        self.audit_log.write(event.clone()).await.map_err(|error| not_logged(&error))?;
+        self.watch(event, make).await
+    }
+
+    async fn watch<T>(&self, event: Event, make: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+        let made = make.await;
+        if let Err(status) = &made {
+            self.audit_log.note(event.failed(status.message()));
+        }
+        made
     }
 
     /// Makes an order durable, then heeds it.
@@ -125,8 +157,11 @@ impl Admin for AdminService {
             seen_from: view.node.id().to_string(),
             nodes: nodes(view),
             links: links(view.node),
+            audit_log_head: None,
         });
-        Ok(Response::new(network.await?))
+        let head = self.audit_log.head();
+        let audit_log_head = head.map(|head| AuditLogHead { sequence: head.sequence, hash: head.hash.to_string() });
+        Ok(Response::new(Network { audit_log_head, ..network.await? }))
     }
 
     async fn get_path(&self, request: Request<GetPathRequest>) -> Result<Response<Path>, Status> {
@@ -157,15 +192,19 @@ impl Admin for AdminService {
         &self,
         request: Request<RetryQuarantineRequest>,
     ) -> Result<Response<RetryQuarantineResponse>, Status> {
+        let by = caller(&request);
         let text = request.into_inner().record;
         let only = if text.is_empty() { None } else { Some(self.record_id(text).await?) };
+        let which = only.as_ref().map_or_else(|| "all".to_owned(), ToString::to_string);
         let chosen = only.clone();
         let retried = self.ask(move |view| {
             let chosen = |id: &RecordId| chosen.as_ref().is_none_or(|chosen| chosen == id);
             view.node.custody().quarantine().filter(|found| chosen(&found.id)).count() as u64
         });
         let retried = retried.await?;
-        self.commands.retry(only).await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let event = Event::allowed(by, "retry-quarantine").about("record", which);
+        let retry = async { self.commands.retry(only).await.map_err(|error| Status::unavailable(error.to_string())) };
+        self.change(event, retry).await?;
         Ok(Response::new(RetryQuarantineResponse { retried }))
     }
 
@@ -177,16 +216,21 @@ impl Admin for AdminService {
         if for_seconds == Some(0) {
             return Err(Status::invalid_argument("a drain lasts longer than no time"));
         }
-        info!(by, for_seconds, words = words.as_str(), "an operator drains this node");
+        info!(%by, for_seconds, words = words.as_str(), "an operator drains this node");
+        let event = Event::allowed(by, "drain").about("words", words.as_str());
+        let event = match for_seconds {
+            Some(seconds) => event.about("for_seconds", seconds),
+            None => event,
+        };
         let order = DrainOrder::new(words.as_str(), for_seconds.map(Duration::from_secs), wall_clock());
-        self.set_drain(Some(order)).await
+        self.change(event, self.set_drain(Some(order))).await
     }
 
     async fn undrain(&self, request: Request<v1::UndrainRequest>) -> Result<Response<v1::Standing>, Status> {
         let by = caller(&request);
         self.is_meant(&request.into_inner().node)?;
-        info!(by, "an operator ends the drain of this node");
-        self.set_drain(None).await
+        info!(%by, "an operator ends the drain of this node");
+        self.change(Event::allowed(by, "undrain"), self.set_drain(None)).await
     }
 
     async fn set_power(&self, request: Request<v1::SetPowerRequest>) -> Result<Response<v1::Standing>, Status> {
@@ -199,9 +243,17 @@ impl Admin for AdminService {
             "low" => Supply::Low,
             _ => return Err(Status::invalid_argument(format!("`{power}` is neither mains, battery nor low"))),
         };
-        info!(by, power, "an operator tells what this node runs on");
-        self.commands.set_supply(supply).await.map_err(|error| Status::unavailable(error.to_string()))?;
-        self.standing().await
+        info!(%by, power, "an operator tells what this node runs on");
+        let event = Event::allowed(by, "set-power").about("power", power);
+        if let Err(error) = self.audit_log.write(event.clone()).await {
+            // Said when the battery is nearly empty, it must be heeded.
+            error!(%error, "what this node runs on is heeded, and is not in the audit log");
+        }
+        let heed = async {
+            self.commands.set_supply(supply).await.map_err(|error| Status::unavailable(error.to_string()))?;
+            self.standing().await
+        };
+        self.watch(event, heed).await
     }
 
     async fn push_topology(
@@ -209,16 +261,17 @@ impl Admin for AdminService {
         request: Request<v1::PushTopologyRequest>,
     ) -> Result<Response<v1::PushTopologyResponse>, Status> {
         let by = caller(&request);
-        let offered = self.topologies.offer(&request.into_inner().signed, None).await.map_err(|error| match error {
+        let (signed, source) = (request.into_inner().signed, Source::Operator(by.clone()));
+        let offered = self.topologies.offer(&signed, source).await.map_err(|error| match error {
             NotTaken::NoSuccessor(_) | NotTaken::ShutOut { .. } | NotTaken::SealKeys(_) => {
                 Status::aborted(error.to_string())
             }
 
             NotTaken::NoSealKey { .. } => Status::invalid_argument(error.to_string()),
-            NotTaken::Disk(_) | NotTaken::SealFolder(_) => Status::internal(error.to_string()),
+            NotTaken::Disk(_) | NotTaken::SealFolder(_) | NotTaken::NotLogged(_) => Status::internal(error.to_string()),
             NotTaken::ShuttingDown => Status::unavailable(error.to_string()),
         })?;
-        info!(by, ?offered, "an operator has pushed a topology");
+        info!(%by, ?offered, "an operator has pushed a topology");
         let (version, waits_for_restart, known) = match offered {
             Offered::Known { version } => (version, false, true),
             Offered::Taken { version, at_once } => (version, !at_once, false),
@@ -256,6 +309,7 @@ impl Admin for AdminService {
     type FetchStream = Answers<FetchPiece>;
 
     async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
+        let by = caller(&request);
         let id = self.record_id(request.into_inner().record).await?;
         let commit = match &self.store.ledger {
             Some(ledger) => ledger.find(id.clone()).await.map_err(|error| Status::internal(error.to_string()))?,
@@ -273,12 +327,17 @@ impl Admin for AdminService {
                 (record, Place::Spool(id))
             }
         };
+        let opened = if self.store.ledger.is_some() { "with this main server's seal key" } else { "no" };
+        let event = Event::allowed(by, "fetch").about("record", &record.record_id).about("opened", opened);
+        self.audit_log.write(event.clone()).await.map_err(|error| not_logged(&error))?;
         let (store, seal_folder, commands) = (self.store.clone(), self.seal_folder.clone(), self.commands.clone());
         let (sender, pieces) = tokio::sync::mpsc::channel(2);
+        let audit_log = self.audit_log.clone();
         tokio::task::spawn_blocking(move || {
             let mut read = |piece: Result<FetchPiece, Status>| sender.blocking_send(piece).is_ok();
             if let Err(fault) = read_payload(&store, &seal_folder, &place, record, &mut read) {
                 let is_of_disk = matches!(fault, FetchFault::Disk(_));
+                audit_log.note(event.failed(&fault.to_string()));
                 read(Err(fault.into()));
                 if !is_of_disk {
                     return;
@@ -305,11 +364,87 @@ impl Admin for AdminService {
         tokio::spawn(Tail { ledger, names: Arc::clone(&self.names), next: from, sender }.run());
         Ok(Response::new(Box::pin(ReceiverStream::new(commits))))
     }
+
+    async fn get_receipt(
+        &self,
+        request: Request<v1::GetReceiptRequest>,
+    ) -> Result<Response<v1::GetReceiptResponse>, Status> {
+        let ledger = self.ledger()?;
+        let key = self
+            .receipt_key
+            .clone()
+            .ok_or_else(|| Status::failed_precondition("this node runs without durability: it gives no receipt"))?;
+        let id = self.record_id(request.into_inner().record).await?;
+        let receipt = proofs::receipt(ledger, id, self.names.me.clone(), key).await?;
+        Ok(Response::new(v1::GetReceiptResponse { receipt: receipt.to_string() }))
+    }
+
+    async fn list_heads(&self, _: Request<v1::ListHeadsRequest>) -> Result<Response<v1::ListHeadsResponse>, Status> {
+        let heads = self.ask(|view| view.heads.iter().map(ToString::to_string).collect()).await?;
+        Ok(Response::new(v1::ListHeadsResponse { node: self.names.me.to_string(), heads }))
+    }
+
+    type WalkChainStream = Answers<v1::ChainPage>;
+
+    async fn walk_chain(
+        &self,
+        request: Request<v1::WalkChainRequest>,
+    ) -> Result<Response<Self::WalkChainStream>, Status> {
+        let ledger = self.ledger()?.clone();
+        let next = request.into_inner().from_hub_sequence.max(1);
+        let (sender, pages) = tokio::sync::mpsc::channel(2);
+        tokio::spawn(ChainWalk { ledger, hub: self.names.me.clone(), next, sender }.run());
+        Ok(Response::new(Box::pin(ReceiverStream::new(pages))))
+    }
+
+    type IncidentStream = Answers<v1::IncidentFinding>;
+
+    async fn incident(&self, request: Request<v1::IncidentRequest>) -> Result<Response<Self::IncidentStream>, Status> {
+        let by = caller(&request);
+        let v1::IncidentRequest { node, since_unix_ms } = request.into_inner();
+        let node: NodeId =
+            node.parse().map_err(|error: estafet_model::NameError| Status::invalid_argument(error.to_string()))?;
+        // A look, which a full disk is not to forbid.
+        self.audit_log.note(Event::allowed(by, "incident").about("node", &node).about("since_unix_ms", since_unix_ms));
+        let (sender, findings) = tokio::sync::mpsc::channel(16);
+        let incident = Incident {
+            node,
+            since: UnixMillis(since_unix_ms),
+            me: self.names.me.clone(),
+            commands: self.commands.clone(),
+            ledger: self.store.ledger.clone(),
+            in_force: self.names.in_force.clone(),
+            sender,
+        };
+        tokio::spawn(incident.run());
+        Ok(Response::new(Box::pin(ReceiverStream::new(findings))))
+    }
+
+    type ReadAuditLogStream = Answers<AuditLogLines>;
+
+    async fn read_audit_log(
+        &self,
+        request: Request<ReadAuditLogRequest>,
+    ) -> Result<Response<Self::ReadAuditLogStream>, Status> {
+        let from = request.into_inner().from;
+        let (sender, lines) = tokio::sync::mpsc::channel(2);
+        let log = self.audit_log.clone();
+        tokio::task::spawn_blocking(move || log.read(from, &sender));
+        let lines = ReceiverStream::new(lines).map(|lines| match lines {
+            Ok(lines) => Ok(AuditLogLines { lines: lines.into() }),
+            Err(error) => Err(Status::internal(format!("the audit log cannot be read: {error}"))),
+        });
+        Ok(Response::new(Box::pin(lines)))
+    }
 }
 
-/// Who asks, for the log.
-fn caller<T>(request: &Request<T>) -> String {
-    request.extensions().get::<Caller>().map(|caller| caller.name.clone()).unwrap_or_default()
+/// Who asks, for the logs.
+fn caller<T>(request: &Request<T>) -> Who {
+    request.extensions().get::<Caller>().map_or(Who::Others, who)
+}
+
+fn not_logged(error: &NotLogged) -> Status {
+    Status::internal(format!("nothing was changed, because it cannot be written into this node's audit log: {error}"))
 }
 
 /// Where a record is on this node's disk.

@@ -1,12 +1,15 @@
 //! `relay.toml`: the file as people write it, and what it means once every file it names has been read and checked.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use estafet_admin::Limits;
 use estafet_model::{ByteCount, NodeId, PublicKey, SigningKey};
+use estafet_node::custody::RECEIPT_PATIENCE;
 use estafet_tls::{KeyFileError, read_key};
 use estafet_topology::{Node, Role, SignedTopology, Succession, Topology};
 use serde::Deserialize;
@@ -16,6 +19,7 @@ use crate::nut::Nut;
 use crate::seal::SealFolder;
 use crate::standing::Rules;
 use crate::topologies::TopologyFile;
+use crate::workstations::{self, WorkstationFile, WorkstationFileError, Workstations};
 
 /// The keys of the file. What is not among them is refused.
 const KEYS: &[&str] = &[
@@ -27,14 +31,17 @@ const KEYS: &[&str] = &[
     "listen",
     "admin",
     "admin_socket",
+    "admin_calls_per_second",
     "seal_keys",
     "intake",
+    "records_per_minute",
     "spool",
     "bytes_max",
     "hold_bytes_max",
     "hold_days",
     "scrub_days",
     "outage_lead",
+    "receipt_patience",
     "power",
     "nut",
     "ups",
@@ -60,6 +67,18 @@ pub(crate) enum ConfigError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Key(#[from] KeyFileError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Workstations(#[from] WorkstationFileError),
+    #[error(
+        "intake is to listen on {address}, where others than this machine reach it, and no workstation has a token"
+    )]
+    #[diagnostic(help(
+        "run `estafet-relay workstation add NAME --config {}` for each machine that hands records in, or let [intake] listen \
+         on 127.0.0.1",
+        path.display()
+    ))]
+    OpenIntake { path: PathBuf, address: SocketAddr },
     #[error("{}: {source}", path.display())]
     #[diagnostic(help("sign it with `topology sign`; the signer's key must be in operator_keys of relay.toml"))]
     Topology { path: PathBuf, source: estafet_topology::UntrustedTopology },
@@ -89,6 +108,7 @@ struct File {
     listen: Option<SocketAddr>,
     admin: Option<SocketAddr>,
     admin_socket: Option<PathBuf>,
+    admin_calls_per_second: Option<NonZeroU32>,
     #[serde(default = "default_seal_keys")]
     seal_keys: PathBuf,
     #[serde(default)]
@@ -96,6 +116,7 @@ struct File {
     #[serde(default)]
     spool: SpoolFile,
     outage_lead: Option<String>,
+    receipt_patience: Option<String>,
     #[serde(default)]
     power: PowerFile,
 }
@@ -115,6 +136,7 @@ struct PowerFile {
 #[serde(deny_unknown_fields)]
 struct IntakeFile {
     listen: Option<SocketAddr>,
+    records_per_minute: Option<NonZeroU32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -151,6 +173,9 @@ const HOLD_DAYS: u16 = 30;
 const SCRUB_DAYS: f64 = 7.0;
 const SCRUB_DAYS_MAX: f64 = 3650.0;
 
+/// Below, a disk that stalls would look like a broken word; above, a broken word costs half a day.
+const RECEIPT_PATIENCES: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);
+
 /// How long before a planned outage a node drains: enough to hand a morning's captures over a slow link.
 const OUTAGE_LEAD: Duration = Duration::from_secs(600);
 
@@ -159,6 +184,13 @@ const DRAIN_MINUTES: u16 = 5;
 
 /// How long a node with a low battery may take to hand over what it has: half of what such a battery lasts.
 const STOP_SECONDS: u16 = 60;
+
+/// Where counters hand in: this machine, and no other.
+const INTAKE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
+/// What one workstation may hand in: more than a scanner feeds, and little enough that one which has gone wild leaves the
+/// disk to the others. As many may come at once.
+const RECORDS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(6_000).expect("it is not zero");
 
 /// The UPS that most configurations of NUT have.
 const UPS: &str = "ups";
@@ -174,14 +206,23 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) admin_socket: Option<PathBuf>,
+    /// How much one caller may ask of the admin API.
+    pub(crate) admin_limits: Limits,
     /// A main server's private seal keys.
     pub(crate) seal_folder: SealFolder,
     pub(crate) intake: SocketAddr,
+    /// How many records one workstation may hand in.
+    pub(crate) records_per_minute: NonZeroU32,
+    /// Who may hand in, to begin with, and where that stands.
+    pub(crate) workstations: Workstations,
+    pub(crate) workstation_file: WorkstationFile,
     pub(crate) spool_bytes_max: ByteCount,
     pub(crate) hold_bytes_max: ByteCount,
     pub(crate) hold_max: Duration,
     /// Nothing if the store is not to be read for damage.
     pub(crate) scrub_interval: Option<Duration>,
+    /// How long a neighbor that has accepted a record may leave it without a receipt, at first.
+    pub(crate) receipt_patience: Duration,
     /// When this node drains by itself.
     pub(crate) rules: Rules,
     /// Nothing if nobody reads a UPS for it.
@@ -193,6 +234,12 @@ impl Config {
     pub(crate) fn seal_folder(path: &Path) -> Result<SealFolder, ConfigError> {
         let folder = path.parent().unwrap_or(Path::new("."));
         Ok(SealFolder::new(folder.join(parse(path)?.seal_keys)))
+    }
+
+    /// Where the workstations stand that hand in at the node of a `relay.toml`.
+    pub(crate) fn workstation_file(path: &Path) -> Result<WorkstationFile, ConfigError> {
+        parse(path)?;
+        Ok(workstations::file_beside(path))
     }
 
     /// Reads `relay.toml` and every file it names.
@@ -229,6 +276,13 @@ impl Config {
             Some(text) => humantime::parse_duration(text)
                 .map_err(|error| malformed(format!("outage_lead: {error}: write such as 10m")))?,
         };
+        let receipt_patience = match &file.receipt_patience {
+            None => RECEIPT_PATIENCE,
+            Some(text) => humantime::parse_duration(text)
+                .ok()
+                .filter(|patience| RECEIPT_PATIENCES.contains(patience))
+                .ok_or_else(|| malformed(format!("receipt_patience: `{text}` is not between 1s and 1h, such as 5m")))?,
+        };
         let power = file.power;
         let mut rules = Rules {
             outages: Vec::new(),
@@ -242,15 +296,29 @@ impl Config {
             Ok(message) => malformed(message),
             Err(error) => error,
         })?;
+        let workstation_file = workstations::file_beside(path);
+        let (intake, workstations) = (file.intake.listen.unwrap_or(INTAKE), workstation_file.load()?);
+        if !intake.ip().is_loopback() && workstations.is_empty() {
+            return Err(ConfigError::OpenIntake { path: path.to_owned(), address: intake });
+        }
+        let limits = Limits::default();
         Ok(Self {
             rules,
+            receipt_patience,
             nut,
             data,
             listen: file.listen.unwrap_or_else(|| listen_address(topology, &node)),
             admin: file.admin.unwrap_or(node.admin),
             seal_folder: SealFolder::new(folder.join(file.seal_keys)),
             admin_socket: file.admin_socket.map(|socket| folder.join(socket)),
-            intake: file.intake.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
+            admin_limits: Limits {
+                calls_per_second: file.admin_calls_per_second.unwrap_or(limits.calls_per_second),
+                ..limits
+            },
+            intake,
+            records_per_minute: file.intake.records_per_minute.unwrap_or(RECORDS_PER_MINUTE),
+            workstations,
+            workstation_file,
             spool_bytes_max: size(file.spool.bytes_max, if is_hub { ARCHIVE_BYTES_MAX } else { SPOOL_BYTES_MAX })?,
             hold_bytes_max: size(file.spool.hold_bytes_max, HOLD_BYTES_MAX)?,
             hold_max: Duration::from_secs(24 * 3600) * u32::from(file.spool.hold_days.unwrap_or(HOLD_DAYS)),

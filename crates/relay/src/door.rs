@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -11,6 +11,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
+
+use crate::gate::Peer;
 
 /// Counters beyond wait until another hangs up.
 const CONNECTIONS_MAX: usize = 256;
@@ -26,15 +28,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves `routes` until `stop` is done; then ends the connections after the requests they are in.
 pub(crate) async fn serve(listener: TcpListener, routes: Router, stop: impl Future<Output = ()>) {
-    let service = TowerToHyperService::new(routes);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT).max_buf_size(READ_AHEAD_BYTES);
     let graceful = GracefulShutdown::new();
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let accept = async {
         while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     warn!(%error, "a counter's connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -43,7 +44,8 @@ pub(crate) async fn serve(listener: TcpListener, routes: Router, stop: impl Futu
             };
             // Answers are short; they wait for nothing.
             let _only_slower = stream.set_nodelay(true);
-            let connection = http.serve_connection(TokioIo::new(stream), service.clone());
+            let routes = routes.clone().layer(Extension(Peer(peer.ip())));
+            let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
             let connection = graceful.watch(connection);
             tokio::spawn(async move {
                 let _slot = slot;

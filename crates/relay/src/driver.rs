@@ -4,19 +4,21 @@
 //! does what the node says, and wakes it when it wants to be woken. Whoever wants to know something sends a
 //! [`Question`], which is answered between two inputs from a consistent state.
 
+mod chain;
 mod journal;
+mod offenses;
 mod succession;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use estafet_model::{Bearer, Durable, Epoch, NodeId, Now, RecordId, SeqRanges, UnixMillis};
+use estafet_model::{Bearer, ChainHead, ChainId, Durable, Epoch, NodeId, Now, RecordId, SeqRanges, UnixMillis};
 use estafet_node::custody::{HeldRecord, Piece};
 use estafet_node::routing::{LinkSample, Outlook, Standing};
 use estafet_node::{Capture, CaptureRefused, CaptureToken, Captured, Input, Node, Output};
 use estafet_quic::{
-    Carry, DownReason, Figures, ReceivedPiece, ReceivedPieces, Session, SessionEvent, SessionEvents, Transport,
+    Carry, Counts, DownReason, Figures, ReceivedPiece, ReceivedPieces, Session, SessionEvent, SessionEvents, Transport,
 };
 use estafet_spool::{Append, NewRecord, Payload};
 use estafet_store::{
@@ -29,11 +31,14 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use self::journal::{tell, tell_level};
+use self::offenses::Complaints;
 pub(crate) use self::succession::Successions;
 use crate::alarm::Alarm;
 use crate::carrier::{Device, device_to};
+use crate::clocks::Clocks;
 use crate::drain::DrainOrder;
 use crate::failovers::Failovers;
+use crate::heads::HeadBook;
 use crate::ledger::Commit;
 use crate::pace::Pace;
 use crate::scrub::unreadable;
@@ -87,6 +92,9 @@ pub(crate) struct View<'a> {
     /// Since when records of an origin are missing from the ledger.
     pub(crate) missing_since: &'a BTreeMap<NodeId, UnixMillis>,
     pub(crate) failovers: Failovers,
+    pub(crate) clocks: &'a Clocks,
+    pub(crate) heads: &'a HeadBook,
+    pub(crate) sessions: Counts,
 }
 
 /// The answer to a capture.
@@ -112,6 +120,8 @@ enum Command {
     CarrierLost(Option<Vec<Device>>),
     /// A newer topology is durable.
     Topology(Box<Kept>),
+    /// At a hub: this head was published, and is not on the chain of this archive.
+    Unchained(ChainHead),
 }
 
 /// Why the driver ended.
@@ -211,8 +221,9 @@ pub(crate) struct Driver {
     sessions: BTreeMap<Bearer, Session>,
     /// By which device of this machine each neighbor was reached when its session began.
     devices: BTreeMap<Bearer, Device>,
-    /// How many datagrams of each session's neighbor had come when that was last looked at.
-    datagrams: BTreeMap<Bearer, u64>,
+    /// How many packets each session's neighbor had acknowledged when that was last looked at.
+    acknowledged: BTreeMap<Bearer, u64>,
+    clocks: Clocks,
     commands: mpsc::Receiver<Command>,
     commands_sender: mpsc::Sender<Command>,
     health: watch::Sender<Health>,
@@ -240,6 +251,12 @@ pub(crate) struct Driver {
     news_sequences: BTreeMap<NodeId, u64>,
     alarm: Alarm,
     failovers: Failovers,
+    heads: HeadBook,
+    /// How far this hub's chain had come when that was last told.
+    published: Option<ChainHead>,
+    /// The chain that this hub tells its history by no more.
+    left_chain: Option<ChainId>,
+    complaints: Complaints,
     /// How long own captures are held after their receipt.
     hold_max: Duration,
     next_expiry: Now,
@@ -251,6 +268,7 @@ impl Driver {
         store: Store,
         pace: Pace,
         hold_max: Duration,
+        heads: HeadBook,
         grounds: Grounds,
         successions: Successions,
     ) -> (Self, Commands) {
@@ -265,7 +283,8 @@ impl Driver {
             started: Instant::now(),
             sessions: BTreeMap::new(),
             devices: BTreeMap::new(),
-            datagrams: BTreeMap::new(),
+            acknowledged: BTreeMap::new(),
+            clocks: Clocks::default(),
             commands,
             commands_sender,
             health,
@@ -288,6 +307,10 @@ impl Driver {
             news_sequences: BTreeMap::new(),
             alarm: Alarm::default(),
             failovers: Failovers::default(),
+            heads,
+            published: None,
+            left_chain: None,
+            complaints: Complaints::default(),
             hold_max,
             next_expiry: Now::default() + EXPIRY_INTERVAL,
         };
@@ -385,14 +408,14 @@ impl Driver {
         }
     }
 
-    /// Notes over which bearers the neighbors' transports were heard, before silences are judged.
+    /// Notes over which bearers the neighbors' transports have acknowledged something, before silences are judged.
     fn listen(&mut self) {
-        let counts = self.sessions.iter().map(|(bearer, session)| (bearer, session.figures().datagrams_received));
-        let heard = counts.filter(|(bearer, count)| self.datagrams.get(*bearer) != Some(count));
-        let heard: Vec<(Bearer, u64)> = heard.map(|(bearer, count)| (bearer.clone(), count)).collect();
-        for (bearer, count) in heard {
-            self.datagrams.insert(bearer.clone(), count);
-            self.feed(Input::Heard(bearer));
+        let counts = self.sessions.iter().map(|(bearer, session)| (bearer, session.figures().packets_acknowledged));
+        let news = counts.filter(|(bearer, count)| self.acknowledged.get(*bearer) != Some(count));
+        let news: Vec<(Bearer, u64)> = news.map(|(bearer, count)| (bearer.clone(), count)).collect();
+        for (bearer, count) in news {
+            self.acknowledged.insert(bearer.clone(), count);
+            self.feed(Input::Acknowledged(bearer));
         }
     }
 
@@ -438,6 +461,11 @@ impl Driver {
                     // With too many of them waiting it is dropped: its sender has it for the next session as well.
                     let _ = self.successions.offers.try_send(Offer { from: bearer.neighbor, signed });
                     return;
+                }
+                if let Frame::Heartbeat { clock: Some(clock), .. } = frame
+                    && let Some(session) = self.sessions.get(&bearer)
+                {
+                    self.clocks.heard(&bearer.neighbor, clock, wall_clock(), session.figures().round_trip);
                 }
                 self.feed(Input::Frame { from: bearer, frame });
             }
@@ -534,6 +562,9 @@ impl Driver {
                     last_news: &self.last_news,
                     missing_since: self.alarm.missing_since(),
                     failovers: self.failovers,
+                    clocks: &self.clocks,
+                    heads: &self.heads,
+                    sessions: self.successions.transport.counts(),
                 }),
                 Command::Compared { id, from, same } => self.feed(Input::Compared { id, from, same }),
                 Command::Retry(only) => self.feed(Input::Retry(only)),
@@ -551,6 +582,7 @@ impl Driver {
                     self.review_standing();
                 }
                 Command::Topology(kept) => self.succeed(*kept),
+                Command::Unchained(published) => self.begin_chain(published),
                 Command::CarrierLost(lost) => {
                     // What came before the loss proves nothing.
                     self.listen();
@@ -584,6 +616,8 @@ impl Driver {
             self.feed(Input::Measured { bearer, sample: sample(&figures) });
         }
         self.notice_news();
+        self.publish_head();
+        self.hear_heads();
         let now = self.now();
         self.grounds.end_order(now);
         self.review_standing();
@@ -631,7 +665,12 @@ impl Driver {
     fn perform(&mut self) {
         while let Some(output) = self.node.poll_output() {
             match output {
-                Output::Send { to, frame } => self.with_session(&to, |session| session.send(&frame)),
+                Output::Send { to, mut frame } => {
+                    if let Frame::Heartbeat { lsdb: Some(_), clock, .. } = &mut frame {
+                        *clock = Some(wall_clock());
+                    }
+                    self.with_session(&to, |session| session.send(&frame));
+                }
                 Output::Carry { to, id, class, chunks, first_chunk } => {
                     self.with_session(&to, |session| session.carry(Carry { id, chunks, first_chunk }, class));
                 }
@@ -677,11 +716,15 @@ impl Driver {
                 }
                 Output::Recall { origin, epoch, seqs } => self.recall(origin, epoch, seqs),
                 Output::Compare { id, digest, from } => self.compare(id, digest, from),
+                Output::Published(head) => self.look_for_head(head),
                 Output::Captured { token, captured } => self.answer(token, Ok(captured)),
                 Output::CaptureRefused { token, why } => self.answer(token, Err(why)),
                 Output::Event(event) => {
                     self.failovers.count(&event);
-                    tell(&event);
+                    self.judge(&event);
+                    if self.complaints.are_told(self.now(), &event) {
+                        tell(&event);
+                    }
                 }
             }
         }

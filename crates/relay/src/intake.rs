@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use bytes::Bytes;
 use estafet_admin::v1;
 use estafet_model::{
@@ -29,6 +30,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::driver::Commands;
+use crate::gate::{Gate, Peer};
 use crate::metrics;
 use crate::problem::Problem;
 use crate::scrub::Scrubs;
@@ -66,6 +68,7 @@ struct Shared {
     budget: Arc<Semaphore>,
     next_transfer: AtomicU64,
     scrubs: Arc<Scrubs>,
+    gate: Gate,
 }
 
 impl Intake {
@@ -77,6 +80,7 @@ impl Intake {
         node: &Node,
         seals: Seals,
         scrubs: Arc<Scrubs>,
+        gate: Gate,
     ) -> Self {
         let shared = Shared {
             commands,
@@ -88,6 +92,7 @@ impl Intake {
             budget: Arc::new(Semaphore::new(BODY_BYTES_MAX)),
             next_transfer: AtomicU64::new(1),
             scrubs,
+            gate,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -100,7 +105,27 @@ impl Intake {
             .route("/metrics", get(metrics))
             .fallback(|| async { Problem::unknown_address(StatusCode::NOT_FOUND) })
             .method_not_allowed_fallback(|| async { Problem::unknown_address(StatusCode::METHOD_NOT_ALLOWED) })
+            .layer(from_fn_with_state(self.clone(), admit))
             .with_state(self)
+    }
+}
+
+/// Nothing is looked at before the gate has let it in.
+async fn admit(
+    State(intake): State<Intake>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (method, path) = (request.method(), request.uri().path());
+    match intake.shared.gate.admit(peer, method, path, request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => {
+            if !request.headers().contains_key(header::EXPECT) {
+                discard(request.into_body()).await;
+            }
+            problem.into_response()
+        }
     }
 }
 

@@ -5,18 +5,31 @@
 //! The archive is the truth and the ledger follows it. It may lose its newest rows in a power cut; at start it is
 //! told what the archive has beyond it. One thread owns the connection and serves questions in the order of feeding,
 //! so that whoever asks about a record that was committed before finds it.
+//!
+//! Each commit carries its link of the hub's chain (`chain.rs`). The links are derived like all the rest: made anew from the
+//! same archive, they are the same.
+
+mod chain;
+mod schema;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 
-use estafet_model::{Class, Durable, Epoch, HeaderDigest, NodeId, PayloadHash, RecordId, Seq, SeqRanges, UnixMillis};
+use estafet_model::{
+    ChainHead, ChainLink, ChainedRecord, Class, Durable, Epoch, HeaderDigest, NodeId, PayloadHash, RecordId, Seq,
+    SeqRanges, UnixMillis,
+};
 use estafet_node::custody::HeldRecord;
 use estafet_spool::{Extent, StoredRecord};
 use rusqlite::{Connection, OptionalExtension, params};
-use tokio::sync::broadcast;
-use tracing::error;
+use tokio::sync::{broadcast, watch};
+use tracing::{error, info};
+
+use self::schema::{COLUMN_COUNT, COLUMNS, TABLES};
 
 /// Commits that a slow `tail` may lag behind before it is told that it missed some.
 const TAIL_BACKLOG: usize = 16_384;
@@ -40,9 +53,23 @@ pub(crate) struct Commit {
     pub(crate) digest: HeaderDigest,
     pub(crate) committed_at: UnixMillis,
     pub(crate) extent: Extent,
+    /// The neighbor that brought it; none if it was captured here, or if nobody knows any more.
+    pub(crate) received_from: Option<NodeId>,
+    /// Of the hub's chain, with this commit.
+    pub(crate) link: ChainLink,
 }
 
 impl Commit {
+    /// What the chain says of it.
+    pub(crate) fn chained(&self) -> ChainedRecord {
+        ChainedRecord {
+            id: self.id.clone(),
+            digest: self.digest,
+            payload_hash: self.payload_hash,
+            payload_bytes: self.payload_bytes,
+        }
+    }
+
     /// The same as the store tells of what it has synced: the ledger is fed with nothing else.
     pub(crate) fn into_stored(self) -> estafet_node::StoredRecord {
         estafet_node::StoredRecord { record: Durable::after_sync(self.into_held()), idempotency: None }
@@ -74,10 +101,11 @@ pub(crate) struct Ledger {
     jobs: mpsc::Sender<Job>,
     commits: broadcast::Sender<Commit>,
     newest: Option<(u64, u32)>,
+    head: watch::Sender<Option<ChainHead>>,
 }
 
 impl Ledger {
-    /// Opens the ledger, or makes it.
+    /// Opens the ledger, or makes it. One of an earlier form is made anew: all that is in it stands in the archive.
     pub(crate) fn open(path: &Path) -> Result<Self, LedgerError> {
         let fault = |source| LedgerError { path: path.to_owned(), source };
         if let Some(folder) = path.parent() {
@@ -85,7 +113,9 @@ impl Ledger {
             let _ = std::fs::create_dir_all(folder);
         }
         let mut connection = Connection::open(path).map_err(fault)?;
-        connection.execute_batch(SCHEMA).map_err(fault)?;
+        if schema::prepare(&mut connection).map_err(fault)? {
+            info!("the ledger is of another form: it is made again from the archive");
+        }
         let newest = newest_extent(&connection).map_err(fault)?;
         let (jobs, queue) = mpsc::channel::<Job>();
         let worker = move || queue.into_iter().for_each(|job| job(&mut connection));
@@ -93,7 +123,13 @@ impl Ledger {
             .name("ledger".to_owned())
             .spawn(worker)
             .map_err(|error| fault(rusqlite::Error::ToSqlConversionFailure(Box::new(error))))?;
-        Ok(Self { path: path.to_owned(), jobs, commits: broadcast::Sender::new(TAIL_BACKLOG), newest })
+        Ok(Self {
+            path: path.to_owned(),
+            jobs,
+            commits: broadcast::Sender::new(TAIL_BACKLOG),
+            newest,
+            head: watch::Sender::new(None),
+        })
     }
 
     /// The oldest segment that may hold records which the ledger does not know.
@@ -116,7 +152,7 @@ impl Ledger {
     /// Forgets everything: it is not of this archive, and is to be fed anew.
     pub(crate) fn clear(&mut self) -> Result<(), LedgerError> {
         self.newest = None;
-        self.answer(|connection| connection.execute_batch("DELETE FROM commits; DELETE FROM lost;"))
+        self.answer(|connection| connection.execute_batch(schema::CLEAR))
     }
 
     /// The record at this place cannot be read. Says what is known of it, if it was committed there.
@@ -150,9 +186,10 @@ impl Ledger {
 
     /// Feeds newly committed records, in the order of the archive.
     pub(crate) fn feed(&self, records: Vec<StoredRecord>) {
-        let commits = self.commits.clone();
+        let (commits, head) = (self.commits.clone(), self.head.clone());
         self.run(move |connection| match insert(connection, records) {
-            Ok(inserted) => {
+            Ok((inserted, newest)) => {
+                head.send_replace(newest);
                 // Without listeners there is nobody to tell.
                 inserted.into_iter().for_each(|commit| drop(commits.send(commit)));
             }
@@ -223,48 +260,44 @@ impl Ledger {
         .await
     }
 
+    /// The first number under which anything was committed since, by the hub's clock of then.
+    pub(crate) async fn first_since(&self, since: UnixMillis) -> Result<Option<u64>, LedgerError> {
+        self.ask(move |connection| {
+            let parts = TABLES
+                .map(|table| format!("SELECT min(hub_sequence) AS first FROM {table} WHERE committed_unix_ms >= ?1"));
+            let all = format!("SELECT min(first) FROM ({})", parts.join(" UNION ALL "));
+            let first = connection.query_row(&all, [signed(since.0)], |row| row.get::<_, Option<i64>>(0))?;
+            Ok(first.map(unsigned))
+        })
+        .await
+    }
+
+    /// What an origin captured that was committed since, and before this number.
+    pub(crate) async fn captured_between(
+        &self,
+        origin: NodeId,
+        since: UnixMillis,
+        before: Option<u64>,
+    ) -> Result<Vec<Commit>, LedgerError> {
+        self.ask(move |connection| {
+            let parts = TABLES.map(|table| {
+                format!(
+                    "SELECT {COLUMNS} FROM {table} \
+                     WHERE origin = ?1 AND committed_unix_ms >= ?2 AND hub_sequence < ?3"
+                )
+            });
+            let mut statement = connection.prepare_cached(&parts.join(" UNION ALL "))?;
+            let key = params![origin.as_str(), signed(since.0), signed(before.unwrap_or(u64::MAX))];
+            statement.query_map(key, commit_of_row)?.collect()
+        })
+        .await
+    }
+
     /// Each commit as it happens from now on.
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Commit> {
         self.commits.subscribe()
     }
 }
-
-const SCHEMA: &str = "
-    PRAGMA journal_mode = WAL;
-    PRAGMA synchronous = NORMAL;
-    CREATE TABLE IF NOT EXISTS commits (
-        hub_sequence INTEGER PRIMARY KEY,
-        origin TEXT NOT NULL,
-        epoch INTEGER NOT NULL,
-        seq INTEGER NOT NULL,
-        class INTEGER NOT NULL,
-        payload_bytes INTEGER NOT NULL,
-        blake3 BLOB NOT NULL,
-        header_digest BLOB NOT NULL,
-        committed_unix_ms INTEGER NOT NULL,
-        generation INTEGER NOT NULL,
-        offset INTEGER NOT NULL,
-        length INTEGER NOT NULL
-    ) STRICT;
-    -- Not unique: if the archive ever held a record twice, the ledger must show it.
-    CREATE INDEX IF NOT EXISTS commits_by_record ON commits (origin, epoch, seq);
-    -- What was committed and cannot be read any more, in the same columns.
-    CREATE TABLE IF NOT EXISTS lost (
-        hub_sequence INTEGER PRIMARY KEY,
-        origin TEXT NOT NULL,
-        epoch INTEGER NOT NULL,
-        seq INTEGER NOT NULL,
-        class INTEGER NOT NULL,
-        payload_bytes INTEGER NOT NULL,
-        blake3 BLOB NOT NULL,
-        header_digest BLOB NOT NULL,
-        committed_unix_ms INTEGER NOT NULL,
-        generation INTEGER NOT NULL,
-        offset INTEGER NOT NULL,
-        length INTEGER NOT NULL
-    ) STRICT;
-    CREATE INDEX IF NOT EXISTS lost_by_record ON lost (origin, epoch, seq);
-";
 
 /// What a start doubts: these records, and all that begin in these segments.
 #[derive(Debug, Default)]
@@ -273,8 +306,6 @@ pub(crate) struct Suspects {
     pub(crate) generations: BTreeSet<u64>,
 }
 
-const COLUMNS: &str = "hub_sequence, origin, epoch, seq, class, payload_bytes, blake3, header_digest, committed_unix_ms, \
-                       generation, offset, length";
 /// The first commit of a record; there is no other.
 fn find() -> String {
     format!("SELECT {COLUMNS} FROM commits WHERE origin = ?1 AND epoch = ?2 AND seq = ?3 ORDER BY hub_sequence LIMIT 1")
@@ -295,53 +326,71 @@ fn newest_extent(connection: &Connection) -> rusqlite::Result<Option<(u64, u32)>
     connection.query_row(newest, [], |row| Ok((unsigned(row.get(0)?), row.get(1)?))).optional()
 }
 
-fn insert(connection: &mut Connection, records: Vec<StoredRecord>) -> rusqlite::Result<Vec<Commit>> {
+/// Adds what is not lost, and says what was added and how far the chain has come.
+fn insert(
+    connection: &mut Connection,
+    records: Vec<StoredRecord>,
+) -> rusqlite::Result<(Vec<Commit>, Option<ChainHead>)> {
     let mut inserted = Vec::with_capacity(records.len());
     let lost: BTreeMap<RecordId, Extent> =
         all_lost(connection)?.into_iter().map(|commit| (commit.id, commit.extent)).collect();
     // The archive still has the entries of what is lost.
     let records = records.into_iter().filter(|record| lost.get(&record.id) != Some(&record.record));
     let transaction = connection.transaction()?;
-    {
-        let next = "SELECT max(coalesce((SELECT max(hub_sequence) FROM commits), 0), \
-                    coalesce((SELECT max(hub_sequence) FROM lost), 0)) + 1";
-        let next: u64 = unsigned(transaction.prepare_cached(next)?.query_row([], |row| row.get(0))?);
-        let insert =
-            format!("INSERT INTO commits ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)");
-        let mut statement = transaction.prepare_cached(&insert)?;
-        for (hub_sequence, record) in (next..).zip(records) {
-            if lost.contains_key(&record.id) {
-                let key = params![record.id.origin.as_str(), record.id.epoch.get(), record.id.seq.get()];
-                transaction.execute("DELETE FROM lost WHERE origin = ?1 AND epoch = ?2 AND seq = ?3", key)?;
-            }
-            statement.execute(params![
-                signed(hub_sequence),
-                record.id.origin.as_str(),
-                record.id.epoch.get(),
-                record.id.seq.get(),
-                record.class as u8,
-                record.payload_bytes,
-                record.payload_hash.as_bytes(),
-                record.digest.0,
-                signed(record.stored_at.0),
-                signed(record.record.generation),
-                record.record.offset,
-                record.record.length,
-            ])?;
-            inserted.push(Commit {
-                hub_sequence,
-                id: record.id,
-                class: record.class,
-                payload_bytes: record.payload_bytes,
-                payload_hash: record.payload_hash,
-                digest: record.digest,
-                committed_at: record.stored_at,
-                extent: record.record,
-            });
+    // Whoever feeds a ledger has said before of which chain it is.
+    let mut head = chain::head(&transaction)?.ok_or(rusqlite::Error::InvalidQuery)?;
+    for record in records {
+        if lost.contains_key(&record.id) {
+            schema::supersede(&transaction, &record.id)?;
         }
+        let commit = commit_of_stored(record, &head);
+        head = ChainHead { sequence: commit.hub_sequence, link: commit.link, ..head };
+        insert_commit(&transaction, &commit)?;
+        inserted.push(commit);
     }
+    chain::set_head(&transaction, &head)?;
     transaction.commit()?;
-    Ok(inserted)
+    Ok((inserted, Some(head)))
+}
+
+/// The commit behind this head of the chain.
+fn commit_of_stored(record: StoredRecord, head: &ChainHead) -> Commit {
+    let mut commit = Commit {
+        hub_sequence: head.sequence + 1,
+        id: record.id,
+        class: record.class,
+        payload_bytes: record.payload_bytes,
+        payload_hash: record.payload_hash,
+        digest: record.digest,
+        committed_at: record.stored_at,
+        extent: record.record,
+        received_from: record.received_from,
+        link: head.link,
+    };
+    commit.link = head.with(&commit.chained()).link;
+    commit
+}
+
+fn insert_commit(connection: &Connection, commit: &Commit) -> rusqlite::Result<()> {
+    let places: Vec<String> = (1..=COLUMN_COUNT).map(|place| format!("?{place}")).collect();
+    let insert = format!("INSERT INTO commits ({COLUMNS}) VALUES ({})", places.join(", "));
+    connection.prepare_cached(&insert)?.execute(params![
+        signed(commit.hub_sequence),
+        commit.id.origin.as_str(),
+        commit.id.epoch.get(),
+        commit.id.seq.get(),
+        commit.class as u8,
+        commit.payload_bytes,
+        commit.payload_hash.as_bytes(),
+        commit.digest.0,
+        signed(commit.committed_at.0),
+        signed(commit.extent.generation),
+        commit.extent.offset,
+        commit.extent.length,
+        commit.received_from.as_ref().map(NodeId::as_str),
+        commit.link.as_bytes(),
+    ])?;
+    Ok(())
 }
 
 fn all_lost(connection: &Connection) -> rusqlite::Result<Vec<Commit>> {
@@ -413,6 +462,8 @@ fn commit_of_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Commit> {
         digest: HeaderDigest(row.get(7)?),
         committed_at: UnixMillis(unsigned(row.get(8)?)),
         extent: Extent { generation: unsigned(row.get(9)?), offset: row.get(10)?, length: row.get(11)? },
+        received_from: row.get::<_, Option<String>>(12)?.and_then(|sender| sender.parse().ok()),
+        link: ChainLink::from_bytes(row.get(13)?),
     })
 }
 

@@ -2,14 +2,20 @@
 
 mod admin;
 mod alarm;
+mod audit_log;
 mod carrier;
+mod clocks;
 mod config;
 mod door;
+mod doorkeeper;
 mod drain;
 mod driver;
 mod durability;
 mod durable_file;
 mod failovers;
+mod gate;
+mod heads;
+mod incident;
 mod intake;
 mod joining;
 mod ledger;
@@ -18,6 +24,7 @@ mod metrics;
 mod nut;
 mod pace;
 mod problem;
+mod proofs;
 mod relay;
 mod scrub;
 mod seal;
@@ -29,6 +36,7 @@ mod tail;
 mod topologies;
 mod upload;
 mod views;
+mod workstations;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -92,9 +100,23 @@ enum Command {
         /// What sort of record, such as ktp-el.
         #[arg(long, value_parser = parse_kind, default_value = "record")]
         kind: Kind,
+        /// The file with the token that `workstation add` printed, which nobody else may read. Where a workstation has one,
+        /// nothing is taken without.
+        #[arg(long, value_name = "FILE")]
+        token_file: Option<PathBuf>,
         /// Files of up to 16 MiB.
         #[arg(required = true)]
         files: Vec<PathBuf>,
+    },
+    /// Lets counters' machines hand in at this node's intake, and shuts them out.
+    Workstation {
+        #[command(subcommand)]
+        operation: workstations::Operation,
+    },
+    /// Judges this node's audit log: whether every line is as it was written.
+    AuditLog {
+        #[command(subcommand)]
+        operation: audit_log::Operation,
     },
     /// Makes and lists a main server's seal keys: what payloads are sealed to, and opened with.
     SealKey {
@@ -166,9 +188,14 @@ fn dispatch(command: Command) -> miette::Result<()> {
                 );
             }
         }
-        Command::Submit { config, class, kind, files } => {
-            submit::submit(&config, &files, class, &kind, &mut std::io::stdout().lock())?;
+        Command::Submit { config, class, kind, token_file, files } => {
+            let mut out = std::io::stdout().lock();
+            submit::submit(&config, &files, class, &kind, token_file.as_deref(), &mut out)?;
         }
+        Command::Workstation { operation } => {
+            workstations::operate(&operation, &mut std::io::stdout().lock(), &mut std::io::stderr().lock())?;
+        }
+        Command::AuditLog { operation } => audit_log::operate(&operation, &mut std::io::stdout().lock())?,
         Command::SealKey { operation } => {
             seal::operate(&operation, &mut std::io::stdout().lock(), &mut std::io::stderr().lock())?;
         }

@@ -74,6 +74,11 @@ pub(crate) fn of_node(view: &View<'_>) -> Vec<Metric> {
             "Records set aside here: refused for good, or not readable. Somebody must see to them.",
         ),
         gauge(
+            "estafet_clock_skew_seconds",
+            view.clocks.largest_skew_seconds(),
+            "How far the clock of the neighbor with the most different one is from this node's. Nothing is refused for it.",
+        ),
+        gauge(
             "estafet_records_missing",
             missing,
             "Records of the area that were captured and that nobody accounts for, as seen from here. More than 0 is an alarm.",
@@ -107,6 +112,16 @@ pub(crate) fn of_node(view: &View<'_>) -> Vec<Metric> {
             "estafet_records_diverted_total",
             records_diverted,
             "Records that went another way or link as well, by a suspicion.",
+        ),
+        counter(
+            "estafet_handshakes_total",
+            view.sessions.handshakes,
+            "Handshakes that others began here and that were let in, neighbors' and strangers'.",
+        ),
+        counter(
+            "estafet_neighbor_exclusions_total",
+            view.sessions.exclusions,
+            "How often a neighbor misbehaved and was kept out for a while. Somebody must look after its machine.",
         ),
         gauge("estafet_links_gray", gray_links(view.node), "Own links that work badly now."),
         gauge("estafet_topology_version", view.node.topology().version, "The version of the topology in force here."),

@@ -1,6 +1,6 @@
 //! Why a request at intake is refused, in a clerk's words: problem+json (RFC 9457).
 
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use estafet_model::CONTENT_BYTES_MAX;
 use serde_json::json;
@@ -10,11 +10,13 @@ pub(crate) struct Problem {
     status: StatusCode,
     title: &'static str,
     detail: String,
+    /// What a program is to know beside it.
+    header: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, title, detail: detail.into() }
+        Self { status, title, detail: detail.into(), header: None }
     }
 
     pub(crate) fn malformed(detail: impl Into<String>) -> Self {
@@ -24,6 +26,33 @@ impl Problem {
     pub(crate) fn unknown_address(status: StatusCode) -> Self {
         let detail = "Hand in a record by POST /v1/records, look one up by GET /v1/records/SLIP.";
         Self::new(status, "There is nothing here", detail)
+    }
+
+    pub(crate) fn no_token() -> Self {
+        let problem = Self::new(
+            StatusCode::UNAUTHORIZED,
+            "This computer is not known here",
+            "The record was NOT taken and no slip may be given. Keep the papers and call the operator: this computer needs \
+             its token, or a new one.",
+        );
+        Self { header: Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))), ..problem }
+    }
+
+    pub(crate) fn metrics_only() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "This computer may not hand in records",
+            "Nothing was taken. Its token is for GET /metrics alone: the operator gives another one.",
+        )
+    }
+
+    pub(crate) fn too_many(wait_seconds: u64) -> Self {
+        let detail = format!(
+            "The record was NOT taken and no slip may be given yet. This computer sends more than it may: wait \
+             {wait_seconds} seconds, and send it again."
+        );
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "Too many records at once", detail);
+        Self { header: Some((header::RETRY_AFTER, HeaderValue::from(wait_seconds))), ..problem }
     }
 
     pub(crate) fn too_large() -> Self {
@@ -70,6 +99,9 @@ impl IntoResponse for Problem {
         let body = json!({
             "type": "about:blank", "title": self.title, "status": self.status.as_u16(), "detail": self.detail,
         });
-        (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+        let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
+        let mut answer = (self.status, content_type, body.to_string()).into_response();
+        answer.headers_mut().extend(self.header);
+        answer
     }
 }

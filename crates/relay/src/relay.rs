@@ -3,9 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 
-use estafet_admin::{Caller, Listeners, ServeError, bind_unix};
+use estafet_admin::{Listeners, ServeError, bind_unix};
+use estafet_audit_log::{Event, Who};
 use estafet_node::{Node, NodeConfig};
-use estafet_quic::{Transport, TransportConfig, TransportError};
+use estafet_quic::{RefusedSession, Transport, TransportConfig, TransportError};
 use estafet_seal::BadSealKeys;
 use estafet_tls::{Identity, TlsError};
 use estafet_topology::Role;
@@ -13,15 +14,19 @@ use rustix::process::Signal;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tracing::{error, info};
 
-use crate::admin::AdminService;
+use crate::admin::{AdminService, Keys};
+use crate::audit_log::AuditLog;
 use crate::carrier;
 use crate::config::Config;
 use crate::door;
+use crate::doorkeeper::AdminDoor;
 use crate::drain::DrainFile;
 use crate::driver::{Commands, Driver, Ended, Successions};
+use crate::gate::Gate;
+use crate::heads::HeadBook;
 use crate::intake::Intake;
 use crate::nut;
 use crate::scrub::{self, Scrubs};
@@ -29,6 +34,10 @@ use crate::seal::{SealFolderError, Seals};
 use crate::standing::{Grounds, Supply};
 use crate::store::{FIRST_NEIGHBOR_TRANSFER, Opened, Store, StoreError, random_epoch, wall_clock};
 use crate::topologies::{Told, Topologies, TopologyFile, neighborhood};
+use crate::workstations;
+
+/// Refused sessions that wait to be written down. Those that come while so many wait are not counted.
+const REFUSED_SESSIONS_MAX: usize = 64;
 
 /// The relay could not start, or stopped by a fault.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -82,6 +91,8 @@ async fn serve(config: Config, opened: Opened, promises: bool, clear: bool) -> R
         // What comes is committed all the same: the key may be found again.
         error!(key = %missing, "the private seal key is not here: nothing that is captured now can be opened");
     }
+    let audit_log = AuditLog::open(&config.data, &me, &config.key, identity.starts);
+    audit_log.note(start_event(&config, promises, clear));
     let node = Node::new(
         NodeConfig {
             me: me.clone(),
@@ -91,16 +102,20 @@ async fn serve(config: Config, opened: Opened, promises: bool, clear: bool) -> R
             spare_epoch: random_epoch(),
             durable: promises,
             first_transfer: FIRST_NEIGHBOR_TRANSFER | (identity.starts << 32),
+            receipt_patience: config.receipt_patience,
             first_lsa_sequence: identity.starts << 32,
         },
         recovered,
     );
     let drain_file = DrainFile::in_folder(&config.data);
     let grounds = Grounds::new(config.rules.clone(), drain_file.load(), wall_clock());
-    let (transport, sessions) = Transport::start(transport_config(&config)?, Arc::new(store.clone()))?;
+    let heads = HeadBook::in_folder(&config.data);
+    let (refusals, refused) = mpsc::channel(REFUSED_SESSIONS_MAX);
+    let (transport, sessions) = Transport::start(transport_config(&config, refusals)?, Arc::new(store.clone()))?;
+    tokio::spawn(log_refused_sessions(refused, audit_log.clone()));
     let (offers, offered) = Topologies::channel();
     let successions = Successions { transport, told: Told::new(&config.signed), offers };
-    let (driver, commands) = Driver::new(node, store.clone(), pace, config.hold_max, grounds, successions);
+    let (driver, commands) = Driver::new(node, store.clone(), pace, config.hold_max, heads, grounds, successions);
 
     let intake_listener = listen("counters", config.intake).await?;
     let admin_listener = listen("operators", config.admin).await?;
@@ -128,22 +143,37 @@ async fn serve(config: Config, opened: Opened, promises: bool, clear: bool) -> R
         TopologyFile::in_folder(&config.data),
         config.seal_folder.clone(),
         commands.clone(),
+        audit_log.clone(),
         Arc::clone(&config.signed),
     );
     let topologies = Arc::new(topologies);
     let seals = if clear { Seals::off(topologies.in_force()) } else { Seals::new(topologies.in_force())? };
-    let routes = Intake::new(promises, commands.clone(), store.clone(), &config.node, seals, scrubs).routes();
+    let (workstations, who_may) = watch::channel(Arc::new(config.workstations.clone()));
+    tokio::spawn(workstations::watch(config.workstation_file.clone(), workstations, audit_log.clone()));
+    let gate = Gate::new(who_may, config.intake, config.records_per_minute, audit_log.clone());
+    let routes = Intake::new(promises, commands.clone(), store.clone(), &config.node, seals, scrubs, gate).routes();
     let intake = tokio::spawn(door::serve(intake_listener, routes, until(stopped.clone())));
     tokio::spawn(Arc::clone(&topologies).hear(offered));
-    let in_force = topologies.in_force();
-    let callers = move |key: &estafet_model::PublicKey| Caller::by_key(&in_force.borrow(), key);
+    let admin_door = AdminDoor { in_force: topologies.in_force(), audit_log: audit_log.clone() };
     if let Some(nut) = config.nut.clone() {
         tokio::spawn(nut::watch(nut, commands.clone()));
     }
     carrier::watch(commands.clone());
-    tokio::spawn(heed_power_signal(signal(SignalKind::from_raw(Signal::POWER.as_raw()))?, commands.clone()));
-    let admin = AdminService::new(commands, store, config.seal_folder.clone(), me.clone(), topologies, drain_file);
-    let admin = tokio::spawn(estafet_admin::serve(admin, listeners, callers, until(stopped.clone())));
+    let power = signal(SignalKind::from_raw(Signal::POWER.as_raw()))?;
+    tokio::spawn(heed_power_signal(power, commands.clone(), audit_log.clone()));
+    let seal_folder = config.seal_folder.clone();
+    let receipt_key = promises.then(|| config.key.clone());
+    let admin = AdminService::new(
+        commands,
+        store,
+        Keys { receipt_key, seal_folder },
+        me.clone(),
+        topologies,
+        audit_log.clone(),
+        drain_file,
+    );
+    let stopping = until(stopped.clone());
+    let admin = tokio::spawn(estafet_admin::serve(admin, listeners, config.admin_limits, admin_door, stopping));
 
     // On the main thread, not as a task among the others: what comes while it works is then handled together.
     let (ended, transport) = driver.run(sessions, events, shutdown_signal()?).await;
@@ -162,7 +192,25 @@ async fn serve(config: Config, opened: Opened, promises: bool, clear: bool) -> R
             error!(what, reason, "a face of the relay ended with a fault");
         }
     }
+    audit_log.close(Event::noted(Who::ThisNode, "stop").about("why", why)).await;
     Ok(())
+}
+
+/// How the relay was started, and with what it was told not to do.
+fn start_event(config: &Config, promises: bool, clear: bool) -> Event {
+    let event = Event::noted(Who::ThisNode, "start")
+        .about("program", env!("CARGO_PKG_VERSION"))
+        .about("topology", config.topology.version);
+    let flags = [(!promises, "--no-durability-i-know"), (clear, "--no-sealing-i-know")];
+    let flags: Vec<&str> = flags.into_iter().filter_map(|(given, flag)| given.then_some(flag)).collect();
+    if flags.is_empty() { event } else { event.about("flags", flags.join(" ")) }
+}
+
+async fn log_refused_sessions(mut refused: mpsc::Receiver<RefusedSession>, audit_log: AuditLog) {
+    while let Some(RefusedSession { remote, reason }) = refused.recv().await {
+        let stranger = Who::Stranger { address: remote.ip().to_string(), key: None };
+        audit_log.refused(Event::refused(stranger, "session", &format!("not a neighbor of this topology: {reason}")));
+    }
 }
 
 async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, RelayError> {
@@ -170,7 +218,7 @@ async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, 
     TcpListener::bind(address).await.map_err(fault)
 }
 
-fn transport_config(config: &Config) -> Result<TransportConfig, RelayError> {
+fn transport_config(config: &Config, refusals: mpsc::Sender<RefusedSession>) -> Result<TransportConfig, RelayError> {
     let me = &config.node.id;
     Ok(TransportConfig {
         me: me.clone(),
@@ -178,6 +226,7 @@ fn transport_config(config: &Config) -> Result<TransportConfig, RelayError> {
         listen: config.listen,
         identity: Identity::new(&config.key, me.as_str())?,
         neighborhood: neighborhood(&config.topology, me, config.topology.version),
+        refusals,
     })
 }
 
@@ -187,8 +236,10 @@ async fn until(mut stopped: watch::Receiver<bool>) {
 }
 
 /// SIGPWR is how a UPS's program without a network tells a low battery (systemd, `powerd`, `apcupsd`).
-async fn heed_power_signal(mut power: tokio::signal::unix::Signal, commands: Commands) {
-    while power.recv().await.is_some() && commands.set_supply(Supply::Low).await.is_ok() {}
+async fn heed_power_signal(mut power: tokio::signal::unix::Signal, commands: Commands, audit_log: AuditLog) {
+    while power.recv().await.is_some() && commands.set_supply(Supply::Low).await.is_ok() {
+        audit_log.note(Event::noted(Who::ThisNode, "sigpwr"));
+    }
 }
 
 fn shutdown_signal() -> Result<impl Future<Output = ()>, RelayError> {

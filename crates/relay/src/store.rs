@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use estafet_admin::v1::Record;
-use estafet_model::{ByteCount, ChunkHash, Durable, Epoch, NodeId, ReceiptKey, RecordId, UnixMillis};
+use estafet_model::{ByteCount, ChainId, ChunkHash, Durable, Epoch, NodeId, ReceiptKey, RecordId, UnixMillis};
 use estafet_node::Recovered;
 use estafet_node::custody::Losses;
 use estafet_quic::{PayloadSource, ReadRecord, Unreadable};
@@ -18,7 +18,8 @@ use estafet_spool::{
     Damage, Extent, OpenError, Outcome, ReadError, ReadPayload, Spool, SpoolOptions, StoredRecord, Usage,
 };
 use estafet_store::{
-    Identity, Settled, losses, lost_record, owner, owner_append, receipts, recovered_transfer, stored_record,
+    Identity, Settled, chain_append, chain_id, losses, lost_record, owner, owner_append, receipts, recovered_transfer,
+    stored_record,
 };
 use rand::RngExt;
 use tokio::sync::mpsc;
@@ -191,7 +192,10 @@ impl Store {
             warn!(bytes = found.torn_bytes, "cut an unfinished write off the spool; nothing promised was in it");
         }
         let identity = Identity::at_start(&found.puts, random_epoch);
-        let begun = spool.append([identity.appends(), vec![owner_append(me)]].concat()).is_ok();
+        let chain = chain_id(&found.puts).unwrap_or_else(random_chain);
+        let of_hub = is_hub.then(|| chain_append(chain));
+        let appends = identity.appends().into_iter().chain([owner_append(me)]).chain(of_hub);
+        let begun = spool.append(appends.collect()).is_ok();
         // The epoch is told to nobody: the node takes it from here.
         let settled =
             begun && std::iter::from_fn(|| events.blocking_recv()).any(|event| matches!(event, StoreEvent::Settled(_)));
@@ -202,6 +206,7 @@ impl Store {
         recovered.former = identity.former.clone();
         recovered.conflicts = identity.conflicts.clone();
         if let Some(ledger) = &ledger {
+            ledger.set_chain(me.clone(), chain)?;
             recovered.losses = losses(&found.puts);
             let suspects = || suspects(&found, &recovered.losses);
             // What came again is not to stand beside what was lost; and a ledger that is new knows nothing before.
@@ -341,6 +346,11 @@ fn report(outcomes: Vec<Outcome>, events: &mpsc::UnboundedSender<StoreEvent>) {
 /// An epoch: of a new spool, or to look from for another.
 pub(crate) fn random_epoch() -> Epoch {
     Epoch::new(rand::rng().random_range(1..=Epoch::MAX)).expect("the range is valid")
+}
+
+/// The id of a chain that was never told.
+pub(crate) fn random_chain() -> ChainId {
+    ChainId::from_bytes(rand::random())
 }
 
 /// The wall clock, for people.

@@ -4,8 +4,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use estafet_model::{Class, Kind};
+use zeroize::Zeroizing;
 
 use crate::config::{Config, ConfigError};
+use crate::workstations::read_private;
 
 /// A file was not taken.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -13,6 +15,12 @@ pub(crate) enum SubmitError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Config(#[from] ConfigError),
+    #[error("failed to read the token in {}: {source}", path.display())]
+    #[diagnostic(help("it is the line that `estafet-relay workstation add` printed"))]
+    NoToken { path: PathBuf, source: std::io::Error },
+    #[error("the token in {} may be read by others (mode {mode:03o}, user {owner})", path.display())]
+    #[diagnostic(help("it has to be this user's alone: run chmod 600 {}", path.display()))]
+    ExposedToken { path: PathBuf, mode: u32, owner: u32 },
     #[error("failed to read {}: {source}", path.display())]
     #[diagnostic(help("the files before it were taken; correct its name, and submit it and those after it again"))]
     Unreadable { path: PathBuf, source: std::io::Error },
@@ -32,8 +40,10 @@ pub(crate) fn submit(
     files: &[PathBuf],
     class: Class,
     kind: &Kind,
+    token_file: Option<&Path>,
     out: &mut dyn Write,
 ) -> Result<(), SubmitError> {
+    let authorization = token_file.map(authorization).transpose()?;
     let url = format!("http://{}/v1/records", Config::load(config)?.intake);
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
     for path in files {
@@ -44,8 +54,11 @@ pub(crate) fn submit(
             key.update(&(part.len() as u64).to_le_bytes()).update(part);
         }
         let key = key.finalize();
-        let answer = agent
-            .post(&url)
+        let mut request = agent.post(&url);
+        if let Some(authorization) = &authorization {
+            request = request.header("authorization", authorization.as_str());
+        }
+        let answer = request
             .header("estafet-class", class.as_str())
             .header("estafet-kind", kind.as_str())
             .header("idempotency-key", key.to_hex().as_str())
@@ -63,6 +76,13 @@ pub(crate) fn submit(
         writeln!(out, "{text}")?;
     }
     Ok(())
+}
+
+/// What shows a workstation's token, as its file holds it.
+fn authorization(path: &Path) -> Result<Zeroizing<String>, SubmitError> {
+    let read = read_private(path).map_err(|source| SubmitError::NoToken { path: path.to_owned(), source })?;
+    let token = read.map_err(|(mode, owner)| SubmitError::ExposedToken { path: path.to_owned(), mode, owner })?;
+    Ok(Zeroizing::new(format!("Bearer {}", token.trim())))
 }
 
 fn media_type(path: &Path) -> &'static str {

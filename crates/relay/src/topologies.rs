@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use estafet_audit_log::{Event, Who};
 use estafet_model::{NodeId, SealKeyId};
 use estafet_quic::{Neighbor, Neighborhood};
 use estafet_seal::{BadSealKeys, Sealer};
@@ -19,6 +20,7 @@ use estafet_wire::{Frame, TOPOLOGY_BYTES_MAX};
 use tokio::sync::{Mutex, mpsc, watch};
 use tracing::{debug, error, info, warn};
 
+use crate::audit_log::{AuditLog, NotLogged};
 use crate::driver::Commands;
 use crate::durable_file;
 use crate::seal::{SealFolder, SealFolderError};
@@ -122,6 +124,8 @@ pub(crate) enum NotTaken {
     SealFolder(#[from] SealFolderError),
     #[error("this node's disk does not keep it: {0}")]
     Disk(#[from] io::Error),
+    #[error("it cannot be written into this node's audit log: {0}")]
+    NotLogged(#[from] NotLogged),
     #[error("the relay is shutting down")]
     ShuttingDown,
 }
@@ -133,12 +137,39 @@ pub(crate) struct Offer {
     pub(crate) signed: Bytes,
 }
 
+/// Who offers a topology.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A neighbor that has it.
+    Neighbor(NodeId),
+    /// Somebody who may administer this node.
+    Operator(Who),
+}
+
+impl Source {
+    fn who(&self) -> Who {
+        match self {
+            Self::Neighbor(id) => Who::Node(id.to_string()),
+            Self::Operator(who) => who.clone(),
+        }
+    }
+
+    /// What the driver need not tell it, because it came from there.
+    fn into_neighbor(self) -> Option<NodeId> {
+        match self {
+            Self::Neighbor(id) => Some(id),
+            Self::Operator(_) => None,
+        }
+    }
+}
+
 /// Judges topologies that are offered, one after the other.
 pub(crate) struct Topologies {
     me: NodeId,
     file: TopologyFile,
     seal_folder: SealFolder,
     commands: Commands,
+    audit_log: AuditLog,
     /// The newest that is durable here.
     kept: Mutex<Arc<SignedTopology>>,
     in_force: watch::Sender<Arc<Topology>>,
@@ -155,10 +186,11 @@ impl Topologies {
         file: TopologyFile,
         seal_folder: SealFolder,
         commands: Commands,
+        audit_log: AuditLog,
         signed: Arc<SignedTopology>,
     ) -> Self {
         let in_force = watch::Sender::new(Arc::new(signed.topology().clone()));
-        Self { me, file, seal_folder, commands, kept: Mutex::new(signed), in_force }
+        Self { me, file, seal_folder, commands, audit_log, kept: Mutex::new(signed), in_force }
     }
 
     /// The topology in force, now and later.
@@ -169,7 +201,7 @@ impl Topologies {
     /// Judges what neighbors offer, as long as the driver lives.
     pub(crate) async fn hear(self: Arc<Self>, mut offers: mpsc::Receiver<Offer>) {
         while let Some(Offer { from, signed }) = offers.recv().await {
-            match self.offer(&String::from_utf8_lossy(&signed), Some(from.clone())).await {
+            match self.offer(&String::from_utf8_lossy(&signed), Source::Neighbor(from.clone())).await {
                 Ok(outcome) => debug!(%from, ?outcome, "a neighbor has sent its topology"),
                 Err(error) => error!(%from, %error, "the topology of a neighbor is not taken"),
             }
@@ -177,7 +209,36 @@ impl Topologies {
     }
 
     /// Takes a topology, if it is newer than the one here and to be believed.
-    pub(crate) async fn offer(&self, text: &str, from: Option<NodeId>) -> Result<Offered, NotTaken> {
+    pub(crate) async fn offer(&self, text: &str, from: Source) -> Result<Offered, NotTaken> {
+        let offered = self.judge(text, &from).await;
+        match &offered {
+            Ok(Offered::Outdated { version, .. }) if matches!(from, Source::Operator(_)) => {
+                let event = Event::refused(from.who(), "topology", "a newer one is in force");
+                self.audit_log.refused(event.about("version", version));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                self.audit_log.refused(Event::refused(from.who(), "topology", &error.to_string()));
+            }
+        }
+        offered
+    }
+
+    /// Writes down that a topology is taken. What an admin has signed and a neighbor passes on is taken in any case: it may
+    /// shut out a thief.
+    async fn log(&self, signed: &SignedTopology, from: &Source, at_once: bool) -> Result<(), NotLogged> {
+        let event = Event::allowed(from.who(), "topology").about("version", signed.topology().version);
+        let in_force = if at_once { "now" } else { "at the next start" };
+        match self.audit_log.write(event.about("in_force", in_force)).await {
+            Err(error) if matches!(from, Source::Neighbor(_)) => {
+                error!(%error, "a topology is taken that is not in the audit log");
+                Ok(())
+            }
+            written => written,
+        }
+    }
+
+    async fn judge(&self, text: &str, from: &Source) -> Result<Offered, NotTaken> {
         let mut kept = self.kept.lock().await;
         let signed = match kept.judge(text)? {
             Succession::Newer(signed) => Arc::new(*signed),
@@ -189,7 +250,7 @@ impl Topologies {
         let version = signed.topology().version;
         Sealer::new(signed.topology().seal_keys())?;
         if let Some(missing) = self.seal_folder.missing(signed.topology(), &self.me)? {
-            if from.is_none() {
+            if matches!(from, Source::Operator(_)) {
                 return Err(NotTaken::NoSealKey { missing });
             }
             // The others have it, and the key may be found again.
@@ -204,11 +265,12 @@ impl Topologies {
             // Kept, it would keep this node from starting, and its counter from being served.
             TakesEffect::Never { because } => return Err(NotTaken::ShutOut { because }),
         };
+        self.log(&signed, from, in_force.is_some()).await?;
         let (file, stored) = (self.file.clone(), Arc::clone(&signed));
         let stored = tokio::task::spawn_blocking(move || file.store(&stored)).await;
         stored.map_err(|_| NotTaken::ShuttingDown)??;
         kept.clone_from(&signed);
-        let change = Kept { in_force: in_force.clone(), told: Told::new(&signed), from };
+        let change = Kept { in_force: in_force.clone(), told: Told::new(&signed), from: from.clone().into_neighbor() };
         self.commands.topology(change).await.map_err(|_| NotTaken::ShuttingDown)?;
         let at_once = in_force.is_some();
         if let Some(in_force) = in_force {
@@ -232,13 +294,13 @@ pub(crate) fn neighborhood(topology: &Topology, me: &NodeId, version: u64) -> Ne
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use estafet_model::{SealKey, SigningKey};
     use estafet_topology::{NodeSetup, Operator, OperatorRole, Template};
 
     use super::*;
 
-    fn signed() -> SignedTopology {
+    pub(crate) fn signed() -> SignedTopology {
         let key = |number: u8| SigningKey::from_seed([number; 32]);
         let operator = Operator { id: "kepala".to_owned(), key: key(100).public(), role: OperatorRole::Admin };
         let mut number = 0;

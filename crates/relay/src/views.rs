@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use estafet_admin::v1::{self, AuditReport, Link, OriginAudit, Path, Record};
-use estafet_model::{Class, LinkCost, NodeId, RecordId};
-use estafet_node::custody::{RecordState, RecordView, WaitReason};
+use estafet_model::{ChainHead, Class, LinkCost, NodeId, RecordId};
+use estafet_node::custody::{RecordState, RecordView, Suspect, WaitReason};
 use estafet_node::routing::{
-    BearerState, CostParts, Coverage, Graph, NeighborState, NextHop, PowerState, Protects, SHUNNED_COST, ShortestPaths,
-    SignedLsa, Standing, coverage, coverages, routes_to_nearest,
+    BearerState, CostParts, Coverage, Graph, Lsa, NeighborState, NextHop, PowerState, Protects, SHUNNED_COST,
+    ShortestPaths, SignedLsa, Standing, coverage, coverages, routes_to_nearest,
 };
 use estafet_node::{Node, Records, Whereabouts};
 use estafet_topology as topology;
@@ -62,13 +62,19 @@ pub(crate) fn nodes(view: &View<'_>) -> Vec<v1::Node> {
                 not_durable: lsa.is_some_and(|lsa| !lsa.durable),
                 coverage: coverage.get(id).filter(|_| state != "offline").and_then(|coverage| coverage.share()),
                 standing: lsa.map(|lsa| standing(&lsa.standing)),
+                clock_skew_ms: view.clocks.skew_ms(id),
                 capture_room_bytes: outlook.map(|outlook| outlook.capture_room.0),
                 topology_version: lsa.map(|lsa| lsa.topology.in_force),
                 topology_version_kept: lsa.map(|lsa| lsa.topology.kept),
                 captured_bytes_per_hour: outlook.map(|outlook| outlook.captured_per_hour.0),
+                chain_head: lsa.and_then(Lsa::head).map(|signed| chain_head(&signed.head)),
             }
         })
         .collect()
+}
+
+pub(crate) fn chain_head(head: &ChainHead) -> v1::ChainHead {
+    v1::ChainHead { chain: head.chain.to_string(), hub_sequence: head.sequence, link: head.link.to_string() }
 }
 
 /// Empty in a large area: see [`COVERAGE_NODES_MAX`].
@@ -387,7 +393,17 @@ pub(crate) fn audit(view: &View<'_>) -> AuditReport {
         held: sum(|origin| origin.held),
         missing: sum(|origin| origin.missing_count),
         committed_twice: report.committed_twice,
+        suspects: view.node.custody().suspects().iter().map(|suspect| suspect_of(view, suspect)).collect(),
         origins,
+    }
+}
+
+fn suspect_of(view: &View<'_>, suspect: &Suspect) -> v1::Suspect {
+    v1::Suspect {
+        node: suspect.neighbor.to_string(),
+        records: suspect.records,
+        last_age_ms: millis(view.now.since(suspect.last)),
+        shunned_for_ms: suspect.shunned_until.map(|until| millis(until.since(view.now))),
     }
 }
 

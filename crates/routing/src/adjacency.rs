@@ -128,6 +128,8 @@ pub struct Liveness {
     asked_until: Now,
     /// It is busy by its last word, and so speaks at the quick pace itself.
     speaks_quickly: bool,
+    /// When it last showed that it hears this node.
+    last_answer: Now,
     suspicion: Suspicion,
     /// The link is to be measured although nobody uses it.
     watched: bool,
@@ -180,11 +182,12 @@ impl Liveness {
                 self.heartbeat_due = now + HEARTBEAT_INTERVAL;
                 self.come_up(now)
             }
-            NeighborState::Silent { .. } | NeighborState::Up { .. } => self.heard(now),
+            NeighborState::Silent { .. } | NeighborState::Up { .. } => self.acknowledged(now),
         }
     }
 
-    /// Anything came from the neighbor. After a goodbye, what was still on its way does not bring it back.
+    /// A frame came from the neighbor: it lives, which does not say that it hears this node. After a goodbye, what was
+    /// still on its way does not bring it back.
     pub fn heard(&mut self, now: Now) -> Option<AdjacencyAction> {
         match self.state {
             NeighborState::Down => None,
@@ -192,9 +195,16 @@ impl Liveness {
             NeighborState::Up { since, .. } => {
                 self.state = NeighborState::Up { since, last_heard: now };
                 self.grace_until = None;
-                self.suspicion.heard(now).then_some(AdjacencyAction::Cleared)
+                None
             }
         }
+    }
+
+    /// The neighbor's transport has acknowledged what this node sent: both directions of the link work.
+    pub fn acknowledged(&mut self, now: Now) -> Option<AdjacencyAction> {
+        let came_up = self.heard(now);
+        self.last_answer = now;
+        came_up.or_else(|| self.suspicion.answered(now).then_some(AdjacencyAction::Cleared))
     }
 
     /// A heartbeat came from the neighbor; `busy` says that it is busy with this node.
@@ -246,7 +256,7 @@ impl Liveness {
             NeighborState::Down => None,
             NeighborState::Silent { .. } => Some(heartbeat),
             NeighborState::Up { last_heard, .. } => {
-                let judged = self.suspicion.due(last_heard).map(|due| (due, AdjacencyTimer::JudgeSilence));
+                let judged = self.suspicion.due(self.last_answer).map(|due| (due, AdjacencyTimer::JudgeSilence));
                 let dead = (self.deadline(last_heard), AdjacencyTimer::DeclareDead);
                 [heartbeat, dead].into_iter().chain(judged).min()
             }
@@ -261,7 +271,7 @@ impl Liveness {
                 self.suspicion.end();
                 return Some(AdjacencyAction::WentDown(DownReason::Silence));
             }
-            match self.suspicion.judge(now, last_heard, owes) {
+            match self.suspicion.judge(now, self.last_answer, owes) {
                 Some(Judgement::AskAgain) => self.heartbeat_due = now,
                 Some(Judgement::Suspect) => return Some(AdjacencyAction::BecameSuspect),
                 None => {}
@@ -286,6 +296,7 @@ impl Liveness {
 
     fn come_up(&mut self, now: Now) -> Option<AdjacencyAction> {
         self.state = NeighborState::Up { since: now, last_heard: now };
+        self.last_answer = now;
         self.grace_until = None;
         self.speaks_quickly = false;
         self.suspicion.end();
@@ -398,8 +409,10 @@ mod tests {
             assert_eq!(liveness.handle_timeout(at(40), owes), Some(AdjacencyAction::BecameSuspect));
             assert!(liveness.is_up() && liveness.is_suspect());
             if returns {
-                assert_eq!(liveness.heard(at(50)), Some(AdjacencyAction::Cleared));
-                assert_eq!(liveness.heard(at(51)), None);
+                assert_eq!(liveness.heartbeat(at(49), false), None, "it may not hear this node");
+                assert!(liveness.is_suspect());
+                assert_eq!(liveness.acknowledged(at(50)), Some(AdjacencyAction::Cleared));
+                assert_eq!(liveness.acknowledged(at(51)), None);
             } else {
                 assert_eq!(run(&mut liveness, at(9_000)).1, Some(at(500)));
             }

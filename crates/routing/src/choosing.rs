@@ -143,7 +143,7 @@ fn a_silent_bearer_is_left_at_once_and_nobody_else_is_told() {
     }
     assert!(!out.iter().any(|output| matches!(output, RouterOutput::SendLsas { .. })), "{out:?}");
     assert!(!rumbai.0.is_suspect(&to), "the neighbor is none as long as a bearer is in no doubt");
-    rumbai.0.heard(at(60), &sukajadi(FIBER));
+    rumbai.0.acknowledged(at(60), &sukajadi(FIBER));
     assert_eq!(rumbai.choice(), Some(Choice { urgent: FIBER, rest: Some(FIBER) }));
     assert!(!rumbai.outputs().iter().any(|output| matches!(output, RouterOutput::SayAgain { .. })), "nothing is lost");
 }

@@ -95,7 +95,7 @@ fn two_halves_agree_again_after_a_cut() {
     assert_eq!(area.next_hops("rumbai"), "");
     assert!(area.router("rumbai").reachable(&id("rumbai-pesisir")));
     area.change("rumbai", |router, _| router.set_ledger(ledger(7)));
-    area.change("induk", |router, _| router.set_hub_ledger(HubLedger { committed: 5, committed_twice: 0 }));
+    area.change("induk", |router, _| router.set_hub_ledger(HubLedger { committed: 5, ..HubLedger::default() }));
     area.run(SETTLE);
     cuts.iter().for_each(|(left, right)| area.set_cut(left, right, false));
     area.run(STEADY);

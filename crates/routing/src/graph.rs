@@ -349,38 +349,53 @@ fn merged(there: &[NodeId], new: Vec<NodeId>) -> (Vec<Index>, Vec<NodeId>) {
     (moved_to, ids)
 }
 
-/// The shared-risk groups of every link of the area, as the topology lists them.
+/// Every link of the area as the topology lists it: its shared-risk groups, and what it costs at least.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LinkRisks {
     /// By the smaller end, then by the greater.
-    by_ends: BTreeMap<NodeId, BTreeMap<NodeId, Arc<Risks>>>,
+    by_ends: BTreeMap<NodeId, BTreeMap<NodeId, ListedLink>>,
     none: Arc<Risks>,
 }
 
+/// What the topology says of a link, in either direction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ListedLink {
+    risks: Arc<Risks>,
+    cost: LinkCost,
+}
+
 impl LinkRisks {
-    /// No link with risks.
+    /// No link is listed: nothing is known of links, and each that both ends tell of is believed.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a link between two nodes, in whichever order, with its risks. Of several bearers between the same two, what
-    /// parts them is what all of them name.
-    pub fn insert(&mut self, left: &NodeId, right: &NodeId, risks: impl IntoIterator<Item = String>) {
+    /// Adds a link between two nodes, in whichever order, with its cost and its risks. Of several bearers between the same
+    /// two, what parts them is what all of them name, and the least cost counts.
+    pub fn insert(&mut self, left: &NodeId, right: &NodeId, cost: LinkCost, risks: impl IntoIterator<Item = String>) {
         let (first, second) = in_order(left, right);
         let risks: Risks = risks.into_iter().collect();
         let links = self.by_ends.entry(first.clone()).or_default();
         match links.get_mut(second) {
-            Some(shared) => Arc::make_mut(shared).retain(|risk| risks.contains(risk)),
-            None => drop(links.insert(second.clone(), Arc::new(risks))),
+            Some(shared) => {
+                Arc::make_mut(&mut shared.risks).retain(|risk| risks.contains(risk));
+                shared.cost = shared.cost.min(cost);
+            }
+            None => drop(links.insert(second.clone(), ListedLink { risks: Arc::new(risks), cost })),
         }
     }
 
-    /// The risks of the link between two nodes; none if it is not listed.
+    /// The edge between two nodes of which one says that it costs so much. A node can say that its link is dearer than the
+    /// topology has it, for it goes badly, and never that it is cheaper, or that it has one which is not listed.
     #[must_use]
-    pub fn of(&self, left: &NodeId, right: &NodeId) -> &Arc<Risks> {
+    pub fn edge(&self, left: &NodeId, right: &NodeId, told: LinkCost) -> Option<Edge> {
+        if self.by_ends.is_empty() {
+            return Some(Edge::new(told, Arc::clone(&self.none)));
+        }
         let (first, second) = in_order(left, right);
-        self.by_ends.get(first).and_then(|others| others.get(second)).unwrap_or(&self.none)
+        let listed = self.by_ends.get(first)?.get(second)?;
+        Some(Edge::new(told.max(listed.cost), Arc::clone(&listed.risks)))
     }
 }
 
@@ -495,11 +510,14 @@ mod tests {
     #[test]
     fn risks_of_a_link_do_not_depend_on_the_direction() {
         let mut risks = LinkRisks::new();
-        risks.insert(&id("b"), &id("a"), ["pln-sukajadi".to_owned()]);
-        assert_eq!(risks.of(&id("a"), &id("b")), risks.of(&id("b"), &id("a")));
-        assert_eq!(risks.of(&id("a"), &id("b")).len(), 1);
-        assert!(risks.of(&id("a"), &id("c")).is_empty());
-        risks.insert(&id("a"), &id("b"), ["mast".to_owned()]);
-        assert!(risks.of(&id("a"), &id("b")).is_empty(), "the second bearer outlives the first one's risk");
+        let edge = |risks: &LinkRisks, from: &str, to: &str| risks.edge(&id(from), &id(to), LinkCost(1));
+        risks.insert(&id("b"), &id("a"), LinkCost(2), ["pln-sukajadi".to_owned()]);
+        assert_eq!(edge(&risks, "a", "b"), edge(&risks, "b", "a"));
+        assert_eq!(edge(&risks, "a", "b").unwrap().risks.len(), 1);
+        assert_eq!(edge(&risks, "a", "c"), None);
+        risks.insert(&id("a"), &id("b"), LinkCost(3), ["mast".to_owned()]);
+        let both = edge(&risks, "a", "b").unwrap();
+        assert!(both.risks.is_empty(), "the second bearer outlives the first one's risk");
+        assert_eq!(both.cost, LinkCost(2));
     }
 }

@@ -14,6 +14,7 @@ mod adjacency;
 mod alternates;
 #[cfg(test)]
 mod area;
+mod arrivals;
 mod backoff;
 #[cfg(test)]
 mod choosing;

@@ -1,6 +1,6 @@
 //! Link-state advertisements: what one node says about itself.
 
-use estafet_model::{Epoch, LinkCost, NodeId, SeqRanges};
+use estafet_model::{ChainHead, Epoch, LinkCost, NodeId, SeqRanges, Signature, SignedHead};
 
 use crate::outlook::Outlook;
 use crate::standing::Standing;
@@ -94,6 +94,8 @@ pub struct HubLedger {
     pub committed: u64,
     /// How many records are in its store more than once. Duplicates that arrive are refused, so this is 0, or a fault.
     pub committed_twice: u64,
+    /// How far the chain of its commits has come, signed by itself so that others can show it on: see [`Lsa::head`].
+    pub head: Option<(ChainHead, Signature)>,
 }
 
 /// What one node says about itself.
@@ -126,6 +128,13 @@ impl Lsa {
         self.adjacencies.iter().find(|adjacency| adjacency.neighbor == *neighbor)
     }
 
+    /// The head of its chain that a hub publishes. Not verified: whoever keeps it checks the signature.
+    #[must_use]
+    pub fn head(&self) -> Option<SignedHead> {
+        let (head, signature) = self.hub?.head?;
+        Some(SignedHead { hub: self.origin.clone(), head, signature })
+    }
+
     /// True if paths may differ between the two: another neighbor, another cost, another state, other power. Ledgers,
     /// outlooks, round-trip times, versions and what is said for people do not matter.
     #[must_use]
@@ -139,7 +148,7 @@ impl Lsa {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use estafet_model::{ByteCount, Seq};
+    use estafet_model::{ByteCount, ChainId, Seq, SigningKey};
 
     use super::*;
     use crate::pekanbaru::id;
@@ -149,6 +158,11 @@ pub(crate) mod tests {
 
     pub(crate) fn adjacency(neighbor: &str, cost: u32) -> Adjacency {
         Adjacency { neighbor: id(neighbor), cost: LinkCost(cost), rtt_micros: 1800 }
+    }
+
+    fn head() -> (ChainHead, Signature) {
+        let head = ChainHead::first(&id("rumbai"), ChainId::from_bytes([3; 16]));
+        (head, SignedHead::sign(id("rumbai"), head, &SigningKey::from_seed([1; 32])).signature)
     }
 
     pub(crate) fn full() -> Lsa {
@@ -180,7 +194,7 @@ pub(crate) mod tests {
                 conflicts: vec![(Epoch::FIRST, held)],
                 transit_held: 12,
             }),
-            hub: Some(HubLedger { committed: 9, committed_twice: 1 }),
+            hub: Some(HubLedger { committed: 9, committed_twice: 1, head: Some(head()) }),
             outlook: Some(Outlook { capture_room: ByteCount(5 << 30), captured_per_hour: ByteCount(12 << 20) }),
         }
     }

@@ -6,11 +6,10 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use estafet_model::{LsaVersion, LsdbDigest, NodeId, PublicKey};
 
-use crate::graph::{Edge, Graph, Index, LinkRisks};
+use crate::graph::{Graph, Index, LinkRisks};
 use crate::signed_lsa::SignedLsa;
 
 /// Which LSAs a database has.
@@ -44,6 +43,11 @@ impl Lsdb {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// True if an LSA would be newer than what is there, were it verified.
+    pub(crate) fn is_news(&self, signed: &SignedLsa) -> bool {
+        self.lsas.get(&signed.lsa().origin).is_none_or(|known| age(signed, known) == Ordering::Greater)
     }
 
     /// Takes an LSA in, if it is newer than what is there and `key`, the origin's by the topology, verifies it.
@@ -141,9 +145,10 @@ impl Lsdb {
     }
 
     /// The map: every origin is a node, and an edge counts only if both ends list each other (RFC 2328 section
-    /// 16.1, step 2b). Its cost is what the sending end says; its risks are what the topology says.
+    /// 16.1, step 2b) and the topology lists the link. Its cost is what the sending end says, and at least what the topology
+    /// says; its risks are what the topology says.
     #[must_use]
-    pub fn graph(&self, risks: &LinkRisks) -> Graph {
+    pub fn graph(&self, links: &LinkRisks) -> Graph {
         let mut graph = Graph::new();
         graph.add_nodes(self.lsas.keys().cloned());
         // The graph has the same nodes in the same order: the index of a node is the place of its LSA.
@@ -163,8 +168,9 @@ impl Lsdb {
             }
             for (adjacency, to) in signed.lsa().adjacencies.iter().zip(listed) {
                 // Adjacencies are sorted by neighbor in every LSA, and so are their indices.
-                if let Some(to) = to.filter(|to| known[*to as usize].binary_search(&from).is_ok()) {
-                    let edge = Edge::new(adjacency.cost, Arc::clone(risks.of(origin, &adjacency.neighbor)));
+                if let Some(to) = to.filter(|to| known[*to as usize].binary_search(&from).is_ok())
+                    && let Some(edge) = links.edge(origin, &adjacency.neighbor, adjacency.cost)
+                {
                     graph.join(from, to, edge);
                 }
             }
@@ -314,6 +320,20 @@ mod tests {
         let steps: Vec<_> = graph.steps().map(|(from, to, cost)| (from.as_str(), to.as_str(), cost.0)).collect();
         assert_eq!(steps, [("a", "b", 10), ("b", "a", 30)]);
         assert!(graph.contains(&id("c")));
+    }
+
+    #[test]
+    fn nobody_is_believed_a_link_that_is_not_listed_or_one_that_is_cheaper_than_listed() {
+        let mut lsdb = Lsdb::new();
+        for signed in [lsa("a", 1, &[("b", 1), ("c", 1)]), lsa("b", 1, &[("a", 30)]), lsa("c", 1, &[("a", 1)])] {
+            lsdb.install(signed, &key().public());
+        }
+        let mut links = LinkRisks::new();
+        links.insert(&id("b"), &id("a"), LinkCost(12), ["fiber".to_owned()]);
+        links.insert(&id("a"), &id("b"), LinkCost(10), []);
+        let graph = lsdb.graph(&links);
+        let steps: Vec<_> = graph.steps().map(|(from, to, cost)| (from.as_str(), to.as_str(), cost.0)).collect();
+        assert_eq!(steps, [("a", "b", 10), ("b", "a", 30)]);
     }
 
     #[test]

@@ -32,7 +32,7 @@ fn a_suspect_is_the_last_choice_at_once_and_nobody_is_told() {
     });
     assert_eq!(area.next_hops("rumbai"), "senapelan rumbai-pesisir sukajadi");
     assert_eq!(area.downhill("rumbai"), "senapelan");
-    area.change("rumbai", |router, now| router.heard(now + SUSPECT_AFTER * 2, &by_radio("sukajadi")));
+    area.change("rumbai", |router, now| router.acknowledged(now + SUSPECT_AFTER * 2, &by_radio("sukajadi")));
     assert_eq!(area.next_hops("rumbai"), "sukajadi senapelan rumbai-pesisir");
     assert_eq!(area.lsa_frames, 0);
 }

@@ -7,6 +7,7 @@ use estafet_model::{Bearer, LinkCost, LsaVersion, LsdbDigest, Medium, NodeId, No
 
 use crate::adjacency::{AdjacencyAction, DownReason, Liveness, NeighborState};
 use crate::alternates::{Route, route};
+use crate::arrivals::Arrivals;
 use crate::comparison::Comparison;
 use crate::fib::{Fib, NextHop};
 use crate::graph::{Graph, LinkRisks};
@@ -64,6 +65,7 @@ pub struct Router {
     neighbors: BTreeMap<NodeId, Neighbor>,
     own: Origination,
     lsdb: Lsdb,
+    arrivals: Arrivals,
     /// Made out of the LSDB when somebody asks for it: of the changes of a flood most are followed by others before
     /// that.
     map: OnceLock<Map>,
@@ -87,6 +89,7 @@ impl Router {
             neighbors: BTreeMap::new(),
             own: Origination::new(me.clone(), &config),
             lsdb: Lsdb::new(),
+            arrivals: Arrivals::default(),
             map: OnceLock::new(),
             fib: Fib::new(),
             outputs: VecDeque::new(),
@@ -110,9 +113,9 @@ impl Router {
         self.with_bearer(now, bearer, Liveness::session_down);
     }
 
-    /// Anything came over a bearer, if only an acknowledgement of the neighbor's transport.
-    pub fn heard(&mut self, now: Now, bearer: &Bearer) {
-        self.with_bearer(now, bearer, |liveness| liveness.heard(now));
+    /// The neighbor's transport has acknowledged something over a bearer.
+    pub fn acknowledged(&mut self, now: Now, bearer: &Bearer) {
+        self.with_bearer(now, bearer, |liveness| liveness.acknowledged(now));
     }
 
     /// A heartbeat came over a bearer; `busy` says that the neighbor is busy with this node, `lsdb` what its LSDB comes to.
@@ -126,7 +129,7 @@ impl Router {
 
     /// More than a heartbeat came over a bearer: it is one that the neighbor believes in.
     pub fn spoken_to(&mut self, now: Now, bearer: &Bearer) {
-        self.heard(now, bearer);
+        self.with_bearer(now, bearer, |liveness| liveness.heard(now));
         if self.neighbors.get_mut(&bearer.neighbor).is_some_and(|link| link.set_doubted(bearer.medium, false)) {
             self.review(now, &bearer.neighbor, None);
         }
@@ -177,8 +180,13 @@ impl Router {
             self.own.jump_above(sequence);
             return self.originate(now);
         }
+        // Before its signature is looked at, which costs more than all the rest.
+        if self.lsdb.is_news(&signed) && !self.arrivals.may_come(now, &origin) {
+            return;
+        }
         match self.lsdb.install(signed, key) {
             Installed::Newer { changed_topology } => {
+                self.arrivals.came(now, &origin);
                 self.flood(&origin, Some(from));
                 if changed_topology {
                     self.map_changed(now, false);
@@ -300,6 +308,7 @@ impl Router {
         self.configure_neighbors();
         self.own.reconfigure(&self.config);
         self.lsdb.retain_verified(&self.config.keys);
+        self.arrivals.retain(&self.config.keys);
         let stay: Vec<NodeId> = self.neighbors.keys().cloned().collect();
         stay.iter().for_each(|neighbor| self.review(now, neighbor, Some(DownReason::Removed)));
         self.originate(now);

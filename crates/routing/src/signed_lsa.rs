@@ -1,16 +1,16 @@
 //! LSAs as they travel: canonical bytes and their origin's signature, flooded through the area unchanged.
 //!
 //! The canonical form is a version byte, the origin, the sequence number, the standing (state, power, and the notice for
-//! people), a byte that says whether its disk is durable, the versions of the topology in force and kept, the adjacencies sorted by neighbor, the two ledgers, and the
-//! outlook; then the signature over all of it. What may be absent stands behind a byte that says whether it is there. A form with another version byte is refused, not guessed at.
+//! people), a byte that says whether its disk is durable, the versions of the topology in force and kept, the adjacencies sorted by neighbor, the two ledgers (a hub's
+//! with the head of its chain and the signature on that), and the outlook; then the signature over all of it. What may be absent stands behind a byte that says whether it is there. A form with another version byte is refused, not guessed at.
 
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use estafet_model::{
-    ByteCount, Epoch, LinkCost, LsaVersion, Malformed, NodeId, PublicKey, Reader, SeqRanges, Signature, SigningKey,
-    Writer,
+    ByteCount, ChainHead, Epoch, LinkCost, LsaVersion, Malformed, NodeId, PublicKey, Reader, SeqRanges, Signature,
+    SigningKey, Writer,
 };
 
 use crate::lsa::{ADJACENCIES_MAX, Adjacency, Holding, HubLedger, Lsa, OriginLedger, TopologyVersions};
@@ -18,7 +18,7 @@ use crate::outlook::Outlook;
 use crate::standing::{NodeState, Notice, PowerState, Reason, Standing, Words};
 
 const PURPOSE: &str = "estafet lsa v1";
-const VERSION: u8 = 6;
+const VERSION: u8 = 7;
 
 /// The signature on an LSA is not its origin's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +37,9 @@ pub struct SignedLsa {
 }
 
 impl SignedLsa {
+    /// What is wrong with an LSA of a relay of another version.
+    pub const OTHER_VERSION: Malformed = Malformed { what: "lsa version" };
+
     /// Signs what a node says about itself. Sorts the adjacencies; of several with one neighbor the first stays.
     ///
     /// # Panics
@@ -135,7 +138,11 @@ fn body(lsa: &Lsa) -> Bytes {
     }
     writer.u8(u8::from(lsa.hub.is_some()));
     if let Some(hub) = &lsa.hub {
-        writer.u64(hub.committed).u64(hub.committed_twice);
+        writer.u64(hub.committed).u64(hub.committed_twice).u8(u8::from(hub.head.is_some()));
+        if let Some((head, signature)) = &hub.head {
+            head.write(&mut writer);
+            writer.raw(signature.as_bytes());
+        }
     }
     writer.u8(u8::from(lsa.outlook.is_some()));
     if let Some(outlook) = &lsa.outlook {
@@ -146,7 +153,7 @@ fn body(lsa: &Lsa) -> Bytes {
 
 fn read_lsa(reader: &mut Reader<'_>) -> Result<Lsa, Malformed> {
     if reader.u8("lsa version")? != VERSION {
-        return Err(Malformed { what: "lsa version" });
+        return Err(SignedLsa::OTHER_VERSION);
     }
     Ok(Lsa {
         origin: reader.parse("origin")?,
@@ -220,7 +227,15 @@ fn read_list<T>(
 }
 
 fn read_hub_ledger(reader: &mut Reader<'_>) -> Result<HubLedger, Malformed> {
-    Ok(HubLedger { committed: reader.u64("committed")?, committed_twice: reader.u64("committed twice")? })
+    Ok(HubLedger {
+        committed: reader.u64("committed")?,
+        committed_twice: reader.u64("committed twice")?,
+        head: present(reader)?.then(|| read_head(reader)).transpose()?,
+    })
+}
+
+fn read_head(reader: &mut Reader<'_>) -> Result<(ChainHead, Signature), Malformed> {
+    Ok((ChainHead::read(reader)?, Signature::from_bytes(reader.array("signature of the head")?)))
 }
 
 fn read_outlook(reader: &mut Reader<'_>) -> Result<Outlook, Malformed> {
@@ -305,10 +320,12 @@ mod tests {
     fn reads_back_what_was_signed_in_canonical_order() {
         let key = SigningKey::from_seed([1; 32]);
         let silent = Lsa { ledger: None, hub: None, outlook: None, ..full() };
+        let headless = Lsa { hub: full().hub.map(|hub| HubLedger { head: None, ..hub }), ..full() };
+        assert_eq!(full().head().unwrap().verify(&key.public()), Ok(()));
         let bare = Lsa { adjacencies: vec![], standing: Standing::default(), ..silent };
         let with_power = |power| Lsa { standing: Standing { power, notice: None, ..full().standing }, ..full() };
         let unknown = with_power(PowerState::OnBattery { minutes_left: None });
-        for lsa in [full(), bare, unknown, with_power(PowerState::LowBattery)] {
+        for lsa in [full(), bare, headless, unknown, with_power(PowerState::LowBattery)] {
             let signed = SignedLsa::sign(lsa, &key);
             let read = SignedLsa::decode(&signed.encode()).unwrap();
             assert_eq!(read, signed);

@@ -1,9 +1,9 @@
 //! Suspecting a neighbor: the quick judgement of a silence, while an answer is owed.
 //!
-//! Data is the probe. Whoever was handed something answers within a round trip, or its transport acknowledges. Halfway
-//! through [`SUSPECT_AFTER`] (or four round trips) of silence the neighbor is asked again, so that a slow disk is not
-//! taken for a dead machine; then it is suspect. That costs duplicates and nothing else: nobody is told, the adjacency
-//! stays, and one datagram ends it. A suspicion that proves wrong doubles the patience with this neighbor for a while, so
+//! Data is the probe. Whatever the neighbor was handed, its transport acknowledges within a round trip; what else comes from
+//! it shows that it lives, and not that it hears. Halfway through [`SUSPECT_AFTER`] (or four round trips) without an
+//! acknowledgement it is asked again, so that a slow disk is not taken for a dead machine; then it is suspect. That costs
+//! duplicates and nothing else: nobody is told, the adjacency stays, and one acknowledgement ends it. A suspicion that proves wrong doubles the patience with this neighbor for a while, so
 //! that a busy machine or a slow line is not sent everything twice.
 
 use std::time::Duration;
@@ -26,6 +26,9 @@ const MEMORY: Duration = Duration::from_secs(30);
 /// A judgement that comes more than this late is put off by as much, once in a silence: this node itself has paused, and
 /// what came meanwhile may still wait to be read.
 const OWN_PAUSE: Duration = Duration::from_millis(10);
+
+/// What was acknowledged before the way was cut may still wait so long to be read.
+const READ_LATE: Duration = Duration::from_millis(10);
 
 /// What a silence asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +56,7 @@ enum Silence {
 pub(crate) enum Hurry {
     /// It may be out of reach: half the patience is enough.
     Doubt,
-    /// The way to it is cut: none is needed. What it answers all the same clears it.
+    /// The way to it is cut: none is needed. What it answers all the same clears it, but for what was on its way before.
     CutOff,
 }
 
@@ -92,8 +95,12 @@ impl Suspicion {
         self.round_trip
     }
 
-    /// The neighbor is there; true if that ends a suspicion.
-    pub(crate) fn heard(&mut self, now: Now) -> bool {
+    /// The neighbor has acknowledged something; true if that ends a suspicion.
+    pub(crate) fn answered(&mut self, now: Now) -> bool {
+        let is_cut_off = self.hurry == Some(Hurry::CutOff);
+        if is_cut_off && self.owed_since.is_some_and(|cut| now.since(cut) < READ_LATE) {
+            return false;
+        }
         let was_suspect = std::mem::take(&mut self.silence) == Silence::Suspect;
         let hurried = self.hurry.take().is_some();
         // A suspicion in a hurry says nothing about the line.
@@ -115,9 +122,9 @@ impl Suspicion {
         self.silence == Silence::Suspect
     }
 
-    /// When to judge a silence that began at `last_heard`.
-    pub(crate) fn due(&self, last_heard: Now) -> Option<Now> {
-        let since = last_heard.max(self.owed_since?);
+    /// When to judge a silence that began at `last_answer`.
+    pub(crate) fn due(&self, last_answer: Now) -> Option<Now> {
+        let since = last_answer.max(self.owed_since?);
         let patience = self.patience(since);
         match self.silence {
             Silence::Short => Some(since + patience / 2),
@@ -127,9 +134,9 @@ impl Suspicion {
         }
     }
 
-    /// Judges a silence that began at `last_heard`. `owes` says whether an answer is owed now.
-    pub(crate) fn judge(&mut self, now: Now, last_heard: Now, owes: impl Fn() -> bool) -> Option<Judgement> {
-        let due = self.due(last_heard).filter(|due| *due <= now)?;
+    /// Judges a silence that began at `last_answer`. `owes` says whether an answer is owed now.
+    pub(crate) fn judge(&mut self, now: Now, last_answer: Now, owes: impl Fn() -> bool) -> Option<Judgement> {
+        let due = self.due(last_answer).filter(|due| *due <= now)?;
         if self.hurry.is_none() && !owes() {
             self.end();
             return None;
@@ -175,10 +182,10 @@ mod tests {
     }
 
     /// Judges whenever it is due until `end`, as punctually as can be: the moments of suspicion and of questions.
-    fn run(suspicion: &mut Suspicion, last_heard: Now, end: Now) -> Vec<(Now, Judgement)> {
+    fn run(suspicion: &mut Suspicion, last_answer: Now, end: Now) -> Vec<(Now, Judgement)> {
         let mut judgements = Vec::new();
-        while let Some(due) = suspicion.due(last_heard).filter(|due| *due <= end) {
-            judgements.extend(suspicion.judge(due, last_heard, || true).map(|judgement| (due, judgement)));
+        while let Some(due) = suspicion.due(last_answer).filter(|due| *due <= end) {
+            judgements.extend(suspicion.judge(due, last_answer, || true).map(|judgement| (due, judgement)));
         }
         judgements
     }
@@ -211,7 +218,7 @@ mod tests {
             suspicion.hurry(at(begin), Hurry::Doubt);
             let expected = [(at(begin + 10), Judgement::AskAgain), (at(begin + 20), Judgement::Suspect)];
             assert_eq!(run(&mut suspicion, at(100), at(9_000)), expected);
-            assert!(suspicion.heard(at(begin + 30)));
+            assert!(suspicion.answered(at(begin + 30)));
         }
         suspicion.end();
         suspicion.owes_answer(at(3_000));
@@ -224,7 +231,8 @@ mod tests {
         suspicion.hurry(at(1_000), Hurry::CutOff);
         let expected = [(at(1_000), Judgement::AskAgain), (at(1_000), Judgement::Suspect)];
         assert_eq!(run(&mut suspicion, at(999), at(9_000)), expected);
-        assert!(suspicion.heard(at(1_001)) && !suspicion.is_suspect());
+        assert!(!suspicion.answered(at(1_009)) && suspicion.is_suspect(), "it was on its way before");
+        assert!(suspicion.answered(at(1_010)) && !suspicion.is_suspect());
     }
 
     #[test]
@@ -243,13 +251,13 @@ mod tests {
             let suspected = run(&mut suspicion, now, at(99_000)).last().unwrap().0;
             spans.push(suspected.since(now).as_millis());
             now = suspected + Duration::from_millis(1);
-            assert!(suspicion.heard(now));
-            assert!(!suspicion.heard(now), "only what was suspected is cleared");
+            assert!(suspicion.answered(now));
+            assert!(!suspicion.answered(now), "only what was suspected is cleared");
         }
         assert_eq!(spans, [40, 80, 160, 320, 640, 640]);
         suspicion.hurry(now, Hurry::Doubt);
         assert_eq!(run(&mut suspicion, now, at(99_000)).last().unwrap().0.since(now).as_millis(), 20, "not in a hurry");
-        assert!(suspicion.heard(now));
+        assert!(suspicion.answered(now));
         now = now + MEMORY;
         assert_eq!(run(&mut suspicion, now, at(99_000)).last().unwrap().0.since(now), SUSPECT_AFTER);
     }

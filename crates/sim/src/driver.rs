@@ -62,8 +62,8 @@ impl City {
         let office = self.offices.get_mut(id).expect("offices stay");
         if office.wake_at.is_some_and(|at| at <= self.now) {
             office.wake_at = None;
-            let heard = self.heard_bearers(id).into_iter().map(Input::Heard);
-            self.inputs(id, heard.chain([Input::Timeout]));
+            let acknowledged = self.acknowledged_bearers(id).into_iter().map(Input::Acknowledged);
+            self.inputs(id, acknowledged.chain([Input::Timeout]));
         }
     }
 
@@ -130,6 +130,8 @@ impl City {
                 let same = self.offices[id].store.committed_digest(&record).is_none_or(|here| here == digest);
                 self.hear(id, Input::Compared { id: record, from, same });
             }
+            // The simulator's hubs keep no ledger, and publish nothing.
+            Output::Published(_) => {}
             Output::Captured { token, captured } => self.answered(id, token, Ok(captured.into_inner())),
             Output::CaptureRefused { token, why } => self.answered(id, token, Err(why)),
             Output::Event(event) => self.said(id, event),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use estafet_model::{Epoch, NodeId, RecordId};
+use estafet_node::custody::RECEIPT_PATIENCE;
 use estafet_node::routing::{NodeState, Standing};
 use estafet_node::{Input, Node, NodeConfig};
 use estafet_spool::Unsynced;
@@ -104,6 +105,7 @@ impl City {
             spare_epoch,
             durable: true,
             first_transfer: FIRST_NODE_TRANSFER | (identity.starts << 32),
+            receipt_patience: RECEIPT_PATIENCE,
             first_lsa_sequence: identity.starts << 32,
         };
         office.node = Some(Node::new(config, recovered));

@@ -211,15 +211,15 @@ impl City {
     }
 
     /// The bearers over which a node has heard a neighbor's transport since it was asked last.
-    pub(crate) fn heard_bearers(&mut self, node: &NodeId) -> Vec<Bearer> {
+    pub(crate) fn acknowledged_bearers(&mut self, node: &NodeId) -> Vec<Bearer> {
         let (now, sessions) = (self.now, &mut self.sessions);
         let wires = self.offices[node].links.iter().map(|link| &self.wires[*link]);
-        let heard = wires.filter_map(|wire| {
+        let acknowledged = wires.filter_map(|wire| {
             let end = wire.end_of(node)?;
             let session = &mut sessions[wire.session?];
             (session.open[end] && session.was_acknowledged(end, now)).then(|| wire.bearer(end))
         });
-        heard.collect()
+        acknowledged.collect()
     }
 
     pub(crate) fn dial_soon(&mut self, link: usize) {

@@ -143,6 +143,8 @@ pub struct StoredRecord {
     pub digest: HeaderDigest,
     /// True if it was captured here.
     pub own: bool,
+    /// The neighbor it came from, if it was not captured here; unknown if the table of its segment is of an earlier form.
+    pub received_from: Option<NodeId>,
     /// The counter program's key for it.
     pub idempotency: Option<Idempotency>,
     /// The wall clock when it came.

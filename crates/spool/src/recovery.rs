@@ -561,6 +561,7 @@ pub(crate) fn stored_record(meta: &RecordMeta, record: Extent) -> StoredRecord {
         payload_bytes: header.payload_bytes,
         digest: meta.header.digest(),
         own: meta.received_from.is_none(),
+        received_from: meta.received_from.clone(),
         idempotency: meta.idempotency,
         stored_at: meta.stored_at,
         payload_hash: header.payload_hash,

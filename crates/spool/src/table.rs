@@ -28,6 +28,8 @@ const BEGIN: u8 = Kind::Begin as u8;
 
 const OWN: u8 = 1;
 const IDEMPOTENCY: u8 = 2;
+/// The neighbor that the record came from is named. Tables of an earlier form never name it, and are read all the same.
+const RECEIVED_FROM: u8 = 4;
 
 /// An entry, as far as opening needs to know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,13 +110,19 @@ impl TableWriter {
 
     fn record(&mut self, writer: &mut Writer, stored: &StoredRecord, shares: &[Share]) {
         let name = self.name(&stored.id.origin);
+        let sender = stored.received_from.as_ref().map(|sender| self.name(sender));
         number(place(writer, RECORD, stored.record), name, &stored.id);
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
-        let flags = flag(stored.own, OWN) | flag(stored.idempotency.is_some(), IDEMPOTENCY);
+        let flags = flag(stored.own, OWN)
+            | flag(stored.idempotency.is_some(), IDEMPOTENCY)
+            | flag(sender.is_some(), RECEIVED_FROM);
         writer.u8(stored.class as u8).u32(stored.payload_bytes).raw(&stored.digest.0);
         writer.raw(stored.payload_hash.as_bytes()).u64(stored.stored_at.0).u8(flags);
         if let Some(idempotency) = &stored.idempotency {
             idempotency.write(writer);
+        }
+        if let Some(sender) = sender {
+            writer.u16(sender);
         }
         writer.u16(u16::try_from(shares.len()).expect("a payload has few chunks"));
         for Share { generation, entries, bytes } in shares {
@@ -123,15 +131,15 @@ impl TableWriter {
     }
 
     /// The number of a name, which is written before the row if it is new.
-    fn name(&mut self, origin: &NodeId) -> u16 {
-        let known = self.names.iter().rposition(|known| known == origin);
+    fn name(&mut self, node: &NodeId) -> u16 {
+        let known = self.names.iter().rposition(|known| known == node);
         let position = known.unwrap_or_else(|| {
             self.rows.push(NAME);
-            self.rows.extend_from_slice(&Writer::new().text(origin.as_str()).finish());
-            self.names.push(origin.clone());
+            self.rows.extend_from_slice(&Writer::new().text(node.as_str()).finish());
+            self.names.push(node.clone());
             self.names.len() - 1
         });
-        u16::try_from(position).expect("origins are the nodes of an area")
+        u16::try_from(position).expect("origins and neighbors are the nodes of an area")
     }
 
     /// The payload of a seal at this offset; `checkpointed` says that the segment repeats all values.
@@ -267,20 +275,36 @@ impl Rows<'_> {
         let flags = reader.u8("record flags")?;
         let idempotency = if flags & IDEMPOTENCY != 0 { Some(Idempotency::read(reader)?) } else { None };
         let own = flags & OWN != 0;
+        let received_from = if flags & RECEIVED_FROM != 0 { Some(self.name()?) } else { None };
+        let reader = &mut self.reader;
         let count = reader.u16("number of shares")?;
         let mut share = || {
             let generation = reader.u64("share")?;
             Ok(Share { generation, entries: reader.u32("share")?, bytes: reader.u32("share")? })
         };
         let shares = (0..count).map(|_| share()).collect::<Result<_, Malformed>>()?;
-        let stored =
-            StoredRecord { id, class, payload_bytes, digest, own, idempotency, stored_at, payload_hash, record };
+        let stored = StoredRecord {
+            id,
+            class,
+            payload_bytes,
+            digest,
+            own,
+            received_from,
+            idempotency,
+            stored_at,
+            payload_hash,
+            record,
+        };
         Ok(Row::Record(stored, shares))
     }
 
-    fn id(&mut self) -> Result<RecordId, Malformed> {
+    fn name(&mut self) -> Result<NodeId, Malformed> {
         let name = usize::from(self.reader.u16("name")?);
-        let origin = self.names.get(name).cloned().ok_or(Malformed { what: "name" })?;
+        self.names.get(name).cloned().ok_or(Malformed { what: "name" })
+    }
+
+    fn id(&mut self) -> Result<RecordId, Malformed> {
+        let origin = self.name()?;
         let epoch = Epoch::new(self.reader.u16("epoch")?).ok_or(Malformed { what: "epoch" })?;
         let seq = Seq::new(self.reader.u32("sequence number")?).ok_or(Malformed { what: "sequence number" })?;
         Ok(RecordId { origin, epoch, seq })

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use estafet_model::{Epoch, Malformed, NodeId, Reader, SeqRanges, Writer};
+use estafet_model::{ChainId, Epoch, Malformed, NodeId, Reader, SeqRanges, Writer};
 use estafet_spool::Append;
 
 const EPOCH_KEY: &[u8] = b"epoch";
@@ -11,6 +11,7 @@ const STARTS_KEY: &[u8] = b"starts";
 const OWNER_KEY: &[u8] = b"node";
 const FORMER_KEY: &[u8] = b"former";
 const CONFLICT_KEY: &[u8] = b"conflict/";
+const CHAIN_KEY: &[u8] = b"chain";
 
 /// What a spool says of itself, and what each start writes into it before anything else.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +62,18 @@ pub fn owner(puts: &BTreeMap<Bytes, Bytes>) -> Option<NodeId> {
 #[must_use]
 pub fn owner_append(me: &NodeId) -> Append {
     Append::Put { key: Bytes::from_static(OWNER_KEY), value: Bytes::copy_from_slice(me.as_str().as_bytes()) }
+}
+
+/// As which chain a hub tells the history of this archive, if that was decided.
+#[must_use]
+pub fn chain_id(puts: &BTreeMap<Bytes, Bytes>) -> Option<ChainId> {
+    Some(ChainId::from_bytes(puts.get(CHAIN_KEY)?.as_ref().try_into().ok()?))
+}
+
+/// A hub tells the history of this archive as this chain.
+#[must_use]
+pub fn chain_append(id: ChainId) -> Append {
+    Append::Put { key: Bytes::from_static(CHAIN_KEY), value: Bytes::copy_from_slice(id.as_bytes()) }
 }
 
 /// The node begins an epoch: first what is known of the earlier ones, so that a cut in between forgets none.
@@ -140,6 +153,14 @@ mod tests {
         let Append::Put { key, value } = owner_append(&me) else { panic!("it is a value") };
         assert_eq!(owner(&BTreeMap::from([(key, value)])), Some(me));
         assert_eq!(owner(&BTreeMap::new()), None);
+    }
+
+    #[test]
+    fn an_archive_says_which_chain_it_is() {
+        let id = ChainId::from_bytes([7; 16]);
+        let Append::Put { key, value } = chain_append(id) else { panic!("it is a value") };
+        assert_eq!(chain_id(&BTreeMap::from([(key, value)])), Some(id));
+        assert_eq!(chain_id(&BTreeMap::new()), None);
     }
 
     #[test]

@@ -14,5 +14,5 @@ pub use entries::{
     begin_append, chunk_append, held_record, losses, losses_append, lost_record, receipt_append, receipts,
     record_append, recovered_transfer, stored_record, transfer_id,
 };
-pub use identity::{Identity, conflicts_append, epoch_appends, owner, owner_append};
+pub use identity::{Identity, chain_append, chain_id, conflicts_append, epoch_appends, owner, owner_append};
 pub use settled::{Settled, SettledChunk};

@@ -6,7 +6,7 @@
 
 use std::fmt::{Display, Write};
 
-use crate::topology::{FormerNode, Hub, Link, Node, Operator, Outage, Topology};
+use crate::topology::{FormerNode, Hub, Link, Node, Operator, Outage, Role, Topology};
 use crate::values::{Capacity, Span};
 
 impl Topology {
@@ -85,6 +85,9 @@ fn write_former_node(text: &mut TextWriter, former: &FormerNode) {
     text.quoted("id", &former.id);
     text.quoted("code", former.code);
     text.quoted("key", former.key);
+    if former.role != Role::Relay {
+        text.quoted("role", former.role);
+    }
     if former.accept {
         text.plain("accept", true);
     }

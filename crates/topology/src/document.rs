@@ -45,8 +45,13 @@ const NODE_KEYS: &[Key] = &[
     ("risks", "[\"pln-sukajadi\"]"),
 ];
 
-const FORMER_NODE_KEYS: &[Key] =
-    &[("id", "\"sukajadi\""), ("code", "\"SKJ\""), ("key", "\"ed25519:…\" (the key that it had)"), ("accept", "true")];
+const FORMER_NODE_KEYS: &[Key] = &[
+    ("id", "\"sukajadi\""),
+    ("code", "\"SKJ\""),
+    ("key", "\"ed25519:…\" (the key that it had)"),
+    ("role", "\"hub\" (if it was one)"),
+    ("accept", "true"),
+];
 
 const PLACE_KEYS: &[Key] = &[("latitude", "0.51826"), ("longitude", "101.43833")];
 
@@ -114,6 +119,7 @@ pub(crate) struct FormerNodeDraft {
     pub(crate) id: Option<Spanned<NodeId>>,
     pub(crate) code: Option<Spanned<ShortCode>>,
     pub(crate) key: Option<Spanned<PublicKey>>,
+    role: Option<Spanned<Role>>,
     accept: Option<Spanned<bool>>,
 }
 
@@ -254,6 +260,7 @@ impl FormerNodeDraft {
             id: table.required("id"),
             code: table.required("code"),
             key: table.required("key"),
+            role: table.optional("role"),
             accept: table.optional("accept"),
         }
     }
@@ -263,6 +270,7 @@ impl FormerNodeDraft {
             id: self.id?.into_inner(),
             code: self.code?.into_inner(),
             key: self.key?.into_inner(),
+            role: self.role.map_or(Role::Relay, Spanned::into_inner),
             accept: self.accept.is_some_and(Spanned::into_inner),
         })
     }

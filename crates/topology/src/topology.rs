@@ -72,6 +72,14 @@ impl Topology {
         keys
     }
 
+    /// The keys by which receipts of single records are told, and whether the hub with that key is one still. Who was a hub
+    /// once has committed all the same what it signed for.
+    pub fn receipt_keys<'a>(&'a self, hub: &'a NodeId) -> impl Iterator<Item = (PublicKey, bool)> + 'a {
+        let present = self.hub_ids().filter(move |id| *id == hub).filter_map(|id| self.node(id));
+        let former = self.former_nodes.iter().filter(move |former| former.id == *hub && former.role == Role::Hub);
+        present.map(|node| (node.key, true)).chain(former.map(|former| (former.key, false)))
+    }
+
     /// The node that holds `key`, such as the peer at the other end of a session.
     #[must_use]
     pub fn node_by_key(&self, key: &PublicKey) -> Option<&Node> {
@@ -183,6 +191,8 @@ pub struct FormerNode {
     pub code: ShortCode,
     /// The key that counts no more.
     pub key: PublicKey,
+    /// What it was. Receipts that it has signed as a hub are told by this.
+    pub role: Role,
     /// Records that it has signed, and that others still hold, are taken all the same.
     pub accept: bool,
 }

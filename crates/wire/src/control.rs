@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use estafet_model::{
     Class, Epoch, HeaderDigest, LsaVersion, LsdbDigest, Medium, NodeId, PAYLOAD_BYTES_MAX, ReceiptKey, ReceiptRank,
-    RecordId, Seq, chunk_count,
+    RecordId, Seq, UnixMillis, chunk_count,
 };
 use prost::Message;
 
@@ -41,6 +41,8 @@ pub enum Frame {
         busy: bool,
         /// And this is what my LSAs come to; not said each time.
         lsdb: Option<LsdbDigest>,
+        /// And my clock says this; not said each time, and nothing hangs on it.
+        clock: Option<UnixMillis>,
     },
     /// Which LSAs the sender has.
     LsdbSummary(Vec<LsaVersion>),
@@ -212,7 +214,8 @@ impl Frame {
                 medium: if hello.medium.is_empty() { None } else { Some(medium(&hello.medium)?) },
             }),
             Raw::Heartbeat(heartbeat) => {
-                Frame::Heartbeat { busy: heartbeat.busy, lsdb: heartbeat.lsdb_digest.map(LsdbDigest) }
+                let clock = heartbeat.clock_unix_ms.map(UnixMillis);
+                Frame::Heartbeat { busy: heartbeat.busy, lsdb: heartbeat.lsdb_digest.map(LsdbDigest), clock }
             }
             Raw::LsdbSummary(summary) => {
                 Frame::LsdbSummary(summary.versions.iter().map(lsa_version).collect::<Result<_, _>>()?)
@@ -243,8 +246,9 @@ impl Frame {
                 topology_version: hello.topology_version,
                 medium: hello.medium.map(|medium| medium.to_string()).unwrap_or_default(),
             }),
-            Frame::Heartbeat { busy, lsdb } => {
-                Raw::Heartbeat(proto::Heartbeat { busy: *busy, lsdb_digest: lsdb.map(|digest| digest.0) })
+            Frame::Heartbeat { busy, lsdb, clock } => {
+                let (lsdb_digest, clock_unix_ms) = (lsdb.map(|digest| digest.0), clock.map(|clock| clock.0));
+                Raw::Heartbeat(proto::Heartbeat { busy: *busy, lsdb_digest, clock_unix_ms })
             }
             Frame::LsdbSummary(versions) => Raw::LsdbSummary(proto::LsdbSummary {
                 versions: versions
@@ -458,8 +462,8 @@ mod tests {
             Frame::Hello(Hello { node: node.clone(), boot: 1, topology_version: 4, medium: Some(Medium::Cellular) }),
             Frame::Doubt(Medium::Fiber),
             Frame::Topology(Bytes::from_static(b"estafet-topology 1")),
-            Frame::Heartbeat { busy: true, lsdb: None },
-            Frame::Heartbeat { busy: false, lsdb: Some(LsdbDigest(u64::MAX)) },
+            Frame::Heartbeat { busy: true, lsdb: None, clock: None },
+            Frame::Heartbeat { busy: false, lsdb: Some(LsdbDigest(u64::MAX)), clock: Some(UnixMillis(u64::MAX)) },
             Frame::LsdbSummary(vec![LsaVersion { origin: node, sequence: 12, checksum: u32::MAX }]),
             Frame::Lsas(vec![Bytes::from_static(b"lsa")]),
             Frame::ReceiptSummary(vec![ReceiptVersion {

@@ -1,5 +1,8 @@
 //! A node whose disk is full refuses in words, lets its neighbors go another way, and empties itself without help.
 
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
 use std::thread;
 
 use super::disk::{DISK_TOOLS, Disk};
@@ -121,5 +124,54 @@ fn a_spool_at_its_configured_maximum_is_refused_gone_around_and_emptied() {
     let tools = [DISK_TOOLS, LAB_TOOLS].concat();
     alone("power::full_disk::a_spool_at_its_configured_maximum_is_refused_gone_around_and_emptied", &tools, || {
         drill("bytes_max 256 MiB", 1 << 30, "256MiB");
+    });
+}
+
+/// Somebody else takes every block that is left.
+fn take_all_room(file: &Path) {
+    let mut ballast = OpenOptions::new().create(true).append(true).open(file).unwrap();
+    for piece in [1 << 20, 4 << 10] {
+        let piece = noise(7, piece);
+        while ballast.write_all(&piece).is_ok() {}
+        // What was promised and not yet placed may not fit either.
+        let _ = ballast.sync_all();
+    }
+}
+
+#[test]
+fn a_disk_that_others_have_filled_still_takes_the_audit_log() {
+    alone("power::full_disk::a_disk_that_others_have_filled_still_takes_the_audit_log", DISK_TOOLS, || {
+        let mut city = City::new("pekanbaru-2013");
+        let data = city.folder(FULL).join("data");
+        let disk = Disk::new(city.dir.join("small.ext4"), data.clone(), 512 << 20);
+        city.start(FULL);
+        wait_for("it answers", || city.ask(&["--node", FULL, "show"]));
+        take_all_room(&data.join("ballast"));
+        let used = disk.used();
+        for power in ["battery", "mains"] {
+            assert!(city.run(&["power", FULL, power]).status.success(), "{power}");
+        }
+        // The order itself has no room.
+        assert!(!city.run(&["drain", FULL]).status.success());
+        assert!(city.run(&["undrain", FULL]).status.success());
+        assert_eq!(disk.used(), used, "the log's room was taken before");
+        let told = String::from_utf8(city.run(&["audit-log", FULL]).stdout).unwrap();
+        let told: Vec<(String, String)> = told
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .map(|entry| [&entry["what"], &entry["outcome"]].map(|text| text.as_str().unwrap().to_owned()).into())
+            .collect();
+        let expected = [
+            ("start", "noted"),
+            ("set-power", "allowed"),
+            ("set-power", "allowed"),
+            ("drain", "allowed"),
+            ("drain", "failed"),
+            ("undrain", "allowed"),
+        ];
+        assert_eq!(told, expected.map(|(what, outcome)| (what.to_owned(), outcome.to_owned())));
+        std::fs::remove_file(data.join("ballast")).unwrap();
+        assert!(city.run(&["drain", FULL]).status.success());
+        report("full disk: six lines of the audit log went into the room that it had beforehand");
     });
 }

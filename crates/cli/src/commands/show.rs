@@ -8,9 +8,12 @@ use serde::Serialize;
 use super::survey::Survey;
 use crate::cost;
 use crate::failure::{Failure, Outcome};
-use crate::moment::{age, rfc3339};
+use crate::moment::{age, rfc3339, span};
 use crate::output::{Output, or_dash, or_null, percent};
 use crate::reach::Reach;
+
+/// A clock that differs by less is not told of: nobody misreads a time for it.
+const CLOCK_SKEW_TOLD_MS: u64 = 10_000;
 
 #[derive(Serialize)]
 struct Shown {
@@ -20,10 +23,18 @@ struct Shown {
     /// The newest that any node is known to have.
     newest_version: u64,
     seen_from: String,
+    /// The newest line of that node's audit log; null while it cannot write one. To be noted, for `topology verify audit-log`.
+    audit_log_head: Option<AuditLogHead>,
     /// True: only that node was asked, and whom it cannot reach it calls offline.
     one_view: bool,
     nodes: Vec<ShownNode>,
     links: Vec<ShownLink>,
+}
+
+#[derive(Serialize)]
+struct AuditLogHead {
+    sequence: u64,
+    hash: String,
 }
 
 #[derive(Serialize)]
@@ -68,9 +79,13 @@ struct ShownNode {
     /// The share of destinations for which an alternate outlives its next hop.
     coverage: Option<f64>,
     /// How much its own captures may still bring; null if it has not said.
+    /// How far its clock is ahead of that of the node that answers; of its neighbors only.
+    clock_skew_ms: Option<i64>,
     capture_room_bytes: Option<u64>,
     /// How much of its disk its own captures took per hour in the last day; null if it has not said.
     captured_bytes_per_hour: Option<u64>,
+    /// Of a main server: how far its chain of commits has come, as the node that answers has heard it.
+    chain_head: Option<ChainHead>,
 }
 
 #[derive(Serialize)]
@@ -89,6 +104,19 @@ struct ShownLink {
     metered: bool,
     /// Only urgent records and control go over it.
     urgent_only: bool,
+}
+
+#[derive(Serialize)]
+struct ChainHead {
+    chain: String,
+    hub_sequence: u64,
+    link: String,
+}
+
+impl From<v1::ChainHead> for ChainHead {
+    fn from(v1::ChainHead { chain, hub_sequence, link }: v1::ChainHead) -> Self {
+        Self { chain, hub_sequence, link }
+    }
 }
 
 /// Asks the first node that answers for its map, and those whom it cannot reach for their own word.
@@ -165,6 +193,9 @@ impl From<Survey> for Shown {
             version: network.version,
             newest_version: newest,
             one_view: is_one_view,
+            audit_log_head: network
+                .audit_log_head
+                .map(|v1::AuditLogHead { sequence, hash }| AuditLogHead { sequence, hash }),
             nodes: network.nodes.into_iter().map(node).collect(),
             links: network.links.into_iter().map(ShownLink::from).collect(),
             seen_from: network.seen_from,
@@ -207,6 +238,13 @@ pub(super) fn service_words(state: &str, standing: &v1::Standing) -> String {
     text
 }
 
+/// What people are to know of a node's clock: nothing if times that it tells are read rightly.
+fn clock_words(skew_ms: i64) -> Option<String> {
+    let differs = span(skew_ms.unsigned_abs());
+    let direction = if skew_ms > 0 { "ahead" } else { "behind" };
+    (skew_ms.unsigned_abs() >= CLOCK_SKEW_TOLD_MS).then(|| format!("its clock {differs} {direction}"))
+}
+
 fn is_dark(state: &str) -> bool {
     matches!(state, "offline" | "unknown")
 }
@@ -218,7 +256,8 @@ impl ShownNode {
         let standing = node.standing.unwrap_or_default();
         let mut service = service_words(&node.state, &standing);
         let cut_off = cut_off_from.as_ref().map(|from| format!("cut off from {from}"));
-        for words in [&cut_off, &version_words].into_iter().flatten() {
+        let clock_words = node.clock_skew_ms.and_then(clock_words);
+        for words in [&cut_off, &version_words, &clock_words].into_iter().flatten() {
             service += &format!(", {words}");
         }
         let parts = node.cost.map(|cost| cost::parts(cost, node.cost_parts));
@@ -247,8 +286,10 @@ impl ShownNode {
             news_age_ms: node.news_age_ms,
             durable: !node.not_durable,
             coverage: node.coverage,
+            clock_skew_ms: node.clock_skew_ms,
             capture_room_bytes: node.capture_room_bytes,
             captured_bytes_per_hour: node.captured_bytes_per_hour,
+            chain_head: node.chain_head.map(ChainHead::from),
         }
     }
 }
@@ -265,6 +306,15 @@ impl From<v1::Link> for ShownLink {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_is_far_off_is_told() {
+        let rows =
+            [(9_999, None), (-59_000, Some("its clock 59 s behind")), (93_600_000, Some("its clock 26 h ahead"))];
+        for (skew_ms, expected) in rows {
+            assert_eq!(clock_words(skew_ms).as_deref(), expected);
+        }
+    }
 
     #[test]
     fn what_a_node_said_before_it_went_dark_is_told_as_the_reason() {

@@ -6,7 +6,7 @@ use std::pin::Pin;
 
 use estafet_admin::v1;
 use estafet_admin::v1::admin_server::Admin;
-use estafet_admin::{Caller, Listeners, bind_unix, serve};
+use estafet_admin::{Caller, Limits, Listeners, bind_unix, serve};
 use estafet_cli::CityFolder;
 use estafet_model::SigningKey;
 use estafet_tls::Identity;
@@ -44,7 +44,7 @@ impl FakeNode {
         let serving = tokio::spawn(async move {
             let topology = city.topology().clone();
             let callers = move |key: &_| Caller::by_key(&topology, key);
-            serve(story, listeners, callers, std::future::pending()).await.expect("serves");
+            serve(story, listeners, Limits::default(), callers, std::future::pending()).await.expect("serves");
         });
         Self { serving }
     }
@@ -141,6 +141,9 @@ impl Admin for Story {
     type ListRecordsStream = Listing<v1::Record>;
     type FetchStream = Listing<v1::FetchPiece>;
     type TailStream = Listing<v1::Commit>;
+    type WalkChainStream = Listing<v1::ChainPage>;
+    type IncidentStream = Listing<v1::IncidentFinding>;
+    type ReadAuditLogStream = Listing<v1::AuditLogLines>;
 
     async fn list_nodes(&self, _: Request<v1::ListNodesRequest>) -> Reply<v1::ListNodesResponse> {
         Err(Status::unimplemented("no command asks this"))
@@ -177,6 +180,7 @@ impl Admin for Story {
         let mut network = v1::Network {
             area: "pekanbaru".to_owned(),
             version: 1,
+            audit_log_head: Some(v1::AuditLogHead { sequence: 7, hash: "0".repeat(64) }),
             seen_from: self.node.clone(),
             nodes: vec![hub, relay],
             links: vec![link],
@@ -258,6 +262,12 @@ impl Admin for Story {
             "tampan" => vec![clean("rumbai", false, false)],
             _ => vec![rumbai],
         };
+        let suspect = v1::Suspect {
+            node: "sukajadi".to_owned(),
+            records: 12,
+            last_age_ms: 5_000,
+            shunned_for_ms: Some(3_000_000),
+        };
         Ok(Response::new(v1::AuditReport {
             area: "pekanbaru".to_owned(),
             seen_from: self.node.clone(),
@@ -266,6 +276,7 @@ impl Admin for Story {
             held: 1,
             missing: origins.iter().map(|origin| origin.missing_count).sum(),
             committed_twice: 0,
+            suspects: if self.node == "rumbai" { vec![suspect] } else { Vec::new() },
             origins,
         }))
     }
@@ -325,8 +336,31 @@ impl Admin for Story {
         Ok(Response::new(stream::iter(pieces).boxed()))
     }
 
+    async fn read_audit_log(
+        &self,
+        _: Request<v1::ReadAuditLogRequest>,
+    ) -> Result<Response<Self::ReadAuditLogStream>, Status> {
+        Ok(Response::new(Box::pin(stream::empty())))
+    }
+
     async fn tail(&self, _: Request<v1::TailRequest>) -> Reply<Self::TailStream> {
         let commits = [Ok(self.commit("rumbai.1.1", 1)), Ok(self.commit("rumbai.1.2", 2))];
         Ok(Response::new(stream::iter(commits).chain(stream::pending()).boxed()))
+    }
+
+    async fn get_receipt(&self, _: Request<v1::GetReceiptRequest>) -> Reply<v1::GetReceiptResponse> {
+        Err(Status::unimplemented("no test asks this"))
+    }
+
+    async fn list_heads(&self, _: Request<v1::ListHeadsRequest>) -> Reply<v1::ListHeadsResponse> {
+        Err(Status::unimplemented("no test asks this"))
+    }
+
+    async fn walk_chain(&self, _: Request<v1::WalkChainRequest>) -> Reply<Self::WalkChainStream> {
+        Err(Status::unimplemented("no test asks this"))
+    }
+
+    async fn incident(&self, _: Request<v1::IncidentRequest>) -> Reply<Self::IncidentStream> {
+        Err(Status::unimplemented("no test asks this"))
     }
 }

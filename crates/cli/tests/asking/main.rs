@@ -92,7 +92,7 @@ async fn show_prints_the_map_of_the_hub() {
     assert_has(
         &lines[0],
         &json!({
-            "area": "pekanbaru", "version": 1, "seen_from": "induk",
+            "area": "pekanbaru", "version": 1, "seen_from": "induk", "audit_log_head": {"sequence": 7},
             "nodes": [
                 {"id": "induk", "label": "Disdukcapil", "role": "hub", "state": "serving", "next_hop": null, "held": 0,
                  "last_receipt": null},
@@ -398,6 +398,21 @@ async fn an_audit_that_misses_a_record_is_bad_news() {
     );
     let (_, text) = city.ask(&["audit"]).await;
     assert!(text.contains("missing: rumbai.1.3"), "{text}");
+}
+
+#[tokio::test]
+async fn suspects_are_named_by_all_who_answer() {
+    let city = City::start(&["induk", "rumbai"]).await;
+    let (outcome, lines) = city.json(&["audit", "--suspects"]).await;
+    assert_eq!(outcome, Outcome::Bad);
+    let suspect = json!({"node": "sukajadi", "by_word_of": "rumbai", "records": 12, "shunned_for_ms": 3_000_000});
+    assert_has(&lines[0], &json!({"suspects": [suspect]}));
+    assert!(lines[0]["silent"].as_array().unwrap().contains(&json!("sail")));
+    let (_, text) = city.ask(&["audit", "--suspects"]).await;
+    assert!(text.contains("again in 50 min") && text.contains("INCOMPLETE: no answer from"), "{text}");
+
+    let (outcome, lines) = city.json(&["audit", "--suspects", "--node", "induk"]).await;
+    assert_eq!((outcome, &lines[0]["suspects"]), (Outcome::Good, &json!([])));
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ impl Custody {
         for mut offer in offers {
             offer.for_hub = offer.for_hub.filter(|hub| self.receipts.other_hubs().any(|other| other == hub));
             // Whoever offers a record again has stopped sending it.
-            self.inbound.cancel(&offer.id, from, &mut self.outputs);
+            self.inbound.offered_again(&offer.id, from, &mut self.outputs);
             let verdict = match self.consider_offer(now, from, &offer) {
                 Known::New if self.inbound.ask(from, offer.clone()) => continue,
                 Known::New => Verdict::Full(NO_ROOM_DELAY),
@@ -69,13 +69,17 @@ impl Custody {
             }
             None => Known::New,
         };
+        let bytes = piece.data.len() as u64;
+        if !matches!(known, Known::New) || bytes > self.room.0 {
+            self.wasted(from, bytes);
+        }
         match known {
             Known::Answer(verdict) => {
                 self.inbound.forget(&id, from, &mut self.outputs);
                 self.answer(from, vec![Answer { id, verdict }]);
             }
             Known::AnswerLater => self.inbound.forget(&id, from, &mut self.outputs),
-            Known::New if piece.data.len() as u64 > self.room.0 => {
+            Known::New if bytes > self.room.0 => {
                 self.inbound.cancel(&id, from, &mut self.outputs);
                 self.answer(from, vec![Answer { id, verdict: Verdict::Full(NO_ROOM_DELAY) }]);
             }
@@ -88,14 +92,25 @@ impl Custody {
         let Some(keys) = self.origins.get(&id.origin) else {
             return self.reject(from, id, NeverReason::UnknownOrigin);
         };
+        let bytes = piece.data.len() as u64;
         match self.inbound.piece(now, from, piece, keys, &mut self.outputs) {
             PieceVerdict::Nothing => {}
+            PieceVerdict::Useless => self.wasted(from, bytes),
             PieceVerdict::Whole(record) => self.outputs.push_back(CustodyOutput::Store(record)),
             PieceVerdict::OutOfOrder => {
+                self.wasted(from, bytes);
                 self.answer(from, vec![Answer { id, verdict: Verdict::Wait(ARRIVING_DELAY) }]);
             }
-            PieceVerdict::Reject(reason) => self.reject(from, id, reason),
+            PieceVerdict::Reject(reason) => {
+                self.wasted(from, bytes);
+                self.reject(from, id, reason);
+            }
         }
+    }
+
+    /// Whoever drives this node bounds how much of it a neighbor may send.
+    fn wasted(&mut self, from: &NodeId, bytes: u64) {
+        self.outputs.push_back(CustodyOutput::Event(CustodyEvent::Wasted { from: from.clone(), bytes }));
     }
 
     fn reject(&mut self, from: &NodeId, id: RecordId, reason: NeverReason) {

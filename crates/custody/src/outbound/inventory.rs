@@ -60,6 +60,7 @@ impl Outbound {
         let same: Vec<Key> = same.into_iter().flatten().map(|(key, _)| key).collect();
         for key in asked {
             if same.binary_search(&key).is_ok() {
+                self.custodians.excuse(key);
                 self.accept(now, key, by);
             } else {
                 self.ready(now, key, Why::Unconfirmed(by));

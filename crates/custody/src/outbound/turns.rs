@@ -117,7 +117,10 @@ impl Outbound {
     /// it must not even visit a node that is farther from the hub. Who takes more quickly has room more often, so each
     /// gets in proportion to what it achieves.
     fn hop_beside(&self, held: &Held, best: Name) -> Option<Name> {
-        let may_take = |hop: Name| hop != best && held.received_from != Some(hop) && !has_refused(held, hop);
+        let may_take = |hop: Name| {
+            let is_onward = hop != best && held.received_from != Some(hop);
+            is_onward && !has_refused(held, hop) && !self.custodians.is_mistrusted(hop)
+        };
         let has_room = |hop: &Name| {
             self.lanes
                 .get(hop)
@@ -128,7 +131,7 @@ impl Outbound {
     }
 
     /// The best next hop that this record may take: not one over a metered link that it may not go by, and not one that is
-    /// full or has refused it, if there is another.
+    /// full, has refused it, or keeps it too long already, if there is another; one that is trusted before one that is not.
     /// Where it came from is the last resort.
     pub(super) fn next_hop(&self, key: Key) -> Option<Name> {
         let held = self.table.find(key)?;
@@ -136,8 +139,12 @@ impl Outbound {
         let takes = |lane: &&Lane| lane.open && lane.takes(held.class);
         let open = || hops.iter().filter_map(|hop| Some((*hop, self.lanes.get(hop).filter(takes)?)));
         let onward = || open().filter(|(hop, _)| held.received_from != Some(*hop));
-        let best = onward().find(|(hop, lane)| lane.full_until.is_none() && !has_refused(held, *hop));
-        best.or_else(|| onward().next()).or_else(|| open().next()).map(|(hop, _)| hop)
+        let objection = |(hop, lane): &(Name, &Lane)| {
+            let in_vain = has_refused(held, *hop) || self.custodians.is_overdue(key, *hop);
+            (lane.full_until.is_some() || in_vain, self.custodians.is_mistrusted(*hop))
+        };
+        // Of equals the first is taken.
+        onward().min_by_key(objection).or_else(|| open().next()).map(|(hop, _)| hop)
     }
 }
 

@@ -21,7 +21,7 @@ fn set_next_hops(custody: &mut Custody, now: Now, hops: &[&str]) {
 fn suspect(custody: &mut Custody, now: Now, hops: &[&str]) -> Vec<CustodyOutput> {
     set_next_hops(custody, now, hops);
     assert_eq!(outputs(custody), [], "an order of next hops moves nothing that is on its way");
-    custody.divert(now, &node(SUSPECT));
+    custody.suspect(now, &node(SUSPECT));
     outputs(custody)
 }
 
@@ -69,12 +69,37 @@ fn a_record_of_one_chunk_goes_the_other_way_at_once_and_a_larger_one_as_an_offer
 }
 
 #[test]
-fn what_the_suspect_has_accepted_stays_with_it() {
-    let mut custody = handed_over(&[KIB, KIB]);
+fn what_the_suspect_has_accepted_stays_with_it_but_for_the_newest() {
+    let mut custody = handed_over(&[KIB, KIB, KIB]);
     custody.acceptances(at(1), &node(SUSPECT), &[record(1)]);
-    let outputs = suspect(&mut custody, at(2), &[OTHER, SUSPECT]);
-    assert_eq!(handed(&outputs, OTHER), (vec![], vec![2]));
+    custody.acceptances(at(1_001), &node(SUSPECT), &[record(2)]);
+    let outputs = suspect(&mut custody, at(1_002 + 1_000), &[OTHER, SUSPECT]);
+    assert_eq!(handed(&outputs, OTHER), (vec![], vec![3]), "both were accepted more than a second ago");
+    for seq in [1, 2] {
+        assert_eq!(state(&custody, seq), RecordState::Accepted { by: node(SUSPECT) });
+    }
+    let mut custody = handed_over(&[KIB, KIB, KIB]);
+    custody.acceptances(at(1), &node(SUSPECT), &[record(1)]);
+    custody.acceptances(at(1_001), &node(SUSPECT), &[record(2)]);
+    let outputs = suspect(&mut custody, at(1_500), &[OTHER, SUSPECT]);
+    assert_eq!(handed(&outputs, OTHER), (vec![], vec![2, 3]), "it may have died with record 2");
     assert_eq!(state(&custody, 1), RecordState::Accepted { by: node(SUSPECT) });
+}
+
+#[test]
+fn of_what_was_accepted_lately_only_so_much_goes_another_way() {
+    let bytes = |count: usize, each: u32| std::iter::repeat_n(each, count).collect::<Vec<_>>();
+    for (given, expected) in [(bytes(70, KIB), 64), (bytes(3, MIB / 2), 2)] {
+        let mut custody = handed_over(&given);
+        let accepted: Vec<_> = (1..=u32::try_from(given.len()).unwrap()).map(record).collect();
+        for record in &accepted {
+            custody.answers(at(1), &node(SUSPECT), vec![Answer { id: record.clone(), verdict: Verdict::Have }]);
+        }
+        outputs(&mut custody);
+        let diverted = suspect(&mut custody, at(2), &[OTHER, SUSPECT]);
+        let event = CustodyEvent::Diverted { around: node(SUSPECT), records: expected };
+        assert!(diverted.contains(&CustodyOutput::Event(event)), "{diverted:?}");
+    }
 }
 
 #[test]

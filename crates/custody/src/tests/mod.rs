@@ -1,6 +1,7 @@
 //! One custody machine at a time, with its neighbors played by hand.
 
 mod comparing;
+mod custodians;
 mod diverting;
 mod handing_on;
 mod losing;
@@ -11,3 +12,4 @@ mod taking_back;
 mod taking_in;
 mod timers;
 mod two_hubs;
+mod unbelieved;

@@ -11,7 +11,7 @@ use estafet_model::{
 };
 use estafet_wire::{Answer, Frame, Offer, PieceHead, Verdict};
 
-use crate::{Custody, CustodyConfig, CustodyOutput, HeldRecord, Piece, Recovered};
+use crate::{Custody, CustodyConfig, CustodyOutput, HeldRecord, Piece, RECEIPT_PATIENCE, Recovered};
 
 pub(super) const HUB: &str = "induk";
 
@@ -122,7 +122,16 @@ pub(super) fn config(me: &str) -> CustodyConfig {
     let names = ["rumbai", "sukajadi", "senapelan", "lima-puluh", HUB];
     let origins = names.iter().map(|name| (node(name), vec![key(name).public()])).collect();
     let hubs = BTreeMap::from([(node(HUB), key(HUB).public())]);
-    CustodyConfig { me: node(me), hub_key: None, origins, hubs, copies: 1, first_transfer: 0, promises: true }
+    CustodyConfig {
+        me: node(me),
+        hub_key: None,
+        origins,
+        hubs,
+        copies: 1,
+        first_transfer: 0,
+        receipt_patience: RECEIPT_PATIENCE,
+        promises: true,
+    }
 }
 
 /// The neighbors are up and have said what they know receipted: nothing.

@@ -60,7 +60,7 @@ fn frames() -> Vec<Frame> {
     };
     vec![
         Frame::Hello(Hello { node: node(OFFICE), boot: u64::MAX, topology_version: 4, medium: None }),
-        Frame::Heartbeat { busy: true, lsdb: Some(LsdbDigest(12)) },
+        Frame::Heartbeat { busy: true, lsdb: Some(LsdbDigest(12)), clock: None },
         Frame::LsdbSummary(vec![LsaVersion::new(node(OFFICE), 12, b"lsa"), LsaVersion::new(node(HUBS[0]), 1, b"")]),
         Frame::Lsas(vec![Bytes::from_static(b"lsa"), Bytes::new()]),
         Frame::ReceiptSummary(vec![ReceiptVersion {

@@ -1,6 +1,6 @@
 //! Link-state advertisements, as a neighbor floods them.
 
-use estafet_model::{ByteCount, Epoch, LinkCost, Seq, SeqRanges};
+use estafet_model::{ByteCount, ChainHead, ChainId, Epoch, LinkCost, Seq, SeqRanges, SignedHead};
 use estafet_routing::{
     Adjacency, Holding, HubLedger, Lsa, NodeState, Notice, OriginLedger, Outlook, PowerState, Reason, SignedLsa,
     Standing, TopologyVersions, Words,
@@ -39,6 +39,8 @@ fn seeds() -> Vec<Vec<u8>> {
         transit_held: 2,
     };
     let adjacency = |name, cost| Adjacency { neighbor: node(name), cost: LinkCost(cost), rtt_micros: 1800 };
+    let head = ChainHead::first(&node(OFFICE), ChainId::from_bytes([3; 16]));
+    let signature = SignedHead::sign(node(OFFICE), head, &key(OFFICE)).signature;
     let plain = Lsa {
         origin: node(OFFICE),
         sequence: 7,
@@ -62,7 +64,7 @@ fn seeds() -> Vec<Vec<u8>> {
             }),
         },
         ledger: Some(ledger),
-        hub: Some(HubLedger { committed: 9, committed_twice: 1 }),
+        hub: Some(HubLedger { committed: 9, committed_twice: 1, head: Some((head, signature)) }),
         outlook: Some(Outlook { capture_room: ByteCount(5 << 30), captured_per_hour: ByteCount(12 << 20) }),
         ..plain.clone()
     };

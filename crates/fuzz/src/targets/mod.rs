@@ -6,6 +6,7 @@ mod lsa;
 mod names;
 mod piece_head;
 mod receipt;
+mod record_receipt;
 mod router;
 mod sealed_payload;
 mod segments;
@@ -27,11 +28,12 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     control_frame::TARGET,
     piece_head::TARGET,
     lsa::TARGET,
     receipt::TARGET,
+    record_receipt::TARGET,
     signed_header::TARGET,
     names::TARGET,
     topology::TARGET,

@@ -114,7 +114,7 @@ fn lsa(bytes: &mut Unstructured<'_>) -> Result<(&'static str, Lsa)> {
     let battery = PowerState::OnBattery { minutes_left: None };
     let power = *bytes.choose(&[PowerState::Mains, PowerState::Mains, battery, PowerState::LowBattery])?;
     let standing = Standing { state, power, notice: None };
-    let hub = bytes.ratio(1, 8)?.then_some(HubLedger { committed: u64::MAX, committed_twice: u64::MAX });
+    let hub = bytes.ratio(1, 8)?.then_some(HubLedger { committed: u64::MAX, committed_twice: u64::MAX, head: None });
     let topology = TopologyVersions { in_force: bytes.int_in_range(0..=3)?, kept: u64::MAX };
     let (ledger, outlook) = (None, None);
     Ok((name, Lsa { origin, sequence, adjacencies, standing, durable: true, topology, ledger, hub, outlook }))

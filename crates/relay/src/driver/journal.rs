@@ -43,7 +43,7 @@ pub(super) fn tell(event: &NodeEvent) {
         NodeEvent::LinkGood(Bearer { neighbor, medium }) => info!(%neighbor, %medium, "the link is good again"),
         NodeEvent::NextHops(next_hops) => info!(?next_hops, "the way to the hub changed"),
         NodeEvent::ForgedLsa { from, origin } => error!(%from, %origin, "an LSA is not signed by its origin"),
-        NodeEvent::MalformedLsa { from } => error!(%from, "the neighbor sends malformed LSAs"),
+        NodeEvent::MalformedLsa { from, .. } => error!(%from, "the neighbor sends malformed LSAs"),
         NodeEvent::SpoolRolledBack { left, captured, begun } => {
             error!(
                 left = left.get(),
@@ -57,6 +57,8 @@ pub(super) fn tell(event: &NodeEvent) {
             error!(record = %id, "a record cannot be read from this node's disk; it is sought from the neighbors");
         }
         NodeEvent::Custody(CustodyEvent::Healed(id)) => warn!(record = %id, "a record that was lost has come again"),
+        // In honest hands a handful, after a link was in doubt; it is bounded by the session.
+        NodeEvent::Custody(CustodyEvent::Wasted { .. }) => {}
         NodeEvent::Custody(CustodyEvent::Committed(id)) => debug!(record = %id, "committed"),
         NodeEvent::Custody(CustodyEvent::CommittedTwice) => error!("a record was committed twice"),
         NodeEvent::Custody(CustodyEvent::Diverted { around, records }) => {
@@ -67,6 +69,14 @@ pub(super) fn tell(event: &NodeEvent) {
         }
         NodeEvent::Custody(CustodyEvent::TakenBack { from, records }) => {
             warn!(neighbor = %from, records, "records that the neighbor had go another way");
+        }
+        NodeEvent::Custody(CustodyEvent::Mistrusted { neighbor, records }) => {
+            error!(
+                %neighbor,
+                records,
+                "the neighbor accepted records that only others brought home: it gets nothing more for a while where there \
+                 is another way, and `topology audit --suspects` names it"
+            );
         }
         NodeEvent::Custody(CustodyEvent::Refused { by, id, reason }) => {
             error!(neighbor = %by, record = %id, why = reason.as_str(), "the neighbor refuses a record; it stays here");

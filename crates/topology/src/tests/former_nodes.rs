@@ -35,6 +35,22 @@ fn a_former_nodes_records_are_told_by_its_key_if_somebody_says_so() {
 }
 
 #[test]
+fn receipts_are_told_by_the_keys_of_hubs_and_of_who_was_one() {
+    let keys = |text: &str, hub: &str| {
+        let (topology, hub) = (parse("city.toml", &with_keys(text)).unwrap(), hub.parse().unwrap());
+        let keys: Vec<_> = topology.receipt_keys(&hub).collect();
+        (keys, topology)
+    };
+    let (of_hub, topology) = keys(&text(), "induk");
+    assert_eq!(of_hub, [(topology.node(&"induk".parse().unwrap()).unwrap().key, true)]);
+    for (hub, expected) in [("sail", vec![]), ("sukajadi", vec![]), ("nobody", vec![])] {
+        assert_eq!(keys(&text(), hub).0, expected, "{hub} never was one");
+    }
+    let was_hub = text().replacen("key = \"KEY-3\"", "key = \"KEY-3\"\nrole = \"hub\"", 1);
+    assert_eq!(keys(&was_hub, "sail").0, [(key(3).public(), false)]);
+}
+
+#[test]
 fn slips_of_a_removed_node_still_name_it() {
     let topology = parse("city.toml", &with_keys(&text())).unwrap();
     let (sail, code) = ("sail".parse().unwrap(), "SAJ".parse().unwrap());

@@ -129,7 +129,13 @@ fn former_nodes(accepted: &[bool]) -> Vec<FormerNode> {
     let former = (0..).zip(accepted).map(|(number, accept)| {
         let index = if number < 2 { 0 } else { 500 + usize::from(number) };
         let code = format!("{index:03}").parse().unwrap();
-        FormerNode { id: node_id(index), code, key: key(200 + number).public(), accept: *accept }
+        FormerNode {
+            id: node_id(index),
+            code,
+            key: key(200 + number).public(),
+            role: if *accept { Role::Hub } else { Role::Relay },
+            accept: *accept,
+        }
     });
     former.collect()
 }

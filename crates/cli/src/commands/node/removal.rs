@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use estafet_model::NodeId;
 use estafet_routing::{Failure as Loss, impact};
-use estafet_topology::{LinkName, Node, Topology};
+use estafet_topology::{LinkName, Node, Role, Topology};
 use toml_edit::{ArrayOfTables, Table, value};
 
 use crate::amendment::{Amendment, text, texts};
@@ -80,6 +80,9 @@ pub(super) fn former_node(node: &Node) -> Table {
     table.insert("id", value(node.id.as_str()));
     table.insert("code", value(node.code.to_string()));
     table.insert("key", value(node.key.to_string()));
+    if node.role != Role::Relay {
+        table.insert("role", value(node.role.to_string()));
+    }
     table
 }
 

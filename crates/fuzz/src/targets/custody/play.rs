@@ -7,8 +7,8 @@ use std::time::Duration;
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use estafet_custody::{
-    Custody, CustodyConfig, CustodyOutput, HeldRecord, Losses, Piece, RecordState, Recovered, RecoveredTransfer,
-    StorePayload, StoreRecord, TransferId,
+    Custody, CustodyConfig, CustodyOutput, HeldRecord, Losses, Piece, RECEIPT_PATIENCE, RecordState, Recovered,
+    RecoveredTransfer, StorePayload, StoreRecord, TransferId,
 };
 use estafet_model::{
     ByteCount, ChunkHash, Class, Durable, Epoch, HeaderDigest, Kind, MediaType, NodeId, Now, PayloadHash, ReceiptKey,
@@ -705,6 +705,7 @@ fn config(me: &NodeId, hub: bool, first_transfer: u64) -> CustodyConfig {
         hubs: HUBS.map(public).into(),
         copies: 1,
         first_transfer,
+        receipt_patience: RECEIPT_PATIENCE,
         promises: true,
     }
 }
