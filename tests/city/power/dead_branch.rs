@@ -15,6 +15,10 @@ const RECORD_BYTES: usize = 1 << 10;
 /// Too little for more than a few records a second, enough for all that is not payload.
 const WEAK_KILOBITS_PER_SECOND: u32 = 128;
 
+/// Rumbai's other links, and the branch's others than those to Rumbai and the main server.
+const PAST_THE_BRANCH: [(&str, &str); 2] = [("rumbai", "senapelan"), ("rumbai", "rumbai-pesisir")];
+const OUT_OF_THE_BRANCH: [(&str, &str); 2] = [("sukajadi", "senapelan"), ("sukajadi", "rumbai-pesisir")];
+
 const DELIVERED_WITHIN: Duration = Duration::from_secs(10);
 
 /// What the branch may be sent when it returns: news, but not the MiB again that has gone another way.
@@ -26,7 +30,7 @@ fn a_branch_that_dies_for_good_takes_nothing_with_it() {
         let mut city = City::running("pekanbaru");
         let mut lab = Lab::new(&city);
         lab.slow_down("sukajadi", "induk", WEAK_KILOBITS_PER_SECOND);
-        let (given, held) = fill_the_branch(&city);
+        let (given, held) = lead_into_the_branch(&city, &lab);
 
         city.kill("sukajadi");
         let death = Instant::now();
@@ -37,6 +41,9 @@ fn a_branch_that_dies_for_good_takes_nothing_with_it() {
         city.assert_honored(&given);
         assert!(delivered < DELIVERED_WITHIN, "the last of {held} came {delivered:.1?} after the death");
 
+        for (one, other) in OUT_OF_THE_BRANCH {
+            lab.heal(one, other);
+        }
         let links = [("rumbai", "sukajadi"), ("sukajadi", "induk")];
         let before = links.map(|(one, other)| lab.bytes_both_ways(one, other));
         city.start("sukajadi");
@@ -59,6 +66,22 @@ fn a_branch_that_dies_for_good_takes_nothing_with_it() {
         ));
         assert!(carried.iter().all(|bytes| *bytes < RETURN_BYTES_MAX), "it was sent {carried:?} bytes at its return");
     });
+}
+
+/// Fills the branch while it is the only way from Rumbai and its weak link the only way on, whoever thinks what of that
+/// link; then Rumbai has its other ways again, and the branch keeps what it holds.
+fn lead_into_the_branch(city: &City, lab: &Lab) -> (Vec<Given>, u64) {
+    for (one, other) in PAST_THE_BRANCH.into_iter().chain(OUT_OF_THE_BRANCH) {
+        lab.cut(one, other);
+    }
+    let filled = fill_the_branch(city);
+    for (one, other) in PAST_THE_BRANCH {
+        lab.heal(one, other);
+    }
+    wait_for("rumbai has a better way than by the branch", || {
+        (city.next_hops("rumbai")?.get("rumbai")? != "sukajadi").then_some(())
+    });
+    filled
 }
 
 /// Hands in records at Rumbai until Sukajadi holds so many; a few get through to the main server meanwhile.
