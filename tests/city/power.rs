@@ -24,3 +24,4 @@ mod peers;
 mod resume;
 mod steadiness;
 mod ups;
+mod weak_link;

@@ -219,6 +219,12 @@ impl Custody {
         self.outbound.set_downhill(downhill);
     }
 
+    /// How long a record of 64 KiB takes to a neighbor that is up, by what was measured of late: receipts, which can wait for
+    /// newer ones, leave most of a weak link to the rest.
+    pub fn set_record_time(&mut self, neighbor: &NodeId, record_time: Duration) {
+        self.receipts.set_record_time(neighbor, record_time);
+    }
+
     /// Over a bearer that is left, what this node said to a neighbor, or the answers, may be lost. What is unanswered goes to
     /// it again, or another way if there is a better one now; so do receipts.
     pub fn say_again(&mut self, now: Now, neighbor: &NodeId) {

@@ -1,14 +1,17 @@
 //! Receipts: what is known committed at a hub, kept, spread and, at a hub, signed.
 
+mod listener;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 use estafet_model::{
-    Durable, Epoch, NodeId, Now, PublicKey, ReceiptKey, ReceiptRank, RecordId, SeqRanges, SignedReceipt, SigningKey,
+    Durable, Epoch, NodeId, Now, PublicKey, ReceiptKey, RecordId, SeqRanges, SignedReceipt, SigningKey,
 };
 use estafet_wire::{Frame, ReceiptVersion};
 
+use self::listener::Listener;
 use crate::losses::{LossBook, Losses};
 use crate::output::CustodyOutput;
 use crate::signatures::Signatures;
@@ -16,9 +19,6 @@ use crate::signatures::Signatures;
 /// How long to gather receipts after some were spread, for each of them: at most five hundred signatures are made, and
 /// checked, a second. A single record's receipt goes at once; with twelve busy offices each waits 24 ms at most.
 const PAUSE_PER_RECEIPT: Duration = Duration::from_millis(2);
-
-/// What a neighbor is known to know.
-type Known = BTreeMap<ReceiptKey, ReceiptRank>;
 
 /// What a newer receipt says.
 pub(crate) struct News {
@@ -74,7 +74,7 @@ pub(crate) struct Receipts {
     losses: LossBook,
     unsigned: BTreeSet<(NodeId, Epoch)>,
     unspread: BTreeSet<ReceiptKey>,
-    neighbors: BTreeMap<NodeId, Known>,
+    neighbors: BTreeMap<NodeId, Listener>,
     /// Receipts on their way to the disk, in order.
     keeping: VecDeque<Keeping>,
     spread_at: Option<Now>,
@@ -285,7 +285,7 @@ impl Receipts {
     }
 
     pub(crate) fn neighbor_up(&mut self, neighbor: &NodeId) -> Frame {
-        self.neighbors.insert(neighbor.clone(), Known::new());
+        self.neighbors.entry(neighbor.clone()).or_default().forget();
         let version = |receipt: &SignedReceipt| ReceiptVersion { key: receipt.key().clone(), rank: receipt.rank() };
         Frame::ReceiptSummary(self.receipts.values().map(version).collect())
     }
@@ -296,11 +296,11 @@ impl Receipts {
 
     /// The neighbor's summary: the answer is everything newer, even if that is nothing.
     pub(crate) fn summary(&mut self, from: &NodeId, versions: Vec<ReceiptVersion>) -> Option<Frame> {
-        let known = self.neighbors.get_mut(from)?;
+        let listener = self.neighbors.get_mut(from)?;
         // Of what is not here nothing is to be sent: a neighbor that makes keys up fills no memory with them.
         let here = versions.into_iter().filter(|version| self.receipts.contains_key(&version.key));
-        known.extend(here.map(|version| (version.key, version.rank)));
-        let newer = self.receipts.values().filter_map(|receipt| news_for(known, receipt)).collect();
+        here.for_each(|version| listener.knows(version.key, version.rank));
+        let newer = self.receipts.values().filter_map(|receipt| listener.newer(receipt)).collect();
         Some(Frame::Receipts(newer))
     }
 
@@ -319,18 +319,18 @@ impl Receipts {
         let key = receipt.key().clone();
         let ours = self.receipts.get(&key);
         if ours.is_some_and(|ours| receipt.rank() <= ours.rank()) {
-            Self::knows(&mut self.neighbors, from, &receipt);
+            self.knows(from, &receipt);
             return Ok(Received::Known);
         }
         let lost = ours.map(|ours| ours.committed().minus(receipt.committed())).unwrap_or_default();
         let hub_key = self.hub_keys.get(&key.hub).ok_or("its signer is no hub of the topology")?;
         receipt.verify(hub_key).map_err(|_| "not signed by its hub")?;
-        Self::knows(&mut self.neighbors, from, &receipt);
+        let new = ours.map_or_else(|| receipt.committed().clone(), |ours| receipt.committed().minus(ours.committed()));
+        self.knows(from, &receipt);
         if key.hub == self.me {
             return Ok(self.own_past(&receipt));
         }
         let origin = (key.origin.clone(), key.epoch);
-        let new = ours.map_or_else(|| receipt.committed().clone(), |ours| receipt.committed().minus(ours.committed()));
         self.receipts.insert(key.clone(), receipt.clone());
         self.cover_anew(&origin);
         self.unspread.insert(key);
@@ -344,10 +344,9 @@ impl Receipts {
     }
 
     /// The neighbor has this receipt, or a newer one.
-    fn knows(neighbors: &mut BTreeMap<NodeId, Known>, neighbor: &NodeId, receipt: &SignedReceipt) {
-        if let Some(known) = neighbors.get_mut(neighbor) {
-            let rank = known.entry(receipt.key().clone()).or_default();
-            *rank = (*rank).max(receipt.rank());
+    fn knows(&mut self, neighbor: &NodeId, receipt: &SignedReceipt) {
+        if let Some(listener) = self.neighbors.get_mut(neighbor) {
+            listener.knows(receipt.key().clone(), receipt.rank());
         }
     }
 
@@ -403,22 +402,29 @@ impl Receipts {
         self.spread_at.get_or_insert(self.next_spread.max(now));
     }
 
-    pub(crate) fn poll_timeout(&self) -> Option<Now> {
-        self.spread_at
+    /// How long the link to a neighbor takes for 64 KiB.
+    pub(crate) fn set_record_time(&mut self, neighbor: &NodeId, record_time: Duration) {
+        if let Some(listener) = self.neighbors.get_mut(neighbor) {
+            listener.set_record_time(record_time);
+        }
     }
 
-    /// Signs and sends what is new, when it is time.
+    pub(crate) fn poll_timeout(&self) -> Option<Now> {
+        self.neighbors.values().filter_map(Listener::due).chain(self.spread_at).min()
+    }
+
+    /// Signs what is new and sends it, when it is time.
     pub(crate) fn spread(&mut self, now: Now, outputs: &mut VecDeque<CustodyOutput>) {
-        if self.spread_at.is_none_or(|at| at > now) {
-            return;
+        if self.spread_at.is_some_and(|at| at <= now) {
+            self.spread_at = None;
+            self.sign();
+            self.next_spread = now + PAUSE_PER_RECEIPT * u32::try_from(self.unspread.len()).unwrap_or(u32::MAX);
+            for key in std::mem::take(&mut self.unspread) {
+                self.neighbors.values_mut().for_each(|listener| listener.is_behind(key.clone()));
+            }
         }
-        self.spread_at = None;
-        self.sign();
-        self.next_spread = now + PAUSE_PER_RECEIPT * u32::try_from(self.unspread.len()).unwrap_or(u32::MAX);
-        let news: Vec<&SignedReceipt> =
-            std::mem::take(&mut self.unspread).iter().filter_map(|key| self.receipts.get(key)).collect();
-        for (neighbor, known) in &mut self.neighbors {
-            let receipts: Vec<Bytes> = news.iter().filter_map(|receipt| news_for(known, receipt)).collect();
+        for (neighbor, listener) in &mut self.neighbors {
+            let receipts = listener.news(now, &self.receipts);
             if !receipts.is_empty() {
                 outputs.push_back(CustodyOutput::Send { to: neighbor.clone(), frame: Frame::Receipts(receipts) });
             }
@@ -440,14 +446,4 @@ impl Receipts {
             self.unspread.insert(key);
         }
     }
-}
-
-/// The receipt's bytes if it is newer than what the neighbor knows; it knows it from now on.
-fn news_for(known: &mut Known, receipt: &SignedReceipt) -> Option<Bytes> {
-    let rank = receipt.rank();
-    let known_rank = known.entry(receipt.key().clone()).or_default();
-    (*known_rank < rank).then(|| {
-        *known_rank = rank;
-        receipt.encode()
-    })
 }

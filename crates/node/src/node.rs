@@ -13,7 +13,7 @@ use estafet_model::{
     SigningKey, Slip,
 };
 use estafet_routing::{
-    BearerTerms, Captured as Count, Holding, HubLedger, LEDGER_PIECES_MAX, LinkRisks, OriginLedger, Router,
+    BearerTerms, Captured as Count, Holding, HubLedger, LEDGER_PIECES_MAX, LinkRisks, LinkSample, OriginLedger, Router,
     RouterConfig, RouterOutput, SignedLsa,
 };
 use estafet_topology::{Role, Topology};
@@ -178,7 +178,7 @@ impl Node {
                 self.router.spoken_to(now, &from);
                 self.custody.piece(now, &from.neighbor, piece);
             }
-            Input::Measured { bearer, sample } => self.router.measured(now, &bearer, sample),
+            Input::Measured { bearer, sample } => self.measured(now, &bearer, sample),
             Input::Tried { over, carried } => self.router.tried(now, &over, carried),
             Input::Captures(captures) => self.capture(captures),
             Input::Stored(records) => self.stored(now, records),
@@ -347,6 +347,13 @@ impl Node {
         used.insert(self.captures.epoch());
         let from = self.spare_epoch.get();
         (from..=Epoch::MAX).chain(1..from).filter_map(Epoch::new).find(|epoch| !used.contains(epoch))
+    }
+
+    fn measured(&mut self, now: Now, bearer: &Bearer, sample: LinkSample) {
+        self.router.measured(now, bearer, sample);
+        if let Some(record_time) = self.router.record_time(&bearer.neighbor) {
+            self.custody.set_record_time(&bearer.neighbor, record_time);
+        }
     }
 
     fn capture(&mut self, captures: Vec<Capture>) {

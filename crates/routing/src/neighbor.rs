@@ -6,6 +6,7 @@
 //! business, as long as what sending to the neighbor costs stays the same.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use estafet_model::{Class, LinkCost, Medium, Now};
 
@@ -229,6 +230,10 @@ impl Neighbor {
 
     pub(crate) fn gray(&self) -> Option<Gray> {
         self.face().and_then(|(_, link)| link.quality.gray())
+    }
+
+    pub(crate) fn record_time(&self) -> Option<Duration> {
+        self.face().and_then(|(_, link)| link.quality.usual_time())
     }
 
     /// The last choice: gray, or flapping, or about to go dark, or not up.

@@ -11,9 +11,13 @@ use crate::router::RouterConfig;
 use crate::signed_lsa::SignedLsa;
 use crate::standing::Standing;
 
-/// The least time between two LSAs that differ only in ledgers and outlook. An office captures a record a minute; at a hub under
-/// load this bounds the whole area to two floods a second per node, while people still see counts move.
+/// The least time between two LSAs that differ only in ledgers and outlook, after a rest. An office captures a record a
+/// minute, and people see counts move.
 pub const LEDGER_INTERVAL: Duration = Duration::from_millis(500);
+
+/// While they change on and on, the time doubles up to this for each node of the area: all of them together then tell four
+/// times a second at most, which is a kilobyte or so over every link, the weakest as well.
+const LEDGER_PAUSE_PER_NODE: Duration = Duration::from_millis(250);
 
 /// The content and the sequence number of this node's own LSA.
 #[derive(Debug, Clone)]
@@ -24,6 +28,8 @@ pub(crate) struct Origination {
     last_originated: Now,
     /// A ledger or the outlook is another than was told.
     ledger_changed: bool,
+    ledger_interval: Duration,
+    ledger_interval_max: Duration,
     standing: Standing,
     durable: bool,
     topology: TopologyVersions,
@@ -42,6 +48,8 @@ impl Origination {
             next_sequence: config.first_sequence,
             last_originated: Now::default(),
             ledger_changed: false,
+            ledger_interval: LEDGER_INTERVAL,
+            ledger_interval_max: ledger_interval_max(config),
             standing: Standing::default(),
             durable: config.durable,
             topology: TopologyVersions { in_force: version, kept: version },
@@ -74,6 +82,11 @@ impl Origination {
             outlook: self.outlook,
         };
         self.next_sequence = self.next_sequence.saturating_add(1);
+        if now.since(self.last_originated) > self.ledger_interval_max * 2 {
+            self.ledger_interval = LEDGER_INTERVAL;
+        } else if self.ledger_changed {
+            self.ledger_interval = (self.ledger_interval * 2).min(self.ledger_interval_max);
+        }
         self.last_originated = now;
         self.ledger_changed = false;
         SignedLsa::sign(lsa, &self.signing_key)
@@ -124,6 +137,7 @@ impl Origination {
     /// Another version, another key or other neighbors by a new topology.
     pub(crate) fn reconfigure(&mut self, config: &RouterConfig) {
         self.signing_key = config.signing_key.clone();
+        self.ledger_interval_max = ledger_interval_max(config);
         self.topology.in_force = config.topology_version;
         self.set_topology_kept(config.topology_version);
         self.rtts.retain(|neighbor, _| config.neighbors.contains_key(neighbor));
@@ -131,6 +145,11 @@ impl Origination {
 
     /// When a changed ledger may be told.
     pub(crate) fn ledger_due(&self) -> Option<Now> {
-        self.ledger_changed.then(|| self.last_originated + LEDGER_INTERVAL)
+        self.ledger_changed.then(|| self.last_originated + self.ledger_interval)
     }
+}
+
+fn ledger_interval_max(config: &RouterConfig) -> Duration {
+    let nodes = u32::try_from(config.keys.len()).unwrap_or(u32::MAX);
+    LEDGER_PAUSE_PER_NODE.saturating_mul(nodes).max(LEDGER_INTERVAL)
 }

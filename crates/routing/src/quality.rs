@@ -135,6 +135,16 @@ impl LinkQuality {
         self.gray
     }
 
+    /// How long a usual record takes: by the last sample, or as long as when the link was found to be slow. While nobody uses
+    /// it, it looks better than it is.
+    pub(crate) fn usual_time(&self) -> Option<Duration> {
+        let slow = match self.gray {
+            Some(Gray::Slow { usual_record }) => usual_record,
+            Some(Gray::Lossy { .. }) | None => Duration::ZERO,
+        };
+        self.last.map(|sample| sample.usual_time().max(slow))
+    }
+
     /// The session ended: the next counts from the beginning. What was thought of the link stays.
     pub(crate) fn session_ended(&mut self, now: Now) {
         self.last = None;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use estafet_model::{Bearer, LinkCost, LsaVersion, LsdbDigest, Medium, NodeId, Now, PublicKey, SigningKey};
 
@@ -410,6 +411,12 @@ impl Router {
     #[must_use]
     pub fn is_suspect(&self, neighbor: &NodeId) -> bool {
         self.neighbors.get(neighbor).is_some_and(Neighbor::is_suspect)
+    }
+
+    /// How long a record of 64 KiB seems to take to a neighbor, by that of its bearers which most records go over.
+    #[must_use]
+    pub fn record_time(&self, neighbor: &NodeId) -> Option<Duration> {
+        self.neighbors.get(neighbor).and_then(Neighbor::record_time)
     }
 
     /// What is wrong with the link to a neighbor, if it is gray: with that of its bearers which most records go over.

@@ -10,6 +10,7 @@ mod resuming;
 mod spreading;
 mod taking_back;
 mod taking_in;
+mod telling;
 mod timers;
 mod two_hubs;
 mod unbelieved;
