@@ -2,6 +2,7 @@
 //! it does, no slip that an honest office gave is lost, no relay falls, and what it costs is bounded.
 
 mod cable;
+mod custody;
 mod floods;
 mod junk;
 mod lies;
@@ -34,12 +35,13 @@ struct Scene {
 impl Scene {
     /// The honest relays run, and the intruder has said nothing yet. It comes from an address of its own.
     fn new() -> Self {
-        Self::with_topology(|text| text)
+        Self::prepared(|_| ())
     }
 
-    fn with_topology(edit: impl FnOnce(String) -> String) -> Self {
+    /// The same in a city that is changed before its relays start.
+    fn prepared(prepare: impl FnOnce(&City)) -> Self {
         let mut city = City::new("pekanbaru");
-        city.edit_topology(edit);
+        prepare(&city);
         HONEST.iter().for_each(|node| city.start(node));
         for office in ["rumbai", "senapelan"] {
             wait_for("an honest office has a way", || city.next_hops(office)?.get(office).cloned());

@@ -23,6 +23,7 @@ mod main_server;
 mod members;
 mod power;
 mod proofs;
+mod seal_token;
 mod sealing;
 mod strangers;
 mod threats;

@@ -40,10 +40,10 @@ pub enum ServeError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The descriptors of the API do not decode.
-    #[error("failed to set up reflection: {0}")]
+    #[error("failed to set up reflection")]
     Reflection(#[from] tonic_reflection::server::Error),
     /// The HTTP/2 side gave up.
-    #[error("failed to serve the admin API: {0}")]
+    #[error("failed to serve the admin API")]
     Transport(#[from] tonic::transport::Error),
 }
 

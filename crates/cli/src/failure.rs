@@ -68,7 +68,7 @@ pub enum Failure {
     #[error("failed to find a free loopback port: {0}")]
     NoPort(io::Error),
     /// No seal key could be made.
-    #[error("failed to make a seal key: {0}")]
+    #[error("failed to make a seal key")]
     NoSealKey(#[from] estafet_seal::NoRandomness),
     /// Nothing can be sealed to it.
     #[error(transparent)]

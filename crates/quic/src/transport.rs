@@ -148,18 +148,18 @@ impl Neighborhood {
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
     /// The address is taken or not ours.
-    #[error("failed to listen for neighbors on {address} (UDP): {source}")]
+    #[error("failed to listen for neighbors on {address} (UDP): {error}")]
     Listen {
         /// Where.
         address: SocketAddr,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// TLS could not be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The TLS library lacks what QUIC needs.
-    #[error("failed to set up QUIC: {0}")]
+    #[error("failed to set up QUIC")]
     Quic(#[from] quinn::crypto::rustls::NoInitialCipherSuite),
 }
 
@@ -285,7 +285,7 @@ impl Transport {
         source: Arc<dyn PayloadSource>,
     ) -> Result<(Self, SessionEvents), TransportError> {
         let listen = config.listen;
-        let socket = bind(listen).map_err(|source| TransportError::Listen { address: listen, source })?;
+        let socket = bind(listen).map_err(|error| TransportError::Listen { address: listen, error })?;
         let (neighborhood, neighborhood_out) = watch::channel(Arc::new(config.neighborhood));
         let admitted = neighborhood_out.clone();
         let server = config.identity.server_config(move |key| admitted.borrow().knows(key), ALPN)?;
@@ -294,7 +294,7 @@ impl Transport {
         let mut datagrams = EndpointConfig::default();
         datagrams.max_udp_payload_size(DATAGRAM_BYTES_MAX).expect("QUIC allows 1,200 to 65,527 bytes");
         let endpoint = Endpoint::new(datagrams, Some(server), socket, Arc::new(TokioRuntime))
-            .map_err(|source| TransportError::Listen { address: listen, source })?;
+            .map_err(|error| TransportError::Listen { address: listen, error })?;
         let (control, control_out) = mpsc::channel(CONTROL_QUEUE);
         let (pieces, pieces_out) = mpsc::channel(PIECE_QUEUE);
         let shared = Arc::new(Shared {

@@ -30,7 +30,7 @@ use crate::ledger::Ledger;
 use crate::listing::{Listing, Names};
 use crate::proofs::{self, ChainWalk};
 use crate::scrub::unreadable;
-use crate::seal::{SealFolder, SealFolderError};
+use crate::seal::{SealKeys, SealKeysError};
 use crate::standing::Supply;
 use crate::store::{Store, wall_clock};
 use crate::tail::Tail;
@@ -45,7 +45,7 @@ pub(crate) struct AdminService {
     /// What a main server signs receipts with. A node that gives no promises has none.
     receipt_key: Option<SigningKey>,
     /// Where a main server's seal keys are.
-    seal_folder: SealFolder,
+    seal_keys: SealKeys,
     names: Arc<Names>,
     topologies: Arc<Topologies>,
     audit_log: AuditLog,
@@ -58,7 +58,7 @@ pub(crate) struct Keys {
     /// Signs receipts of single records; none at a node that gives no promises.
     pub(crate) receipt_key: Option<SigningKey>,
     /// Opens what is fetched from a main server.
-    pub(crate) seal_folder: SealFolder,
+    pub(crate) seal_keys: SealKeys,
 }
 
 impl AdminService {
@@ -72,9 +72,9 @@ impl AdminService {
         drain_file: DrainFile,
     ) -> Self {
         let names = Arc::new(Names { me, in_force: topologies.in_force() });
-        let Keys { receipt_key, seal_folder } = keys;
+        let Keys { receipt_key, seal_keys } = keys;
         let drain_file = Mutex::new(drain_file);
-        Self { commands, store, receipt_key, seal_folder, names, topologies, audit_log, drain_file }
+        Self { commands, store, receipt_key, seal_keys, names, topologies, audit_log, drain_file }
     }
 
     /// Refuses what is meant for another node: a socket, or a forwarded port, leads where it leads.
@@ -268,7 +268,7 @@ impl Admin for AdminService {
             }
 
             NotTaken::NoSealKey { .. } => Status::invalid_argument(error.to_string()),
-            NotTaken::Disk(_) | NotTaken::SealFolder(_) | NotTaken::NotLogged(_) => Status::internal(error.to_string()),
+            NotTaken::Disk(_) | NotTaken::Secrets(_) | NotTaken::NotLogged(_) => Status::internal(error.to_string()),
             NotTaken::ShuttingDown => Status::unavailable(error.to_string()),
         })?;
         info!(%by, ?offered, "an operator has pushed a topology");
@@ -330,12 +330,12 @@ impl Admin for AdminService {
         let opened = if self.store.ledger.is_some() { "with this main server's seal key" } else { "no" };
         let event = Event::allowed(by, "fetch").about("record", &record.record_id).about("opened", opened);
         self.audit_log.write(event.clone()).await.map_err(|error| not_logged(&error))?;
-        let (store, seal_folder, commands) = (self.store.clone(), self.seal_folder.clone(), self.commands.clone());
+        let (store, seal_keys, commands) = (self.store.clone(), self.seal_keys.clone(), self.commands.clone());
         let (sender, pieces) = tokio::sync::mpsc::channel(2);
         let audit_log = self.audit_log.clone();
         tokio::task::spawn_blocking(move || {
             let mut read = |piece: Result<FetchPiece, Status>| sender.blocking_send(piece).is_ok();
-            if let Err(fault) = read_payload(&store, &seal_folder, &place, record, &mut read) {
+            if let Err(fault) = read_payload(&store, &seal_keys, &place, record, &mut read) {
                 let is_of_disk = matches!(fault, FetchFault::Disk(_));
                 audit_log.note(event.failed(&fault.to_string()));
                 read(Err(fault.into()));
@@ -463,7 +463,7 @@ enum FetchFault {
     #[error("it is here, and cannot be opened: {0}; `estafet-relay seal-key list` there says which there are")]
     Sealed(#[from] OpenError),
     #[error("it is here, and cannot be opened: {0}")]
-    NoKeys(#[from] SealFolderError),
+    NoKeys(#[from] SealKeysError),
 }
 
 impl From<FetchFault> for Status {
@@ -478,7 +478,7 @@ impl From<FetchFault> for Status {
 /// Reads a record chunk by chunk; a main server opens it.
 fn read_payload(
     store: &Store,
-    seal_folder: &SealFolder,
+    seal_keys: &SealKeys,
     place: &Place,
     record: Record,
     send: &mut impl FnMut(Result<FetchPiece, Status>) -> bool,
@@ -499,7 +499,7 @@ fn read_payload(
     };
     let mut first = Some(chunk(0)?);
     let mut opening = match &first {
-        Some(chunk) if store.ledger.is_some() => Some(Opening::begin(&seal_folder.load()?, header, chunk)?),
+        Some(chunk) if store.ledger.is_some() => Some(Opening::begin(&seal_keys.load()?, header, chunk)?),
         _ => None,
     };
     let mut piece = FetchPiece {

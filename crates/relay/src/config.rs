@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tracing::warn;
 
 use crate::nut::Nut;
-use crate::seal::SealFolder;
+use crate::seal::{SealKeys, Token};
 use crate::standing::Rules;
 use crate::topologies::TopologyFile;
 use crate::workstations::{self, WorkstationFile, WorkstationFileError, Workstations};
@@ -33,6 +33,10 @@ const KEYS: &[&str] = &[
     "admin_socket",
     "admin_calls_per_second",
     "seal_keys",
+    "seal_token",
+    "module",
+    "label",
+    "pin_file",
     "intake",
     "records_per_minute",
     "spool",
@@ -111,6 +115,7 @@ struct File {
     admin_calls_per_second: Option<NonZeroU32>,
     #[serde(default = "default_seal_keys")]
     seal_keys: PathBuf,
+    seal_token: Option<SealTokenFile>,
     #[serde(default)]
     intake: IntakeFile,
     #[serde(default)]
@@ -119,6 +124,21 @@ struct File {
     receipt_patience: Option<String>,
     #[serde(default)]
     power: PowerFile,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SealTokenFile {
+    module: PathBuf,
+    label: String,
+    pin_file: PathBuf,
+}
+
+impl SealTokenFile {
+    /// As a relay.toml in this folder means it.
+    fn in_folder(self, folder: &Path) -> Token {
+        Token::new(folder.join(self.module), self.label, folder.join(self.pin_file))
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -209,7 +229,7 @@ pub(crate) struct Config {
     /// How much one caller may ask of the admin API.
     pub(crate) admin_limits: Limits,
     /// A main server's private seal keys.
-    pub(crate) seal_folder: SealFolder,
+    pub(crate) seal_keys: SealKeys,
     pub(crate) intake: SocketAddr,
     /// How many records one workstation may hand in.
     pub(crate) records_per_minute: NonZeroU32,
@@ -230,10 +250,12 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// Reads of `relay.toml` where the seal keys are, and nothing else: a new main server has one before a topology lists it.
-    pub(crate) fn seal_folder(path: &Path) -> Result<SealFolder, ConfigError> {
+    /// Reads of `relay.toml` where the seal keys are, and little else: a new main server has one before a topology lists it.
+    pub(crate) fn seal_keys(path: &Path) -> Result<SealKeys, ConfigError> {
         let folder = path.parent().unwrap_or(Path::new("."));
-        Ok(SealFolder::new(folder.join(parse(path)?.seal_keys)))
+        let file = parse(path)?;
+        Ok(SealKeys::in_folder(folder.join(file.seal_keys))
+            .and_token(file.seal_token.map(|token| token.in_folder(folder))))
     }
 
     /// Where the workstations stand that hand in at the node of a `relay.toml`.
@@ -309,7 +331,7 @@ impl Config {
             data,
             listen: file.listen.unwrap_or_else(|| listen_address(topology, &node)),
             admin: file.admin.unwrap_or(node.admin),
-            seal_folder: SealFolder::new(folder.join(file.seal_keys)),
+            seal_keys: Self::seal_keys(path)?,
             admin_socket: file.admin_socket.map(|socket| folder.join(socket)),
             admin_limits: Limits {
                 calls_per_second: file.admin_calls_per_second.unwrap_or(limits.calls_per_second),

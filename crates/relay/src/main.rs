@@ -167,7 +167,8 @@ fn dispatch(command: Command) -> miette::Result<()> {
             if config.data.is_dir() {
                 store::check_disk(&config.data)?;
             }
-            if let Some(missing) = config.seal_folder.missing(&config.topology, &config.node.id)? {
+            config.seal_keys.load()?;
+            if let Some(missing) = config.seal_keys.missing(&config.topology, &config.node.id)? {
                 return Err(seal::SealKeyError::Missing(missing).into());
             }
             let neighbors = config.topology.neighbors(&config.node.id);

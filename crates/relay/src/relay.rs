@@ -30,7 +30,7 @@ use crate::heads::HeadBook;
 use crate::intake::Intake;
 use crate::nut;
 use crate::scrub::{self, Scrubs};
-use crate::seal::{SealFolderError, Seals};
+use crate::seal::{SealKeysError, Seals};
 use crate::standing::{Grounds, Supply};
 use crate::store::{FIRST_NEIGHBOR_TRANSFER, Opened, Store, StoreError, random_epoch, wall_clock};
 use crate::topologies::{Told, Topologies, TopologyFile, neighborhood};
@@ -57,7 +57,7 @@ pub(crate) enum RelayError {
     Admin(#[from] ServeError),
     #[error(transparent)]
     #[diagnostic(transparent)]
-    SealFolder(#[from] SealFolderError),
+    Secrets(#[from] SealKeysError),
     #[error("failed to seal records: {0}")]
     #[diagnostic(help("the topology names the main servers' seal keys: correct it, sign it and push it"))]
     SealKeys(#[from] BadSealKeys),
@@ -87,7 +87,7 @@ async fn serve(config: Config, opened: Opened, promises: bool, clear: bool) -> R
     if clear {
         error!(node = %me, "nothing that is handed in here is sealed: whoever has a disk on its way can read it");
     }
-    if let Some(missing) = config.seal_folder.missing(&config.topology, &me)? {
+    if let Some(missing) = config.seal_keys.missing(&config.topology, &me)? {
         // What comes is committed all the same: the key may be found again.
         error!(key = %missing, "the private seal key is not here: nothing that is captured now can be opened");
     }
@@ -141,7 +141,7 @@ async fn serve(config: Config, opened: Opened, promises: bool, clear: bool) -> R
     let topologies = Topologies::new(
         me.clone(),
         TopologyFile::in_folder(&config.data),
-        config.seal_folder.clone(),
+        config.seal_keys.clone(),
         commands.clone(),
         audit_log.clone(),
         Arc::clone(&config.signed),
@@ -161,12 +161,12 @@ async fn serve(config: Config, opened: Opened, promises: bool, clear: bool) -> R
     carrier::watch(commands.clone());
     let power = signal(SignalKind::from_raw(Signal::POWER.as_raw()))?;
     tokio::spawn(heed_power_signal(power, commands.clone(), audit_log.clone()));
-    let seal_folder = config.seal_folder.clone();
+    let seal_keys = config.seal_keys.clone();
     let receipt_key = promises.then(|| config.key.clone());
     let admin = AdminService::new(
         commands,
         store,
-        Keys { receipt_key, seal_folder },
+        Keys { receipt_key, seal_keys },
         me.clone(),
         topologies,
         audit_log.clone(),

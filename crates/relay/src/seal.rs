@@ -1,5 +1,7 @@
 //! The two ends of sealing at a node: at an office what its counters hand in, and at a main server the keys that open it.
 
+mod token;
+
 use std::io::Write;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -12,6 +14,8 @@ use estafet_topology::Topology;
 use tokio::sync::watch;
 use tracing::{error, info};
 
+pub(crate) use self::token::Token;
+use self::token::TokenError;
 use crate::config::{Config, ConfigError};
 
 /// What key files end with.
@@ -68,10 +72,11 @@ fn keys_of(topology: &Topology) -> Vec<SealKey> {
 /// What can be done with seal keys.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Operation {
-    /// Makes a key in the folder of seal keys, and prints the public half, for `topology rotate seal-key` or the topology.
+    /// Makes a key in the folder of seal keys, or in the PKCS#11 token that [seal_token] of relay.toml names, and prints the
+    /// public half, for `topology rotate seal-key` or the topology.
     ///
-    /// The private half stays on this machine: copy its file to a safe place, because nobody can open without it what is
-    /// sealed to it. Files of earlier keys have to stay, for what was sealed to them.
+    /// The private half stays there: copy its file, or back up the token, to a safe place, because nobody can open without it
+    /// what is sealed to it. Earlier keys have to stay, for what was sealed to them.
     New {
         /// The main server's relay.toml.
         #[arg(long)]
@@ -93,7 +98,7 @@ pub(crate) enum SealKeyError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Folder(#[from] SealFolderError),
+    Folder(#[from] SealKeysError),
     #[error("the topology lets records be sealed to {0}, and the private half of that key is not here")]
     #[diagnostic(help(
         "put its file back into the folder of seal keys, from its copy; or make another key and rotate to it"
@@ -109,7 +114,7 @@ pub(crate) enum SealKeyError {
 /// `out` gets the keys, `notes` what people should know.
 pub(crate) fn operate(operation: &Operation, out: &mut dyn Write, notes: &mut dyn Write) -> Result<(), SealKeyError> {
     let (Operation::New { config } | Operation::List { config }) = operation;
-    let folder = Config::seal_folder(config)?;
+    let keys = Config::seal_keys(config)?;
     // A new main server has its keys before a topology lists it.
     let listed = Config::load(config).ok();
     if let Some(config) = listed.as_ref().filter(|config| config.topology.hub_ids().all(|hub| *hub != config.node.id)) {
@@ -119,13 +124,20 @@ pub(crate) fn operate(operation: &Operation, out: &mut dyn Write, notes: &mut dy
         listed.iter().flat_map(|config| config.topology.seal_keys().map(SealKey::id)).collect();
     match operation {
         Operation::New { .. } => {
-            let (public, path) = folder.make()?;
+            let (public, place) = keys.make()?;
             writeln!(out, "{public}")?;
-            writeln!(
-                notes,
-                "{} is private: copy it to a safe place, and let it stay here. The line above is public.",
-                path.display()
-            )?;
+            match place {
+                Place::File(path) => writeln!(
+                    notes,
+                    "{} is private: copy it to a safe place, and let it stay here. The line above is public.",
+                    path.display()
+                )?,
+                Place::Token(label) => writeln!(
+                    notes,
+                    "Its private half is in the token `{label}`, and nowhere else: back the token up by its maker's means. The line \
+                     above is public."
+                )?,
+            }
             writeln!(
                 notes,
                 "It is used from `topology rotate seal-key HUB --key-file FILE` on; its id is {}.",
@@ -133,9 +145,10 @@ pub(crate) fn operate(operation: &Operation, out: &mut dyn Write, notes: &mut dy
             )?;
         }
         Operation::List { .. } => {
-            let secrets = folder.load()?;
+            let secrets = keys.load()?;
             if secrets.is_empty() {
-                writeln!(notes, "There is no key in {}.", folder.0.display())?;
+                let token = keys.token.as_ref().map(|token| format!(" nor in the token `{}`", token.label()));
+                writeln!(notes, "There is no key in {}{}.", keys.folder.display(), token.unwrap_or_default())?;
             }
             for secret in secrets {
                 let public = secret.public();
@@ -147,16 +160,31 @@ pub(crate) fn operate(operation: &Operation, out: &mut dyn Write, notes: &mut dy
     Ok(())
 }
 
-/// The folder with a main server's private seal keys. They are read when something is to be opened, and wiped after that.
+/// A main server's private seal keys: a folder of files, and perhaps a token. They are read when something is to be opened, and
+/// wiped after that.
 #[derive(Debug, Clone)]
-pub(crate) struct SealFolder(PathBuf);
+pub(crate) struct SealKeys {
+    folder: PathBuf,
+    token: Option<Arc<Token>>,
+}
+
+/// Where a key was put.
+#[derive(Debug)]
+pub(crate) enum Place {
+    File(PathBuf),
+    /// The token with this label.
+    Token(String),
+}
 
 /// A private seal key cannot be read or written.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub(crate) enum SealFolderError {
+pub(crate) enum SealKeysError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     File(#[from] KeyFileError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Token(#[from] TokenError),
     #[error("{}: {source}", path.display())]
     #[diagnostic(help("put the file back that `estafet-relay seal-key new` wrote, from its copy"))]
     Malformed { path: PathBuf, source: SecretError },
@@ -167,15 +195,20 @@ pub(crate) enum SealFolderError {
     NoRandomness(#[from] NoRandomness),
 }
 
-impl SealFolder {
-    pub(crate) fn new(path: PathBuf) -> Self {
-        Self(path)
+impl SealKeys {
+    pub(crate) fn in_folder(folder: PathBuf) -> Self {
+        Self { folder, token: None }
     }
 
-    /// Every key in it, in the order of their files' names. A folder that is not there holds none.
-    pub(crate) fn load(&self) -> Result<Vec<SealSecret>, SealFolderError> {
-        let fault = |source| SealFolderError::Folder { path: self.0.clone(), source };
-        let mut files = match std::fs::read_dir(&self.0) {
+    /// The same, and in a token, where new ones go.
+    pub(crate) fn and_token(self, token: Option<Token>) -> Self {
+        Self { token: token.map(Arc::new), ..self }
+    }
+
+    /// Every key, those in files first, in the order of their names. A folder that is not there holds none.
+    pub(crate) fn load(&self) -> Result<Vec<SealSecret>, SealKeysError> {
+        let fault = |source| SealKeysError::Folder { path: self.folder.clone(), source };
+        let mut files = match std::fs::read_dir(&self.folder) {
             Ok(entries) => {
                 let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>();
                 paths.map_err(fault)?
@@ -185,25 +218,40 @@ impl SealFolder {
         };
         files.retain(|path| path.extension().is_some_and(|extension| extension == EXTENSION));
         files.sort();
-        files.iter().map(|path| load_secret(path)).collect()
+        let mut secrets = files.iter().map(|path| load_secret(path)).collect::<Result<Vec<_>, _>>()?;
+        if let Some(token) = &self.token {
+            secrets.extend(token.load()?);
+        }
+        Ok(secrets)
     }
 
     /// The key that a topology names for this main server, if its private half is not here. Nothing at other nodes.
-    pub(crate) fn missing(&self, topology: &Topology, me: &NodeId) -> Result<Option<SealKeyId>, SealFolderError> {
+    pub(crate) fn missing(&self, topology: &Topology, me: &NodeId) -> Result<Option<SealKeyId>, SealKeysError> {
         let Some(hub) = topology.hubs.iter().find(|hub| hub.node == *me) else { return Ok(None) };
-        let is_held = self.load()?.iter().any(|secret| secret.public() == hub.seal_key);
+        let is_held = match self.load() {
+            // It may be plugged in again; until then nothing can be opened, and everything else goes on.
+            Err(SealKeysError::Token(fault)) => {
+                error!(%fault, "the token with seal keys cannot be asked");
+                false
+            }
+            loaded => loaded?.iter().any(|secret| secret.public() == hub.seal_key),
+        };
         Ok((!is_held).then(|| hub.seal_key.id()))
     }
 
-    /// Makes a key, and a file for it that is named by the key's id.
-    pub(crate) fn make(&self) -> Result<(SealKey, PathBuf), SealFolderError> {
-        let fault = |source| SealFolderError::Folder { path: self.0.clone(), source };
-        std::fs::create_dir_all(&self.0).map_err(fault)?;
+    /// Makes a key, and puts it into the token, or where there is none into a file that is named by the key's id.
+    pub(crate) fn make(&self) -> Result<(SealKey, Place), SealKeysError> {
         let secret = SealSecret::generate()?;
         let public = secret.public();
-        let path = self.0.join(file_name(public.id()));
+        if let Some(token) = &self.token {
+            token.store(&secret)?;
+            return Ok((public, Place::Token(token.label().to_owned())));
+        }
+        let fault = |source| SealKeysError::Folder { path: self.folder.clone(), source };
+        std::fs::create_dir_all(&self.folder).map_err(fault)?;
+        let path = self.folder.join(file_name(public.id()));
         create_secret(&path, &secret.to_text())?;
-        Ok((public, path))
+        Ok((public, Place::File(path)))
     }
 }
 
@@ -211,7 +259,7 @@ fn file_name(id: SealKeyId) -> String {
     format!("{id}.{EXTENSION}")
 }
 
-fn load_secret(path: &Path) -> Result<SealSecret, SealFolderError> {
+fn load_secret(path: &Path) -> Result<SealSecret, SealKeysError> {
     let text = read_secret(path)?;
-    SealSecret::from_text(&text).map_err(|source| SealFolderError::Malformed { path: path.to_owned(), source })
+    SealSecret::from_text(&text).map_err(|source| SealKeysError::Malformed { path: path.to_owned(), source })
 }

@@ -19,7 +19,7 @@ use estafet_topology::Role;
 use serde_json::{Value, json};
 
 use crate::config::{Config, ConfigError};
-use crate::seal::{SealFolder, SealFolderError};
+use crate::seal::{SealKeys, SealKeysError};
 
 /// Where repair leaves what is damaged.
 const DAMAGED: &str = "damaged";
@@ -80,7 +80,7 @@ pub(crate) enum SurgeryError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     #[diagnostic(transparent)]
-    SealKeys(#[from] SealFolderError),
+    SealKeys(#[from] SealKeysError),
     #[error("there is no store in {}", .0.display())]
     #[diagnostic(help("name the folder with --data, or the node's relay.toml with --config"))]
     NoStore(PathBuf),
@@ -128,7 +128,7 @@ pub(crate) enum SurgeryError {
     #[error("failed to put {} aside: {error}", path.display())]
     #[diagnostic(help("it is derived from the store and made again at the next start: move it away by hand"))]
     Ledger { path: PathBuf, error: io::Error },
-    #[error("failed to print the answer: {0}")]
+    #[error("failed to print the answer")]
     Print(#[from] io::Error),
 }
 
@@ -139,7 +139,7 @@ pub(crate) fn operate(operation: &Operation, out: &mut dyn Write) -> Result<(), 
         Operation::Repair(target) => repair(target, out),
         Operation::Stat(target) => stat(target, out),
         Operation::Export { target, record, out: folder, seal_keys, .. } => {
-            let secrets = seal_keys.as_ref().map_or(Ok(Vec::new()), |keys| SealFolder::new(keys.clone()).load())?;
+            let secrets = seal_keys.as_ref().map_or(Ok(Vec::new()), |keys| SealKeys::in_folder(keys.clone()).load())?;
             if let Some(keys) = seal_keys.as_ref().filter(|_| secrets.is_empty()) {
                 return Err(SurgeryError::NoSealKeys(keys.clone()));
             }

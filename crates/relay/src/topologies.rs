@@ -23,7 +23,7 @@ use tracing::{debug, error, info, warn};
 use crate::audit_log::{AuditLog, NotLogged};
 use crate::driver::Commands;
 use crate::durable_file;
-use crate::seal::{SealFolder, SealFolderError};
+use crate::seal::{SealKeys, SealKeysError};
 
 /// The file's name in the data folder.
 const FILE: &str = "city.topology";
@@ -121,7 +121,7 @@ pub(crate) enum NotTaken {
     )]
     NoSealKey { missing: SealKeyId },
     #[error("this main server's seal keys cannot be read: {0}")]
-    SealFolder(#[from] SealFolderError),
+    Secrets(#[from] SealKeysError),
     #[error("this node's disk does not keep it: {0}")]
     Disk(#[from] io::Error),
     #[error("it cannot be written into this node's audit log: {0}")]
@@ -167,7 +167,7 @@ impl Source {
 pub(crate) struct Topologies {
     me: NodeId,
     file: TopologyFile,
-    seal_folder: SealFolder,
+    seal_keys: SealKeys,
     commands: Commands,
     audit_log: AuditLog,
     /// The newest that is durable here.
@@ -184,13 +184,13 @@ impl Topologies {
     pub(crate) fn new(
         me: NodeId,
         file: TopologyFile,
-        seal_folder: SealFolder,
+        seal_keys: SealKeys,
         commands: Commands,
         audit_log: AuditLog,
         signed: Arc<SignedTopology>,
     ) -> Self {
         let in_force = watch::Sender::new(Arc::new(signed.topology().clone()));
-        Self { me, file, seal_folder, commands, audit_log, kept: Mutex::new(signed), in_force }
+        Self { me, file, seal_keys, commands, audit_log, kept: Mutex::new(signed), in_force }
     }
 
     /// The topology in force, now and later.
@@ -249,7 +249,7 @@ impl Topologies {
         };
         let version = signed.topology().version;
         Sealer::new(signed.topology().seal_keys())?;
-        if let Some(missing) = self.seal_folder.missing(signed.topology(), &self.me)? {
+        if let Some(missing) = self.seal_keys.missing(signed.topology(), &self.me)? {
             if matches!(from, Source::Operator(_)) {
                 return Err(NotTaken::NoSealKey { missing });
             }

@@ -28,7 +28,7 @@ fn with_dear_link(text: &str) -> String {
 
 #[test]
 fn a_lie_about_costs_or_links_draws_no_records_and_moves_nobody_else() {
-    let scene = Scene::with_topology(|text| with_dear_link(&text));
+    let scene = Scene::prepared(|city| city.edit_topology(|text| with_dear_link(&text)));
     scene.city.wait_for_path(&["rumbai", "senapelan", "induk"]);
     let sessions = ["induk", "rumbai", "senapelan"].map(|relay| scene.join_politely(relay, Taking::AndForgetting));
     let everywhere: Vec<(NodeId, u32)> = scene.intruder.topology().nodes.keys().map(|node| (node.clone(), 1)).collect();
