@@ -7,7 +7,7 @@ use estafet_model::NodeId;
 use estafet_wire::Frame;
 
 use super::Scene;
-use crate::harness::{capture, noise, wait_for};
+use crate::harness::{capture, last_object, noise, wait_for};
 
 const RECORDS: u64 = 20;
 
@@ -29,12 +29,12 @@ fn what_is_accepted_and_thrown_away_comes_home_by_another_and_the_thief_is_named
             session.say(&Frame::Lsas(vec![lsa.clone()])).await.unwrap();
         }
     });
-    scene.city.wait_for_path(&["rumbai", "sukajadi", "induk"]);
+    wait_for("rumbai goes by the thief", || scene.city.log("rumbai").contains("next_hops=[sukajadi").then_some(()));
     let mut given: Vec<_> =
         (0..RECORDS).map(|n| capture(&scene.city.intake("rumbai"), &noise(n, 3_000), &[])).collect();
     let suspects = wait_for("somebody is named", || {
         let answer = scene.city.run(&["audit", "--suspects"]);
-        let suspects = crate::harness::last_object(&answer)["suspects"].as_array()?.clone();
+        let suspects = last_object(&answer)["suspects"].as_array()?.clone();
         (!suspects.is_empty()).then_some(suspects)
     });
     let of = |key: &str| suspects.iter().map(|suspect| suspect[key].as_str().unwrap()).collect::<Vec<_>>();
