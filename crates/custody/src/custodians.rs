@@ -1,4 +1,5 @@
-//! Neighbors whose word has turned out to be empty: they accepted records, and others brought them home.
+//! Neighbors whose word has turned out to be empty: they accepted records, or were silent about them, and others brought them
+//! home.
 //!
 //! A record that a neighbor has accepted, and for which no receipt comes in time although a way leads to a hub, goes by
 //! another neighbor, unless the first brings others home and only has a long queue: older records go first there, so what was
@@ -63,7 +64,8 @@ pub(crate) struct Custodians {
 }
 
 impl Custodians {
-    /// The neighbor accepted the record, no receipt has come in time, and it goes by another.
+    /// The neighbor accepted the record and no receipt has come in time, or it has left an offer without an answer: it goes by
+    /// another.
     pub(crate) fn overdue(&mut self, key: Key, with: Name) {
         self.overdue.insert(key, with);
     }

@@ -582,7 +582,11 @@ impl Outbound {
             };
             let why = match held.state {
                 State::Ready(why) | State::Resting(why) => why,
-                State::Asked(to, _) | State::Offered(to) => Why::Unanswered(to),
+                State::Asked(to, _) => Why::Unanswered(to),
+                State::Offered(to) => {
+                    self.kept_back(now, key, to);
+                    continue;
+                }
                 State::Accepted(by) => {
                     self.overdue(now, key, by);
                     continue;

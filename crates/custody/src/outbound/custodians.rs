@@ -1,4 +1,4 @@
-//! Records that a neighbor has accepted, and for which no receipt comes.
+//! Records that a neighbor has accepted, and for which no receipt comes; or that it leaves without an answer.
 
 use std::time::Duration;
 
@@ -41,12 +41,24 @@ impl Outbound {
         }
     }
 
-    /// Takes an accepted record from a neighbor that leaves it without a receipt. A hub that has it has done its part.
+    /// A neighbor that is there has said nothing about an offer for very long: it goes by another, and if that one brings it
+    /// home, the silence was an empty word.
+    pub(super) fn kept_back(&mut self, now: Now, key: Key, by: Name) {
+        self.note_overdue(key, by);
+        self.ready(now, key, Why::Unanswered(by));
+    }
+
+    /// Takes an accepted record from a neighbor that leaves it without a receipt.
     fn take_from(&mut self, now: Now, key: Key, with: Name) {
+        self.note_overdue(key, with);
+        self.ready(now, key, Why::Unreceipted(with));
+    }
+
+    /// A hub that has it has done its part.
+    fn note_overdue(&mut self, key: Key, with: Name) {
         if !self.hubs.contains(&with) {
             self.custodians.overdue(key, with);
         }
-        self.ready(now, key, Why::Unreceipted(with));
     }
 
     /// The neighbor has the record from elsewhere.

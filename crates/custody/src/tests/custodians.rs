@@ -82,6 +82,26 @@ fn three_empty_words_end_the_trust_and_all_that_is_with_it_goes_by_another() {
 }
 
 #[test]
+fn who_is_silent_about_offers_for_minutes_is_led_around_as_well() {
+    let mut custody = relay(Recovered::default());
+    open(&mut custody, at(0), &[ROGUE, HONEST]);
+    custody.stored(at(0), (1..=3).map(|seq| held(seq, Class::Normal, KIB, None)).collect());
+    assert_eq!(handed(&outputs(&mut custody), ROGUE).1, [1, 2, 3]);
+    assert_eq!(handed(&pass(&mut custody, at(599_000)), HONEST), (vec![], vec![]));
+    let after = pass(&mut custody, at(602_000));
+    assert_eq!(handed(&after, HONEST).0, [1, 2, 3]);
+    let now = at(603_000);
+    custody.acceptances(now, &node(HONEST), &[record(1), record(2), record(3)]);
+    custody.receipts(now, &node(HONEST), &[receipt(&[1, 2, 3]).encode()]);
+    assert!(outputs(&mut custody).iter().any(is_mistrust));
+    let mut silent = relay(Recovered::default());
+    open(&mut silent, at(0), &[ROGUE]);
+    silent.stored(at(0), vec![held(1, Class::Normal, KIB, None)]);
+    outputs(&mut silent);
+    assert_eq!(handed(&pass(&mut silent, at(602_000)), ROGUE).0, [1], "who has no other way asks again");
+}
+
+#[test]
 fn who_has_no_other_way_goes_on_with_the_rogue() {
     let mut custody = accepted_by_rogue(&[ROGUE], 3);
     let after = pass(&mut custody, later(at(2), 1));
