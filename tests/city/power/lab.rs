@@ -13,9 +13,6 @@ use crate::harness::City;
 /// What a test with a lab calls.
 pub(crate) const LAB_TOOLS: &[&str] = &["nft", "tc"];
 
-/// What Ethernet and every radio in between carry; the loopback device would take 64 KiB.
-const MTU: &str = "1500";
-
 /// Datagrams are cut, counted and shaped one by one: what the kernel would carry as one large piece is split before.
 /// What is cut is dropped at the receiver and not counted, so the counters show what really passed.
 const RULES: &str = "
@@ -54,7 +51,7 @@ pub(crate) struct Lab {
 impl Lab {
     /// The links of `city`, all of them open and quick.
     pub(crate) fn new(city: &City) -> Self {
-        run("ip", &["link", "set", "lo", "mtu", MTU, "gso_max_segs", "1"]);
+        run("ip", &["link", "set", "lo", "gso_max_segs", "1"]);
         run("tc", &["qdisc", "add", "dev", "lo", "root", "handle", "1:", "htb"]);
         nft(RULES);
         let ports: BTreeMap<_, _> =
