@@ -193,8 +193,9 @@ impl Custody {
     }
 
     /// A neighbor owes answers suspiciously long. What has another way by now takes that as well, with some of what the
-    /// neighbor has accepted within the last second.
+    /// neighbor has accepted within the last second; and what it was to send may come from whoever has it.
     pub fn suspect(&mut self, now: Now, neighbor: &NodeId) {
+        self.inbound.suspect(now, neighbor);
         let records = self.outbound.suspect(now, neighbor);
         self.diverted(now, neighbor, records);
     }

@@ -81,8 +81,8 @@ struct Arriving {
     granted_at: Now,
     /// It counts against [`FRESH_BYTES`].
     is_fresh: bool,
-    /// When the last of it came, or it was granted.
-    last_piece: Now,
+    /// From when on another that offers it is told to send it, unless more of it comes before.
+    stalled_at: Now,
     /// The hub that it was offered for.
     for_hub: Option<NodeId>,
 }
@@ -152,9 +152,17 @@ impl Inbound {
         self.arriving.get(id).filter(|arriving| arriving.from == *from)?.for_hub.as_ref()
     }
 
-    /// True if the neighbor that was told to send the record does not get on with it.
-    pub(crate) fn is_stalled(&self, now: Now, id: &RecordId) -> bool {
-        self.arriving.get(id).is_some_and(|arriving| now.since(arriving.last_piece) >= STALLED_AFTER)
+    /// For how long nobody else is to send the record; nothing if the neighbor that was told to does not get on with it.
+    pub(crate) fn reserved_for(&self, now: Now, id: &RecordId) -> Option<Duration> {
+        let stalled_at = self.arriving.get(id)?.stalled_at;
+        (stalled_at > now).then(|| stalled_at.since(now))
+    }
+
+    /// The neighbor owes answers suspiciously long: whoever else offers what it was told to send is told to at once.
+    pub(crate) fn suspect(&mut self, now: Now, neighbor: &NodeId) {
+        for arriving in self.arriving.values_mut().filter(|arriving| arriving.from == *neighbor) {
+            arriving.stalled_at = arriving.stalled_at.min(now);
+        }
     }
 
     /// The digest of the record under this id that is coming from `from`, once its header has come.
@@ -238,8 +246,15 @@ impl Inbound {
         }
         *self.sending.entry(from.clone()).or_default() += granted_bytes;
         let for_hub = offer.for_hub;
-        let arriving =
-            Arriving { from, granted_bytes, come_bytes: 0, granted_at: now, is_fresh, last_piece: now, for_hub };
+        let arriving = Arriving {
+            from,
+            granted_bytes,
+            come_bytes: 0,
+            granted_at: now,
+            is_fresh,
+            stalled_at: now + STALLED_AFTER,
+            for_hub,
+        };
         let before = self.arriving.insert(offer.id, arriving);
         assert!(before.is_none(), "a record is granted to one neighbor at a time, or the budget would leak");
         first_chunk
@@ -256,7 +271,7 @@ impl Inbound {
     ) -> PieceVerdict {
         let id = piece.head.id.clone();
         if let Some(arriving) = self.arriving.get_mut(&id).filter(|arriving| arriving.from == *from) {
-            arriving.last_piece = now;
+            arriving.stalled_at = now + STALLED_AFTER;
         }
         let bytes = piece.data.len() as u64;
         let verdict = match piece.head.signed_header.clone() {

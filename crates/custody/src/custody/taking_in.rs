@@ -13,8 +13,11 @@ use crate::output::{CustodyEvent, CustodyOutput};
 /// How long a neighbor is asked to wait that wants a promise of a node that can give none.
 const NO_PROMISE_DELAY: Duration = Duration::from_secs(30);
 
-/// How long a neighbor is asked to wait when the record is coming from another one.
+/// How long a neighbor is asked to wait with a record that is here in another way than it should be.
 const ARRIVING_DELAY: Duration = Duration::from_millis(200);
+
+/// What a wait loses on its way, where it is told in whole milliseconds.
+const ROUNDING: Duration = Duration::from_millis(1);
 
 impl Custody {
     /// A neighbor would hand over records.
@@ -40,14 +43,17 @@ impl Custody {
 
     fn consider_offer(&mut self, now: Now, from: &NodeId, offer: &Offer) -> Known {
         if let Some(sender) = self.inbound.arriving_from(&offer.id).filter(|sender| *sender != from).cloned()
-            && self.inbound.is_stalled(now, &offer.id)
+            && self.inbound.reserved_for(now, &offer.id).is_none()
         {
             self.inbound.cancel(&offer.id, &sender, &mut self.outputs);
         }
         let known = self.consider(now, from, &offer.id, offer.digest, offer.for_hub.as_ref());
         match (known, self.inbound.arriving_from(&offer.id)) {
             (Known::New, Some(sender)) if sender == from => Known::AnswerLater,
-            (Known::New, Some(_)) => Known::Answer(Verdict::Wait(ARRIVING_DELAY)),
+            (Known::New, Some(_)) => {
+                let reserved = self.inbound.reserved_for(now, &offer.id).unwrap_or_default();
+                Known::Answer(Verdict::Wait(reserved + ROUNDING))
+            }
             (Known::New, None) if u64::from(offer.payload_bytes) > self.room.0 => {
                 Known::Answer(Verdict::Full(NO_ROOM_DELAY))
             }

@@ -211,3 +211,20 @@ fn who_does_not_get_on_with_a_record_leaves_it_to_another() {
     assert!(matches!(answered(&outputs(&mut custody), "rumbai").get(&1), Some(Verdict::Wait(_))));
     assert!(is_whole(&send(&mut custody, "senapelan", 7..CHUNKS)));
 }
+
+#[test]
+fn a_suspect_leaves_what_it_was_to_send_to_another_at_once() {
+    let moment = |millis: u64| at(1) + Duration::from_millis(millis);
+    let mut custody = relay_with_neighbors();
+    assert_eq!(wanted_from(&mut custody, "rumbai"), 0);
+    (0..7).for_each(|index| custody.piece(moment(50), &node("rumbai"), chunk(index)));
+    let offer = |custody: &mut Custody, millis: u64| {
+        custody.offers(&node("senapelan"), vec![offer_of(&big())], moment(millis));
+        answered(&outputs(custody), "senapelan").remove(&1)
+    };
+    let until_stalled = Verdict::Wait(Duration::from_millis(90 + 1));
+    assert_eq!(offer(&mut custody, 60), Some(until_stalled), "no longer than it takes");
+    custody.suspect(moment(70), &node("rumbai"));
+    assert_eq!(offer(&mut custody, 70), Some(Verdict::Want { first_chunk: 7 }));
+    assert!(is_whole(&send(&mut custody, "senapelan", 7..CHUNKS)));
+}
