@@ -72,7 +72,7 @@ fn keys_of(topology: &Topology) -> Vec<SealKey> {
 /// What can be done with seal keys.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Operation {
-    /// Makes a key in the folder of seal keys, or in the PKCS#11 token that [seal_token] of relay.toml names, and prints the
+    /// Makes a key in the folder of seal keys, or in the PKCS#11 token that `[seal_token]` of relay.toml names, and prints the
     /// public half, for `topology rotate seal-key` or the topology.
     ///
     /// The private half stays there: copy its file, or back up the token, to a safe place, because nobody can open without it
