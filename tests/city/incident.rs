@@ -70,6 +70,9 @@ fn what_a_stolen_machine_held_is_told_by_all_others() {
     let captured = captures(&city, "sukajadi", 2..5);
     let passed_on = captures(&city, "rumbai", 11..13);
     city.assert_honored(&[&kept[..], &before, &captured, &passed_on].concat());
+    wait_for("sukajadi has heard of all receipts", || {
+        (city.metric("sukajadi", "estafet_records_held")? == 0).then_some(())
+    });
     // What nobody else has seen, but that it exists.
     city.kill("induk");
     let alone = captures(&city, "sukajadi", 5..7);
