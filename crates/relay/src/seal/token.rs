@@ -27,7 +27,7 @@ pub(crate) struct Token {
     pin_file: PathBuf,
     /// Loaded at the first use, once for the process; and used by one thread at a time, for who closes the last session logs
     /// all of them out.
-    library: Mutex<Option<Pkcs11>>,
+    loaded: Mutex<Option<Pkcs11>>,
 }
 
 /// Nothing came of asking a token.
@@ -61,7 +61,7 @@ fn found(labels: &[String]) -> String {
 
 impl Token {
     pub(crate) fn new(module: PathBuf, label: String, pin_file: PathBuf) -> Self {
-        Self { module, label, pin_file, library: Mutex::new(None) }
+        Self { module, label, pin_file, loaded: Mutex::new(None) }
     }
 
     pub(crate) fn label(&self) -> &str {
@@ -109,7 +109,7 @@ impl Token {
 
     /// In a session of who knows the PIN.
     fn with_session<T>(&self, work: impl FnOnce(&Session) -> Result<T, TokenError>) -> Result<T, TokenError> {
-        let mut library = self.library.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut library = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         let library = match &mut *library {
             Some(library) => library,
             none => none.insert(self.open_library()?),
