@@ -10,7 +10,7 @@ use bytes::Bytes;
 use estafet_model::RecordId;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::chain::Chain;
 use crate::counter::Counter;
@@ -27,6 +27,8 @@ pub(crate) struct Load {
     pub(crate) outstanding: u64,
     /// How many submit at the same time.
     pub(crate) connections: u32,
+    /// How many a second are submitted, unless as many as the chain takes.
+    pub(crate) per_second: Option<u32>,
 }
 
 /// What was measured.
@@ -47,6 +49,7 @@ struct Shared {
     /// More than one record long, so that each is another part of it.
     noise: Bytes,
     next: AtomicU64,
+    began: Instant,
     submitted: Mutex<Vec<Submitted>>,
 }
 
@@ -79,16 +82,17 @@ impl Load {
     }
 
     pub(crate) async fn run(&self, chain: &mut Chain) -> Result<Measured, BenchError> {
+        let began = Instant::now();
         let shared = Arc::new(Shared {
             load: *self,
             intake: chain.origin(),
             noise: noise(self.bytes_each),
             next: AtomicU64::new(self.before),
+            began,
             submitted: Mutex::new(Vec::new()),
         });
         let receipted = watch::Sender::new(self.before);
         let mut submitters = JoinSet::new();
-        let began = Instant::now();
         for _ in 0..u64::from(self.connections).min(self.outstanding) {
             submitters.spawn(submit_all(Arc::clone(&shared), receipted.subscribe()));
         }
@@ -153,6 +157,10 @@ async fn submit_all(shared: Arc<Shared>, mut receipted: watch::Receiver<u64>) ->
         let outstanding = shared.load.outstanding;
         if !one_at_a_time && receipted.wait_for(|receipted| index < receipted + outstanding).await.is_err() {
             return Ok(());
+        }
+        if let Some(per_second) = shared.load.per_second {
+            let turn = (index - shared.load.before) as f64 / f64::from(per_second);
+            sleep_until(shared.began + Duration::from_secs_f64(turn)).await;
         }
         let key = format!("bench-{index}");
         let began = Instant::now();

@@ -68,10 +68,17 @@ async fn run(options: &Options) -> Result<(), BenchError> {
             println!("{}", if options.json { report.to_json() } else { report.to_string() });
             return Ok(());
         }
-        Benchmark::Flood { records, size, turns, scripts } => {
+        Benchmark::Flood { records, size, turns, per_second, scripts } => {
             let temporary = temporary_folder("estafet-bench-").map_err(BenchError::Folder)?;
             let dir = options.dir.as_deref().unwrap_or(temporary.path());
-            let load = Load { records: *records, before: 0, bytes_each: *size, outstanding: 4_096, connections: 128 };
+            let load = Load {
+                records: *records,
+                before: 0,
+                bytes_each: *size,
+                outstanding: 4_096,
+                connections: 128,
+                per_second: *per_second,
+            };
             let report = flood::measure(relay()?, dir, scripts, *turns, load).await?;
             println!("{}", if options.json { report.to_json() } else { report.to_string() });
             return Ok(());
@@ -86,7 +93,8 @@ async fn run(options: &Options) -> Result<(), BenchError> {
     let line = match &options.benchmark {
         Benchmark::Chain { records, size, outstanding, connections, .. } => {
             let (records, bytes_each) = (*records, *size);
-            let load = Load { records, before: 0, bytes_each, outstanding: *outstanding, connections: *connections };
+            let (outstanding, connections) = (*outstanding, *connections);
+            let load = Load { records, before: 0, bytes_each, outstanding, connections, per_second: None };
             let report = measure(&mut chain, &load).await?;
             if options.json { report.to_json() } else { report.to_string() }
         }

@@ -78,6 +78,9 @@ pub(crate) enum Benchmark {
         /// How many turns with, and as many without each flood.
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
         turns: u32,
+        /// How many records a second the other sends; by default as many as are taken.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        per_second: Option<u32>,
         /// What the hostile office does; can be repeated. By default one after the other.
         #[arg(long = "script", value_enum)]
         scripts: Vec<Script>,

@@ -278,7 +278,7 @@ pub enum NodeEvent {
     },
     /// A bearer is good again.
     LinkGood(Bearer),
-    /// The way to the hub changed: the next hops now, best first.
+    /// The way to the hub changed: the next hops now, best first. Nothing is said while one of them is suspect.
     NextHops(Vec<NodeId>),
     /// A neighbor sent an LSA that its origin did not sign.
     ForgedLsa {

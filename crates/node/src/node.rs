@@ -85,6 +85,8 @@ pub struct Node {
     /// How far the chain of this hub's commits has come, and its word for it.
     head: Option<(ChainHead, Signature)>,
     next_hops: Vec<NodeId>,
+    /// What was last said of them.
+    told_next_hops: Vec<NodeId>,
     hops_to_hubs: BTreeMap<NodeId, Vec<NodeId>>,
     /// Those of them that a large queue spreads over.
     downhill: Vec<NodeId>,
@@ -145,6 +147,7 @@ impl Node {
             committed_twice: recovered.committed_twice,
             head: None,
             next_hops: Vec::new(),
+            told_next_hops: Vec::new(),
             hops_to_hubs: BTreeMap::new(),
             downhill: Vec::new(),
             ledger_changed: true,
@@ -504,11 +507,13 @@ impl Node {
         if (&next_hops, &downhill) != (&self.next_hops, &self.downhill) {
             self.custody.set_downhill(&downhill);
             self.custody.set_next_hops(now, &next_hops);
-            self.downhill = downhill;
+            (self.next_hops, self.downhill) = (next_hops, downhill);
         }
-        if next_hops != self.next_hops {
-            self.next_hops.clone_from(&next_hops);
-            self.event(NodeEvent::NextHops(next_hops));
+        // A suspicion leads records around, and soon ends one way or the other: only then has the way changed.
+        let is_settled = !self.next_hops.iter().any(|neighbor| self.router.is_suspect(neighbor));
+        if is_settled && self.next_hops != self.told_next_hops {
+            self.told_next_hops.clone_from(&self.next_hops);
+            self.event(NodeEvent::NextHops(self.next_hops.clone()));
         }
         let to_hubs = self.router.hops_to_hubs();
         if to_hubs != self.hops_to_hubs {

@@ -87,6 +87,7 @@ fn a_silent_death_costs_the_flow_a_moment_and_no_record() {
             thread::sleep(AWAY);
             revive(&mut network);
         }
+        report(&format!("each in its turn: {deaths:.0?}"));
         let worst = |spans: &[Duration]| *spans.iter().max().unwrap();
         let spans = [worst(&deaths), worst(&stranded), worst(&returns), worst(&idle)];
         let [gap, while_idle] = [median(&mut deaths), median(&mut idle)];

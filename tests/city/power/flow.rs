@@ -15,6 +15,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long records flow before and after what happens to them: thirty of them each.
 const AROUND: Duration = Duration::from_millis(1_500);
 
+/// Multiples of it, without their whole part, lie as evenly as can be however many there are.
+const GOLDEN_RATIO: f64 = 0.618_034;
+
 /// What is done to the network shows within this.
 const BLOW: Duration = Duration::from_secs(1);
 
@@ -31,7 +34,8 @@ pub(crate) struct Network {
     pub(crate) lab: Lab,
     pub(crate) commits: Commits,
     records: u64,
-    /// When the last flow was disturbed.
+    /// How many flows were disturbed, and when the last of them was.
+    blows: u32,
     disturbed: Instant,
 }
 
@@ -58,18 +62,21 @@ impl Network {
         // The listener hears commits as they happen from here on.
         let first = capture(&city.intake("rumbai"), b"the first", &[]);
         commits.moments(&[&first.record_id]);
-        Self { city, lab, commits, records: 0, disturbed: Instant::now() }
+        Self { city, lab, commits, records: 0, blows: 0, disturbed: Instant::now() }
     }
 
-    /// Records from Rumbai at a steady pace while `disturb` runs, and before and after it.
+    /// Records from Rumbai at a steady pace while `disturb` runs, and before and after it. It begins ever elsewhere
+    /// between two captures: by the golden ratio, so that a few flows have tried the whole span evenly.
     pub(crate) fn flow(&mut self, disturb: impl FnOnce(&mut City, &mut Lab)) -> Vec<Sent> {
         let stop = &AtomicBool::new(false);
         let (url, first) = (self.city.intake("rumbai"), self.records);
+        let begins = AROUND + PAUSE.mul_f64(f64::from(self.blows) * GOLDEN_RATIO % 1.0);
+        self.blows += 1;
         let (city, lab, disturbed) = (&mut self.city, &mut self.lab, &mut self.disturbed);
         let sent = thread::scope(|scope| {
             let counter = scope.spawn(|| steadily(&url, first, stop));
             let stopping = StopOnDrop(stop);
-            thread::sleep(AROUND);
+            thread::sleep(begins);
             *disturbed = Instant::now();
             disturb(city, lab);
             thread::sleep(AROUND);
