@@ -156,6 +156,8 @@ type Page = [Option<Held>; PAGE as usize];
 pub(crate) struct Table {
     pages: BTreeMap<(Name, Epoch, u32), Box<Page>>,
     count: usize,
+    /// Of how many bytes the payloads of each origin are.
+    bytes: BTreeMap<Name, u64>,
 }
 
 fn place(key: Key) -> ((Name, Epoch, u32), usize) {
@@ -181,8 +183,10 @@ impl Table {
     pub(crate) fn insert(&mut self, key: Key, held: Held) {
         let (page, slot) = place(key);
         let page = self.pages.entry(page).or_insert_with(|| Box::new([const { None }; PAGE as usize]));
-        if page[slot].replace(held).is_none() {
-            self.count += 1;
+        *self.bytes.entry(key.origin).or_default() += u64::from(held.payload_bytes);
+        match page[slot].replace(held) {
+            Some(before) => self.take_off(key.origin, before.payload_bytes),
+            None => self.count += 1,
         }
     }
 
@@ -194,7 +198,19 @@ impl Table {
             self.pages.remove(&number);
         }
         self.count -= 1;
+        self.take_off(key.origin, held.payload_bytes);
         Some(held)
+    }
+
+    fn take_off(&mut self, origin: Name, payload_bytes: u32) {
+        if let Some(bytes) = self.bytes.get_mut(&origin) {
+            *bytes -= u64::from(payload_bytes);
+        }
+    }
+
+    /// Of how many bytes the payloads of this origin are.
+    pub(crate) fn bytes_of(&self, origin: Name) -> u64 {
+        self.bytes.get(&origin).copied().unwrap_or(0)
     }
 
     /// The held records of one origin's epoch with these numbers.

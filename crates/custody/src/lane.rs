@@ -1,10 +1,10 @@
 //! What one neighbor has been handed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use estafet_model::Class;
 
-use crate::held::{Key, Micros};
+use crate::held::{Key, Micros, Name};
 use crate::questions::Questions;
 use crate::window::Window;
 
@@ -19,8 +19,8 @@ pub(crate) struct Lane {
     pub(crate) handed: BTreeSet<Key>,
     /// What was offered to it, and has gone another way since because it was suspect. Its answers still count.
     pub(crate) diverted: BTreeSet<Key>,
-    /// It has no room, and is not to be asked before this.
-    pub(crate) full_until: Option<Micros>,
+    /// It has no room for more of these origins, and is to be offered none of theirs before this.
+    full_until: BTreeMap<Name, Micros>,
     /// What it is being asked whether it holds.
     pub(crate) questions: Questions,
     window: Window,
@@ -64,11 +64,31 @@ impl Lane {
 
     /// True if it may be asked now about some more records.
     pub(crate) fn may_be_asked(&self) -> bool {
-        self.open && self.full_until.is_none() && self.questions.have_room()
+        self.open && self.questions.have_room()
     }
 
-    /// True if a record may be handed to it now.
+    /// True if a record may be handed to it now, unless it is full for its origin.
     pub(crate) fn has_room(&self, class: Class, bytes: u32) -> bool {
-        self.open && self.full_until.is_none() && self.window.has_room(class, bytes)
+        self.open && self.window.has_room(class, bytes)
+    }
+
+    /// It has no room for more of this origin.
+    pub(crate) fn set_full(&mut self, origin: Name, until: Micros) {
+        let known = self.full_until.entry(origin).or_default();
+        *known = until.max(*known);
+    }
+
+    pub(crate) fn is_full_for(&self, origin: Name) -> bool {
+        self.full_until.contains_key(&origin)
+    }
+
+    /// When it may have room again for one of the origins for which it has none.
+    pub(crate) fn next_room(&self) -> Option<Micros> {
+        self.full_until.values().min().copied()
+    }
+
+    /// Time passed.
+    pub(crate) fn forget_full(&mut self, now: Micros) {
+        self.full_until.retain(|_, until| *until > now);
     }
 }

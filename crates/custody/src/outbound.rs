@@ -493,12 +493,13 @@ impl Outbound {
         }
     }
 
-    /// The neighbor has no room: nothing more is handed to it for a while, and what can go by another, does.
+    /// The neighbor has no room for more of this origin: nothing of it is handed to the neighbor for a while, and what can
+    /// go by another, does.
     pub(crate) fn neighbor_full(&mut self, now: Now, id: &RecordId, by: &NodeId, delay: Duration) {
         let Some((key, by)) = self.offered_to(id, by) else { return };
         self.ready(now, key, Why::Full(by));
         if let Some(lane) = self.lanes.get_mut(&by) {
-            lane.full_until = lane.full_until.max(Some((now + delay.min(ASKED_REST_MAX)).into()));
+            lane.set_full(key.origin, (now + delay.min(ASKED_REST_MAX)).into());
         }
     }
 
@@ -600,7 +601,7 @@ impl Outbound {
     pub(crate) fn poll_timeout(&self) -> Option<(Now, &'static str)> {
         let timer = self.timers.first().map(|(due, _)| (Now::from(*due), "a record is due"));
         let waits = !self.ways.nothing_is_ready();
-        let full = self.lanes.values().filter_map(|lane| lane.full_until).min().filter(|_| waits);
+        let full = self.lanes.values().filter_map(Lane::next_room).min().filter(|_| waits);
         let full = full.map(|until| (Now::from(until), "a full neighbor is asked again"));
         let trust = self.custodians.poll_timeout().map(|until| (until, "a neighbor is trusted again"));
         timer.into_iter().chain(full).chain(trust).min()
@@ -684,6 +685,11 @@ impl Outbound {
     pub(crate) fn awaits_answer(&self, neighbor: &NodeId) -> bool {
         let lane = self.names.find(neighbor).and_then(|name| self.lanes.get(&name));
         lane.is_some_and(Lane::awaits_answer)
+    }
+
+    /// Of how many bytes the payloads of this origin are that are held here.
+    pub(crate) fn bytes_of(&self, origin: &NodeId) -> u64 {
+        self.names.find(origin).map_or(0, |origin| self.table.bytes_of(origin))
     }
 
     pub(crate) fn transit_count(&self) -> u64 {

@@ -128,7 +128,7 @@ pub enum Verdict {
     Have,
     /// It is coming by another way: offer it again later.
     Wait(Duration),
-    /// There is no room: offer nothing for so long.
+    /// There is no room for more of its origin: offer nothing of it for so long.
     Full(Duration),
     /// Do not offer it again soon; somebody must look.
     Never(NeverReason),

@@ -1,10 +1,11 @@
 //! Records in other origins' names, under other numbers, with other bytes; and records that are promised and never come.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use estafet_intruder::{Taking, piece};
-use estafet_model::{Class, HeaderDigest, PAYLOAD_BYTES_MAX, RecordId};
+use estafet_model::{CHUNK_BYTES, Class, HeaderDigest, PAYLOAD_BYTES_MAX, RecordId};
 use estafet_wire::{Answer, Frame, NeverReason, Offer, Verdict};
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -149,5 +150,48 @@ fn who_offers_without_end_and_never_sends_keeps_nobody_waiting() {
     assert!(beside < alone * 2 + Duration::from_secs(2), "{beside:?} instead of {alone:?}");
     given.extend(more);
     scene.city.assert_honored(&given);
+    scene.assert_unharmed();
+}
+
+#[test]
+fn who_floods_an_office_without_a_way_leaves_a_third_of_its_room() {
+    const SPOOL_MIB: u64 = 64;
+    /// What transit may take of it: the rest is for the counter, for receipts and control.
+    const TRANSIT_MIB: u64 = SPOOL_MIB * 13 / 16;
+    let mut scene = Scene::prepared(|city| {
+        let config = city.config("rumbai");
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(&config, text.replace("8GiB", &format!("{SPOOL_MIB}MiB"))).unwrap();
+    });
+    scene.city.kill("induk");
+    let (session, mut heard) = scene.join_politely("rumbai", Taking::Nothing);
+    let payload = vec![7; CHUNK_BYTES];
+    let sent = scene.run(async {
+        let mut stream = session.open().await.unwrap();
+        for number in 1..10_000u64 {
+            let id = record(&format!("sukajadi.1.{number}"));
+            let header = &scene.intruder.headers([(id.clone(), &payload[..])])[0];
+            stream.write_chunk(piece(header, 0, &[], &payload)).await.unwrap();
+            loop {
+                match heard.recv().await.expect("the session goes on") {
+                    Frame::Acceptances(accepted) if accepted.contains(&id) => break,
+                    Frame::Answers(answers) if answers.iter().any(|answer| answer.id == id) => {
+                        assert!(matches!(answers[0].verdict, Verdict::Full(_)), "{answers:?}");
+                        return number - 1;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        panic!("the flood never ends");
+    });
+    let taken_mib = sent * payload.len() as u64 >> 20;
+    println!("{taken_mib} of {TRANSIT_MIB} MiB were taken of the flood");
+    // The relay looks at its room now and then.
+    assert!((TRANSIT_MIB / 2..TRANSIT_MIB * 3 / 4).contains(&taken_mib), "{taken_mib} of {TRANSIT_MIB} MiB");
+    assert!(!scene.city.log("rumbai").contains("asked to wait"), "others find room");
+    let given = capture(&scene.city.intake("rumbai"), &noise(1, 3_000), &[]);
+    scene.city.start("induk");
+    scene.city.assert_honored(&[given]);
     scene.assert_unharmed();
 }

@@ -10,6 +10,9 @@ use super::{Custody, NO_ROOM_DELAY};
 use crate::inbound::{Piece, PieceVerdict};
 use crate::output::{CustodyEvent, CustodyOutput};
 
+/// How many times what is left for all others one origin may have of the room for transit.
+const SHARE: u64 = 2;
+
 /// How long a neighbor is asked to wait that wants a promise of a node that can give none.
 const NO_PROMISE_DELAY: Duration = Duration::from_secs(30);
 
@@ -41,6 +44,16 @@ impl Custody {
         self.dispatch(now);
     }
 
+    /// Whether the store takes so much more of this origin. Of the room no origin may have more than twice what is then left
+    /// for all others (dynamic thresholds, Choudhury and Hahne 1998): whoever floods a node that is cut off from the main
+    /// server leaves a third of it.
+    fn has_room_for(&self, origin: &NodeId, bytes: u64) -> bool {
+        let Some(left) = self.room.0.checked_sub(bytes) else { return false };
+        // A hub holds only what goes to another hub, and has it all the same.
+        let held = if self.receipts.is_hub() { 0 } else { self.outbound.bytes_of(origin) };
+        held == 0 || held + bytes <= left.saturating_mul(SHARE)
+    }
+
     fn consider_offer(&mut self, now: Now, from: &NodeId, offer: &Offer) -> Known {
         if let Some(sender) = self.inbound.arriving_from(&offer.id).filter(|sender| *sender != from).cloned()
             && self.inbound.reserved_for(now, &offer.id).is_none()
@@ -54,7 +67,7 @@ impl Custody {
                 let reserved = self.inbound.reserved_for(now, &offer.id).unwrap_or_default();
                 Known::Answer(Verdict::Wait(reserved + ROUNDING))
             }
-            (Known::New, None) if u64::from(offer.payload_bytes) > self.room.0 => {
+            (Known::New, None) if !self.has_room_for(&offer.id.origin, u64::from(offer.payload_bytes)) => {
                 Known::Answer(Verdict::Full(NO_ROOM_DELAY))
             }
             (known, _) => known,
@@ -76,7 +89,8 @@ impl Custody {
             None => Known::New,
         };
         let bytes = piece.data.len() as u64;
-        if !matches!(known, Known::New) || bytes > self.room.0 {
+        let has_room = self.has_room_for(&id.origin, bytes);
+        if !matches!(known, Known::New) || !has_room {
             self.wasted(from, bytes);
         }
         match known {
@@ -85,7 +99,7 @@ impl Custody {
                 self.answer(from, vec![Answer { id, verdict }]);
             }
             Known::AnswerLater => self.inbound.forget(&id, from, &mut self.outputs),
-            Known::New if bytes > self.room.0 => {
+            Known::New if !has_room => {
                 self.inbound.cancel(&id, from, &mut self.outputs);
                 self.answer(from, vec![Answer { id, verdict: Verdict::Full(NO_ROOM_DELAY) }]);
             }

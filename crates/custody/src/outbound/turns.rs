@@ -31,7 +31,7 @@ impl Outbound {
     /// Hands on as many waiting records as the windows of the next hops allow.
     pub(crate) fn dispatch(&mut self, now: Now, outputs: &mut VecDeque<CustodyOutput>) {
         for lane in self.lanes.values_mut() {
-            lane.full_until = lane.full_until.filter(|until| *until > now.into());
+            lane.forget_full(now.into());
         }
         let mut offers: BTreeMap<Name, Vec<Offer>> = BTreeMap::new();
         let mut inventories: BTreeMap<Name, Vec<RecordSet>> = BTreeMap::new();
@@ -101,30 +101,31 @@ impl Outbound {
         let (held, best) = (self.table.find(key)?, self.next_hop(key)?);
         let lane = self.lanes.get(&best)?;
         if self.is_doubtful(held, best) {
-            if !lane.may_be_asked() {
+            if !lane.may_be_asked() || lane.is_full_for(key.origin) {
                 return None;
             }
             if let Some(keys) = self.set_around(key, best) {
                 return Some((key, best, Turn::Ask(keys)));
             }
         }
-        let has_room = lane.has_room(held.class, held.payload_bytes);
-        let to = if has_room { best } else { self.hop_beside(held, best)? };
+        let has_room = lane.has_room(held.class, held.payload_bytes) && !lane.is_full_for(key.origin);
+        let to = if has_room { best } else { self.hop_beside(key, held, best)? };
         Some((key, to, Turn::Hand))
     }
 
     /// Another way for a record whose best one has its window full. Only downhill: there is nothing to protect from, so
     /// it must not even visit a node that is farther from the hub. Who takes more quickly has room more often, so each
     /// gets in proportion to what it achieves.
-    fn hop_beside(&self, held: &Held, best: Name) -> Option<Name> {
+    fn hop_beside(&self, key: Key, held: &Held, best: Name) -> Option<Name> {
         let may_take = |hop: Name| {
             let is_onward = hop != best && held.received_from != Some(hop);
             is_onward && !has_refused(held, hop) && !self.custodians.is_mistrusted(hop)
         };
         let has_room = |hop: &Name| {
-            self.lanes
-                .get(hop)
-                .is_some_and(|lane| lane.takes(held.class) && lane.has_room(held.class, held.payload_bytes))
+            self.lanes.get(hop).is_some_and(|lane| {
+                let is_open = lane.takes(held.class) && !lane.is_full_for(key.origin);
+                is_open && lane.has_room(held.class, held.payload_bytes)
+            })
         };
         let downhill = self.downhill.iter().copied().filter(|_| held.for_hub.is_none());
         downhill.filter(|hop| may_take(*hop)).find(has_room)
@@ -141,7 +142,7 @@ impl Outbound {
         let onward = || open().filter(|(hop, _)| held.received_from != Some(*hop));
         let objection = |(hop, lane): &(Name, &Lane)| {
             let in_vain = has_refused(held, *hop) || self.custodians.is_overdue(key, *hop);
-            (lane.full_until.is_some() || in_vain, self.custodians.is_mistrusted(*hop))
+            (lane.is_full_for(key.origin) || in_vain, self.custodians.is_mistrusted(*hop))
         };
         // Of equals the first is taken.
         onward().min_by_key(objection).or_else(|| open().next()).map(|(hop, _)| hop)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use estafet_model::{Class, RecordId};
 use estafet_wire::{Answer, NeverReason, Verdict};
 
-use super::relay::{HUB, at, handed, held, node, open, outputs, record, relay};
+use super::relay::{HUB, after_sync, at, handed, held, node, open, outputs, own_capture, record, relay};
 use crate::{Custody, CustodyOutput, RecordState, Recovered};
 
 const KIB: u32 = 1 << 10;
@@ -61,6 +61,20 @@ fn a_neighbor_that_refused_a_record_or_is_full_gets_no_part_of_it() {
         assert_eq!(counts(&outputs(&mut custody))[1], 0);
         assert_eq!(custody.record(&record(4)).unwrap().state, RecordState::Offered { to: node(HUB) });
     }
+}
+
+#[test]
+fn who_has_no_room_for_one_origin_is_handed_the_records_of_another() {
+    let mut custody = custody();
+    custody.stored(at(1), vec![held(1, Class::Normal, MIB, None)]);
+    assert_eq!(handed(&outputs(&mut custody), NEIGHBORS[0]).0, [1]);
+    let full = Verdict::Full(Duration::from_secs(60));
+    custody.answers(at(2), &node(NEIGHBORS[0]), vec![Answer { id: record(1), verdict: full }]);
+    assert_eq!(counts(&outputs(&mut custody)), [0, 1, 0, 0], "it goes by another");
+    custody.stored(at(3), vec![held(2, Class::Normal, MIB, None), after_sync(own_capture())]);
+    let outputs = outputs(&mut custody);
+    assert_eq!(handed(&outputs, NEIGHBORS[0]).1.len(), 1, "the capture of this node, of a kibibyte");
+    assert_eq!(handed(&outputs, NEIGHBORS[1]).0, [2]);
 }
 
 #[test]

@@ -153,6 +153,48 @@ fn a_full_store_asks_to_wait_and_takes_nothing() {
     assert!(!outputs.iter().any(|output| matches!(output, CustodyOutput::Store(_))));
 }
 
+/// Records of a mebibyte that one origin has sent, by whomever; room is left for `left` more.
+fn with_much_of_one_origin(count: u32, left: u32) -> Custody {
+    let mut custody = relay_with_neighbors();
+    custody.stored(at(0), (1..=count).map(|seq| held(seq, Class::Normal, MIB, Some("rumbai"))).collect());
+    custody.set_room(ByteCount(u64::from(left) * u64::from(MIB)));
+    outputs(&mut custody);
+    custody
+}
+
+#[test]
+fn an_origin_may_have_twice_what_is_left_for_all_others_and_its_first_record_in_any_case() {
+    let digest = header(1, Class::Normal, 0).header().digest();
+    for (count, left, expected) in [
+        (0, 1, [true, true]),
+        (4, 4, [true, true]),
+        (6, 4, [false, true]),
+        (4, 2, [false, true]),
+        (4, 0, [false, false]),
+    ] {
+        let mut custody = with_much_of_one_origin(count, left);
+        let takes = ["rumbai.1.100", "lima-puluh.1.1"].map(|id| {
+            let offer =
+                Offer { id: id.parse().unwrap(), class: Class::Normal, payload_bytes: MIB, digest, for_hub: None };
+            custody.offers(&node("senapelan"), vec![offer], at(1));
+            let answers = answered(&outputs(&mut custody), "senapelan");
+            let verdict = answers.into_values().next().unwrap();
+            custody.neighbor_down(at(1), &node("senapelan"));
+            open(&mut custody, at(1), &["senapelan"]);
+            assert!(matches!(verdict, Verdict::Want { .. } | Verdict::Full(_)), "{verdict:?}");
+            matches!(verdict, Verdict::Want { .. })
+        });
+        assert_eq!(takes, expected, "{count} records here, room for {left}");
+    }
+    let mut custody = with_much_of_one_origin(10, 2);
+    custody.piece(at(1), &node("rumbai"), piece(&header(100, Class::Normal, KIB)));
+    assert!(matches!(answered(&outputs(&mut custody), "rumbai")[&100], Verdict::Full(_)), "nor without an offer");
+    custody.receipts(at(2), &node("senapelan"), &[receipt(&[1, 2, 3, 4, 5, 6, 7, 8, 9]).encode()]);
+    outputs(&mut custody);
+    custody.piece(at(3), &node("rumbai"), piece(&header(100, Class::Normal, KIB)));
+    assert!(outputs(&mut custody).iter().any(|output| matches!(output, CustodyOutput::Store(_))), "it is free again");
+}
+
 #[test]
 fn a_record_is_accepted_when_it_is_durable_by_all_who_sent_it() {
     let mut custody = relay_with_neighbors();
