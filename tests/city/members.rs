@@ -214,6 +214,37 @@ fn a_removed_node_has_no_session_within_two_seconds_and_its_records_wait_for_a_d
 }
 
 #[test]
+fn a_removed_node_is_shut_out_also_while_another_change_waits_for_a_restart() {
+    let mut city = City::new("pekanbaru-cadangan");
+    for node in ["induk", "sukajadi", "rumbai"] {
+        city.start(node);
+    }
+    wait_for_next_hop(&city, "rumbai", "sukajadi");
+    let file = city.dir().join("topology.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("version = 1\n", "version = 2\ncopies = 2\n")).unwrap();
+    // Nobody signs unawares what somebody has edited.
+    let unaware = city.run(&["outage", "add", "--node", "sail", "--start", "now", "--for", "1h", "--reason", "PLN"]);
+    assert!(!unaware.status.success() && said(&unaware).contains("topologysign"), "{}", said(&unaware));
+    let key = city.dir().join("operator.key");
+    let sign = ["sign", "--key", key.to_str().unwrap(), file.to_str().unwrap()];
+    for command in [&sign[..], &["--node", "sukajadi", "push"]] {
+        let done = city.run(command);
+        assert!(done.status.success(), "{}", said(&done));
+    }
+    let waits = || city.log("sukajadi").contains("a newer topology waits for a restart").then_some(());
+    wait_for("sukajadi waits for a restart with it", waits);
+    let removed = city.run(&["--node", "sukajadi", "node", "remove", "rumbai"]);
+    assert!(removed.status.success(), "{}", said(&removed));
+    let pushed = Instant::now();
+    wait_for("sukajadi has no session with rumbai", || {
+        let log = city.log("sukajadi");
+        log.lines().any(|line| line.contains("session down") && line.contains("neighbor=rumbai ")).then_some(())
+    });
+    assert!(pushed.elapsed() < SHUT_OUT_WITHIN, "{:?}", pushed.elapsed());
+}
+
+#[test]
 fn an_operator_makes_a_key_is_given_a_role_and_loses_it() {
     let mut city = City::new("pekanbaru");
     for node in ["induk", "sukajadi"] {

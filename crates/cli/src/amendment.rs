@@ -1,11 +1,12 @@
 //! A change of a city's topology by a program: into `topology.toml`, under a higher version, and signed.
 //!
 //! What people wrote in the file stays as it is, comments and order included. Nothing is written that has faults or could
-//! not be signed.
+//! not be signed, and nothing is signed unawares that somebody has edited. One program at a time changes a city's folder.
 
 use std::fmt::Display;
-use std::fs;
+use std::fs::{self, File};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use estafet_tls::read_key;
 use estafet_topology::{SignedTopology, Topology, parse};
@@ -13,7 +14,7 @@ use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value, value};
 
 use crate::city::{CityFolder, OPERATOR_KEY, TOPOLOGY_SIGNED, TOPOLOGY_SOURCE};
 use crate::commands::sign::{owner, sign};
-use crate::failure::{Failure, Outcome};
+use crate::failure::Failure;
 use crate::output::Output;
 use crate::safe_file;
 
@@ -21,29 +22,38 @@ use crate::safe_file;
 #[derive(Clone)]
 pub(crate) struct Amendment<'a> {
     city: &'a CityFolder,
+    /// The lock on the folder.
+    _alone: Arc<File>,
     source: PathBuf,
     topology: Topology,
     document: DocumentMut,
 }
 
 impl<'a> Amendment<'a> {
-    /// Reads the city's `topology.toml` and raises its version above its own and the signed one's.
+    /// Reads the city's `topology.toml`, which has to be what is signed, and raises its version.
     pub(crate) fn begin(city: &'a CityFolder) -> Result<Self, Failure> {
         let source = city.dir().join(TOPOLOGY_SOURCE);
+        // The folder itself: the files in it are replaced.
+        let alone = File::open(city.dir()).map_err(Failure::read(city.dir()))?;
+        alone.lock().map_err(Failure::read(city.dir()))?;
         let text = fs::read_to_string(&source).map_err(Failure::read(&source))?;
         // Its faults in our own words, with lines and remedies.
         let topology = parse(&source.display().to_string(), &text)?;
+        // Another program may have changed it since the folder was opened.
+        let signed = CityFolder::open(city.dir())?;
+        if topology != *signed.topology() {
+            return Err(Failure::Unsigned { path: source, signed: signed.topology().version });
+        }
         let document = text.parse::<DocumentMut>();
         let document =
             document.map_err(|error| Failure::Uneditable { path: source.clone(), what: error.message().to_owned() })?;
-        let mut amendment = Self { city, source, topology, document };
+        let mut amendment = Self { city, _alone: Arc::new(alone), source, topology, document };
         amendment.raise_version()?;
         Ok(amendment)
     }
 
     fn raise_version(&mut self) -> Result<(), Failure> {
-        let version = self.topology.version.max(self.city.topology().version);
-        let version = i64::try_from(version).unwrap_or(i64::MAX).saturating_add(1);
+        let version = i64::try_from(self.topology.version).unwrap_or(i64::MAX).saturating_add(1);
         let Some(written) = self.document.get_mut("version").and_then(Item::as_value_mut) else {
             return Err(self.uneditable("it has no version"));
         };
@@ -90,13 +100,13 @@ impl<'a> Amendment<'a> {
     }
 
     /// Checks the changed file, writes it, and signs it with the operator's key. Says so as `topology sign` does.
-    pub(crate) fn finish(mut self, output: &mut Output<'_>) -> Result<Outcome, Failure> {
+    pub(crate) fn finish(mut self, output: &mut Output<'_>) -> Result<(), Failure> {
         let emptied = |item: &Item| item.as_array_of_tables().is_some_and(ArrayOfTables::is_empty);
         self.document.as_table_mut().retain(|_, item| !emptied(item));
         self.signed()?;
         let key = self.city.dir().join(OPERATOR_KEY);
         safe_file::replace(&self.source, &self.document.to_string())?;
-        sign(&self.source, &key, None, Some(&self.city.dir().join(TOPOLOGY_SIGNED)), output)
+        sign(&self.source, &key, None, Some(&self.city.dir().join(TOPOLOGY_SIGNED)), output).map(drop)
     }
 }
 

@@ -24,10 +24,10 @@ Exit codes:
   1  it failed, was not found, or the answer is bad news: faults in the file, records missing,
      single points of failure, a drill that was not passed
   2  the command was not understood
-  3  no node answered
+  3  no node answered; of a change that is signed: no node has been told yet
   4  the answer lacks the word of somebody: audit: nothing is missing of what is known, but there
      are offices whose newest word is not known, because no way leads to them; also verify chain
-     and incident";
+     and incident; of a change: another admin has still to sign it";
 
 /// Operate a city of Estafet relays.
 #[derive(Debug, Parser)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use estafet_model::{NodeId, PublicKey, SigningKey};
 use estafet_tls::{Identity, read_key};
-use estafet_topology::Topology;
+use estafet_topology::{OperatorRole, SignedTopology, Topology};
 
 use crate::failure::Failure;
 use crate::topology_file::decode;
@@ -25,13 +25,18 @@ pub struct CityFolder {
 }
 
 impl CityFolder {
-    /// Reads the folder, and believes its topology if `operator.key` signed it.
+    /// Reads the folder, and believes its topology if `operator.key` signed it. Whoever is no admin cannot have: then it is
+    /// enough that the topology gives that key its role, for such a folder signs no other.
     pub fn open(dir: &Path) -> Result<Self, Failure> {
         let operator = read_key(&dir.join(OPERATOR_KEY))?;
         let path = dir.join(TOPOLOGY_SIGNED);
         let text = fs::read_to_string(&path).map_err(Failure::read(&path))?;
-        let topology = decode(&path, &text, &[operator.public()])?.topology().clone();
-        Ok(Self { dir: dir.to_owned(), topology, operator })
+        let own = operator.public();
+        let signed = SignedTopology::decode_kept(&text).ok().filter(|signed| {
+            signed.topology().operator_by_key(&own).is_some_and(|listed| listed.role != OperatorRole::Admin)
+        });
+        let signed = signed.map_or_else(|| decode(&path, &text, &[own]), Ok)?;
+        Ok(Self { dir: dir.to_owned(), topology: signed.topology().clone(), operator })
     }
 
     /// The folder.

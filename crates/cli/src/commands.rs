@@ -99,33 +99,28 @@ pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> 
             push::push(&reach()?, &file, output).await
         }
         Command::Outage(Outage::Add(outage)) => {
-            let outcome = outage::add(&outage::city(options)?, &outage, output)?;
-            push_outages(options, output).await?;
-            Ok(outcome)
+            outage::add(&outage::city(options)?, &outage, output)?;
+            push_outages(options, output).await
         }
         Command::Outage(Outage::Remove(which)) => {
-            let outcome = outage::remove(&outage::city(options)?, &which, output)?;
-            push_outages(options, output).await?;
-            Ok(outcome)
+            outage::remove(&outage::city(options)?, &which, output)?;
+            push_outages(options, output).await
         }
         Command::Node(change) => {
             let city = outage::city(options)?;
-            let outcome = node::change(&city, &change, output)?;
-            push_change(&city, options, output).await?;
-            Ok(outcome)
+            node::change(&city, &change, output)?;
+            push_change(&city, options, output).await
         }
         Command::Operator(OperatorChange::Key { out }) => operator::make_key(&out, output),
         Command::Operator(OperatorChange::Add { name, role, key }) => {
             let city = outage::city(options)?;
-            let outcome = operator::add(&city, &name, role.into(), &key, output)?;
-            push_change(&city, options, output).await?;
-            Ok(outcome)
+            operator::add(&city, &name, role.into(), &key, output)?;
+            push_change(&city, options, output).await
         }
         Command::Operator(OperatorChange::Remove { name }) => {
             let city = outage::city(options)?;
-            let outcome = operator::remove(&city, &name, output)?;
-            push_change(&city, options, output).await?;
-            Ok(outcome)
+            operator::remove(&city, &name, output)?;
+            push_change(&city, options, output).await
         }
         Command::Rotate(Rotation::SealKey { hub, key_file }) => {
             let reach = Reach::just(options, &hub)?;
@@ -162,16 +157,14 @@ pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> 
 }
 
 /// Gives the city's changed topology to whoever the options name, as it is signed now.
-async fn push_change(city: &CityFolder, options: &Options, output: &mut Output<'_>) -> Result<(), Failure> {
-    push::push_change(&Reach::from_options(options)?, &city.dir().join(TOPOLOGY_SIGNED), output).await;
-    Ok(())
+async fn push_change(city: &CityFolder, options: &Options, output: &mut Output<'_>) -> Result<Outcome, Failure> {
+    push::push_change(&Reach::from_options(options)?, &city.dir().join(TOPOLOGY_SIGNED), output).await
 }
 
 /// Gives the topology with another calendar to a node.
-async fn push_outages(options: &Options, output: &mut Output<'_>) -> Result<(), Failure> {
+async fn push_outages(options: &Options, output: &mut Output<'_>) -> Result<Outcome, Failure> {
     // Their --node says what goes dark, not whom to ask.
-    push_change(&outage::city(options)?, &Options { node: None, ..options.clone() }, output).await?;
-    Ok(())
+    push_change(&outage::city(options)?, &Options { node: None, ..options.clone() }, output).await
 }
 
 /// Ends with Ctrl-C, or when nobody reads standard output any more (`topology tail | head -1`).

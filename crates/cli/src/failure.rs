@@ -20,8 +20,10 @@ pub enum Outcome {
     Good,
     /// Done, and the answer is bad news: faults, missing records, not found. It has been written.
     Bad,
-    /// Done, and the answer has been written, but there are nodes whose word it lacks.
+    /// Done, and the answer has been written, but there are nodes or admins whose word it lacks.
     Incomplete,
+    /// Done here, but no node answered that could have been told.
+    Untold,
 }
 
 impl Outcome {
@@ -31,6 +33,7 @@ impl Outcome {
         match self {
             Self::Good => 0,
             Self::Bad => 1,
+            Self::Untold => 3,
             Self::Incomplete => 4,
         }
     }
@@ -346,6 +349,17 @@ pub enum Failure {
     OutageUnclear {
         /// Why.
         what: String,
+    },
+    /// A program would sign what somebody has edited. Nothing was changed.
+    #[error("{} is not what is signed as version {signed} beside it", path.display())]
+    #[diagnostic(help(
+        "somebody has edited it, or another admin's change is signed: `topology sign` and `topology push` what was edited, under a higher version, or bring both files to the same state; then try again; nothing was changed"
+    ))]
+    Unsigned {
+        /// The file.
+        path: PathBuf,
+        /// The version in `city.topology`.
+        signed: u64,
     },
     /// It is not said which city is meant.
     #[error("no city is named")]

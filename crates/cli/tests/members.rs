@@ -8,6 +8,7 @@ use clap::Parser;
 use estafet_cli::init::init;
 use estafet_cli::{CityFolder, Cli, Failure, Outcome, Output, run};
 use estafet_model::{JoinRequest, NodeId, SigningKey};
+use estafet_tls::{create_key, read_key};
 use estafet_topology::{OperatorRole, Template};
 use miette::Diagnostic;
 use tempfile::TempDir;
@@ -51,10 +52,20 @@ impl City {
         (outcome, String::from_utf8(notes).expect("text"))
     }
 
+    /// No node runs here, which the command says of a change that is signed.
     fn done(&self, arguments: &[&str]) -> String {
         let (outcome, notes) = self.run(arguments);
-        assert_eq!(outcome.unwrap_or_else(|error| panic!("{arguments:?}: {error:?}")), Outcome::Good);
+        let expected = if notes.contains("No node has it yet") { Outcome::Untold } else { Outcome::Good };
+        assert_eq!(outcome.unwrap_or_else(|error| panic!("{arguments:?}: {error:?}")), expected, "{notes}");
         notes
+    }
+
+    /// Signs what was edited.
+    fn sign(&self) {
+        let version = self.opened().topology().version;
+        let raised = self.source().replace(&format!("\nversion = {version}"), &format!("\nversion = {}", version + 1));
+        fs::write(self.path("topology.toml"), raised).expect("written");
+        self.done(&["sign", "--key", text(&self.path("operator.key")), text(&self.path("topology.toml"))]);
     }
 
     /// What a refused command says, with its remedy; nothing has changed.
@@ -173,6 +184,8 @@ fn a_node_is_removed_with_all_that_names_it_and_never_comes_again() {
     city.append(
         "\n[[outage]]\nnodes = [\"rumbai\"]\nstart = 2013-08-06T18:00:00+07:00\nduration = \"3h\"\nreason = \"one\"\n",
     );
+    assert!(city.refused(&["node", "remove", "rumbai"]).contains("topology sign"), "nothing is signed unawares");
+    city.sign();
     let notes = city.done(&["node", "remove", "rumbai"]);
     assert!(notes.contains("node accept rumbai"), "{notes}");
     let opened = city.opened();
@@ -227,7 +240,31 @@ fn operators_come_and_go_and_enough_admins_stay() {
         1,
     );
     fs::write(city.path("topology.toml"), two).unwrap();
+    city.sign();
     assert!(city.refused(&["operator", "remove", "sari"]).contains("1 of the 2 admins"));
+}
+
+#[test]
+fn who_is_no_admin_opens_a_folder_that_gives_them_their_role_and_changes_nothing() {
+    let city = City::new(Template::Pekanbaru);
+    fs::copy(city.path("operator.key"), city.path("admin.key")).unwrap();
+    for (name, role) in [("sari", "admin"), ("budi", "viewer"), ("wati", "operator")] {
+        let key = city.path(&format!("{name}.key"));
+        city.done(&["operator", "key", "-o", text(&key)]);
+        let public = read_key(&key).unwrap().public().to_string();
+        fs::copy(city.path("admin.key"), city.path("operator.key")).unwrap();
+        city.done(&["operator", "add", name, "--role", role, "--key", &public]);
+        fs::copy(&key, city.path("operator.key")).unwrap();
+        let opened = CityFolder::open(city.folder.path());
+        assert_eq!(opened.is_ok(), role != "admin", "an admin has to have signed: {opened:?}");
+        let (refused, _) = city.run(&["operator", "remove", "operator"]);
+        let refused = refused.expect_err("only an admin changes who belongs to a city");
+        assert!(role == "admin" || refused.to_string().contains("admin"), "{refused}");
+    }
+    // A folder that does not know its key is believed by nobody.
+    create_key(&city.path("stranger.key"), &SigningKey::from_seed([77; 32])).unwrap();
+    fs::copy(city.path("stranger.key"), city.path("operator.key")).unwrap();
+    assert!(CityFolder::open(city.folder.path()).is_err());
 }
 
 #[test]

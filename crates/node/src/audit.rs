@@ -104,12 +104,13 @@ impl Node {
         AuditReport { origins, committed_twice: elsewhere + self.committed_twice() }
     }
 
-    /// Whose records are receipted or held, though the topology does not list them any more.
+    /// Whose records are receipted, held or known of, though the topology does not list them any more. What they had not
+    /// handed on is missing: nobody answers for it.
     fn removed_origins(&self, words: &BTreeMap<&NodeId, OriginLedger>) -> BTreeSet<NodeId> {
         let receipted = self.custody().receipted().keys().map(|(origin, _)| origin);
         let held = words.values().flat_map(|ledger| &ledger.holdings).map(|holding| &holding.origin);
         let is_removed = |origin: &&NodeId| self.topology().node(origin).is_none();
-        receipted.chain(held).filter(is_removed).cloned().collect()
+        receipted.chain(held).chain(self.heard_origins()).filter(is_removed).cloned().collect()
     }
 
     fn audit_origin(&self, node: &NodeId, words: &BTreeMap<&NodeId, OriginLedger>) -> OriginAudit {
@@ -140,7 +141,9 @@ impl Node {
             // The origin counts a receipt that has not come here yet: it is on its way, not missing. But a hub that has
             // taken numbers back may have done so since the origin spoke.
             let taken_back = self.custody().has_losses(node, epoch);
-            let their_word = own_word.filter(|_| !taken_back);
+            // What it was told of receipts stays true when it is taken out, unlike what it holds.
+            let last_word = self.last_word(node).filter(|ledger| ledger.epoch == epoch);
+            let their_word = own_word.or(last_word).filter(|_| !taken_back);
             let known = their_word.map_or(known.clone(), |ledger| known.union(&ledger.receipted));
             // Beyond its last word the origin may hold what nobody was told of yet: only what is receipted counts.
             let told = own_word.map_or(0, |ledger| ledger.captured);

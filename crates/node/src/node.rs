@@ -608,6 +608,11 @@ impl Node {
         told.map(|(epoch, seqs)| (*epoch, seqs.clone())).collect()
     }
 
+    /// Whoever has ever been heard.
+    pub(crate) fn heard_origins(&self) -> impl Iterator<Item = &NodeId> {
+        self.pasts.origins()
+    }
+
     /// How much an origin is known to have captured, per epoch.
     pub(crate) fn known_captures(&self, origin: &NodeId) -> BTreeMap<Epoch, Count> {
         let mut captured = self.pasts.captured(origin);

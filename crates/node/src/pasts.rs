@@ -30,6 +30,11 @@ impl Pasts {
         self.heard.get(origin).into_iter().flat_map(BTreeMap::values)
     }
 
+    /// Whoever was heard.
+    pub(crate) fn origins(&self) -> impl Iterator<Item = &NodeId> {
+        self.heard.keys()
+    }
+
     /// How much an origin is known to have captured, per epoch, by its own words.
     pub(crate) fn captured(&self, origin: &NodeId) -> BTreeMap<Epoch, Captured> {
         let mut captured = BTreeMap::new();

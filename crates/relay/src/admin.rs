@@ -156,7 +156,7 @@ impl Admin for AdminService {
             version: view.node.topology().version,
             seen_from: view.node.id().to_string(),
             nodes: nodes(view),
-            links: links(view.node),
+            links: links(view.node, wall_clock()),
             audit_log_head: None,
         });
         let head = self.audit_log.head();

@@ -11,7 +11,7 @@ use estafet_admin::Limits;
 use estafet_model::{ByteCount, NodeId, PublicKey, SigningKey};
 use estafet_node::custody::RECEIPT_PATIENCE;
 use estafet_tls::{KeyFileError, read_key};
-use estafet_topology::{Node, Role, SignedTopology, Succession, Topology};
+use estafet_topology::{Node, OUTAGE_LEAD, Role, SignedTopology, Succession, Topology};
 use serde::Deserialize;
 use tracing::warn;
 
@@ -196,9 +196,6 @@ const SCRUB_DAYS_MAX: f64 = 3650.0;
 /// Below, a disk that stalls would look like a broken word; above, a broken word costs half a day.
 const RECEIPT_PATIENCES: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);
 
-/// How long before a planned outage a node drains: enough to hand a morning's captures over a slow link.
-const OUTAGE_LEAD: Duration = Duration::from_secs(600);
-
 /// With less than this left in the battery a node drains, in minutes. `upsd` calls a battery low at about two.
 const DRAIN_MINUTES: u16 = 5;
 
@@ -362,7 +359,8 @@ fn parse(path: &Path) -> Result<File, ConfigError> {
     toml::from_str(&text).map_err(|error| {
         let (line, column) = error.span().map_or((1, 1), |span| line_and_column(&text, span.start));
         let message = error.message().trim().replace('\n', ", ");
-        let help = message.split('`').nth(1).and_then(suggestion).map(|key| format!("did you mean `{key}`?"));
+        let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
+        let help = unknown.and_then(suggestion).map(|key| format!("did you mean `{key}`?"));
         ConfigError::Malformed {
             path: path.to_owned(),
             message: format!("line {line}, column {column}: {message}"),
@@ -379,12 +377,13 @@ fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
 
 /// The key that was probably meant.
 fn suggestion(unknown: &str) -> Option<&'static str> {
-    if KEYS.contains(&unknown) {
-        return None;
-    }
-    let likeness = |key: &&&str| (strsim::jaro_winkler(unknown, key) * 1000.0).round();
-    KEYS.iter().max_by(|one, other| likeness(one).total_cmp(&likeness(other))).copied()
+    let likeness = |key: &&str| strsim::jaro_winkler(unknown, key);
+    let alike = KEYS.iter().copied().filter(|key| *key != unknown && likeness(key) >= ALIKE);
+    alike.max_by(|one, other| likeness(one).total_cmp(&likeness(other)))
 }
+
+/// Less alike than this (Jaro–Winkler) nobody mistypes a word.
+const ALIKE: f64 = 0.8;
 
 /// What `[power]` says of the UPS. A fault is one of the table itself, or one of the file it names.
 fn load_nut(power: PowerFile, folder: &Path) -> Result<Option<Nut>, Result<String, ConfigError>> {

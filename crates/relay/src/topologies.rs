@@ -89,8 +89,8 @@ impl Told {
 /// A topology that is durable, on its way to the driver.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    /// What is to be in force from now on, unless that waits for the next start.
-    pub(crate) in_force: Option<Arc<Topology>>,
+    /// What is to be in force from now on: all of it but what waits for the next start.
+    pub(crate) in_force: Arc<Topology>,
     pub(crate) told: Told,
     /// The neighbor that it came from has it.
     pub(crate) from: Option<NodeId>,
@@ -256,27 +256,32 @@ impl Topologies {
             // The others have it, and the key may be found again.
             error!(key = %missing, version, "the private seal key is not here: nothing that is captured from now on can be opened");
         }
-        let in_force = match signed.topology().takes_effect(&self.me, &self.in_force.borrow()) {
-            TakesEffect::AtOnce => Some(Arc::new(signed.topology().clone())),
+        let present = Arc::clone(&self.in_force.borrow());
+        let (in_force, at_once) = match signed.topology().takes_effect(&self.me, &present) {
+            TakesEffect::AtOnce => (signed.topology().clone(), true),
             TakesEffect::NextStart { because } => {
-                warn!(version, because, "a newer topology waits for a restart of this node");
-                None
+                warn!(
+                    version,
+                    because, "a newer topology waits for a restart of this node; whom it shuts out is shut out now"
+                );
+                (signed.topology().until_next_start(&self.me, &present), false)
             }
             // Kept, it would keep this node from starting, and its counter from being served.
             TakesEffect::Never { because } => return Err(NotTaken::ShutOut { because }),
         };
-        self.log(&signed, from, in_force.is_some()).await?;
+        let in_force = Arc::new(in_force);
+        self.log(&signed, from, at_once).await?;
         let (file, stored) = (self.file.clone(), Arc::clone(&signed));
         let stored = tokio::task::spawn_blocking(move || file.store(&stored)).await;
         stored.map_err(|_| NotTaken::ShuttingDown)??;
         kept.clone_from(&signed);
-        let change = Kept { in_force: in_force.clone(), told: Told::new(&signed), from: from.clone().into_neighbor() };
+        let change =
+            Kept { in_force: Arc::clone(&in_force), told: Told::new(&signed), from: from.clone().into_neighbor() };
         self.commands.topology(change).await.map_err(|_| NotTaken::ShuttingDown)?;
-        let at_once = in_force.is_some();
-        if let Some(in_force) = in_force {
+        if at_once {
             info!(version, "another topology is in force");
-            self.in_force.send_replace(in_force);
         }
+        self.in_force.send_replace(in_force);
         Ok(Offered::Taken { version, at_once })
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use estafet_admin::v1::{self, AuditReport, Link, OriginAudit, Path, Record};
-use estafet_model::{ChainHead, Class, LinkCost, NodeId, RecordId};
+use estafet_model::{ChainHead, Class, LinkCost, NodeId, RecordId, UnixMillis};
 use estafet_node::custody::{RecordState, RecordView, Suspect, WaitReason};
 use estafet_node::routing::{
     BearerState, CostParts, Coverage, Graph, Lsa, NeighborState, NextHop, PowerState, Protects, SHUNNED_COST,
@@ -122,8 +122,9 @@ fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-pub(crate) fn links(node: &Node) -> Vec<Link> {
-    node.topology().links.iter().map(|link| shown_link(node, link)).collect()
+pub(crate) fn links(node: &Node, wall: UnixMillis) -> Vec<Link> {
+    let shown = |link| Link { planned_outage: planned_outage(node, link, wall), ..shown_link(node, link) };
+    node.topology().links.iter().map(shown).collect()
 }
 
 fn shown_link(node: &Node, link: &topology::Link) -> Link {
@@ -149,7 +150,16 @@ fn shown_link(node: &Node, link: &topology::Link) -> Link {
         in_use,
         metered: link.metered,
         urgent_only: link.is_urgent_only(),
+        planned_outage: None,
     }
+}
+
+fn planned_outage(node: &Node, link: &topology::Link, wall: UnixMillis) -> Option<v1::PlannedOutage> {
+    let outages: Vec<topology::Outage> = node.topology().outages_of_link(link).cloned().collect();
+    let now = i64::try_from(wall.0 / 1000).unwrap_or(i64::MAX);
+    let (darkness, outage) = topology::imminent_outage(&outages, now, topology::OUTAGE_LEAD)?;
+    let back_unix_ms = u64::try_from(darkness.end).unwrap_or(0).saturating_mul(1000);
+    Some(v1::PlannedOutage { reason: outage.reason.clone(), back_unix_ms })
 }
 
 /// What a link is, and whether it is in use, if all that leads from one end to the other is `between`. A node knows this

@@ -114,6 +114,10 @@ pub fn next_outage<'a>(outages: impl IntoIterator<Item = &'a Outage>, unix_s: i6
     upcoming.min_by_key(|(darkness, _)| *darkness)
 }
 
+/// How long before a planned outage a node drains, and a link is left, unless a relay is told otherwise: enough to hand a
+/// morning's captures over a slow link.
+pub const OUTAGE_LEAD: Duration = Duration::from_secs(600);
+
 /// The outage for which a node is to be prepared now: one that goes on, or begins within `lead`. It ends when none goes
 /// on or begins so soon again, because in between there is no time to be of use.
 #[must_use]

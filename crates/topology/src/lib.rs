@@ -61,7 +61,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-pub use calendar::{Darkness, imminent_outage, next_outage, unix_seconds};
+pub use calendar::{Darkness, OUTAGE_LEAD, imminent_outage, next_outage, unix_seconds};
 pub use estafet_model::Medium;
 pub use faults::{Fault, Faults};
 pub use link_name::{LinkName, LinkNameError};

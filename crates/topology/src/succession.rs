@@ -8,7 +8,7 @@
 use estafet_model::{NodeId, PublicKey};
 
 use crate::signed::{SignedTopology, UntrustedTopology};
-use crate::topology::{Node, OperatorRole, Topology};
+use crate::topology::{Node, OperatorRole, Role, Topology};
 
 /// What another topology is beside the one in force.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,5 +127,29 @@ impl Topology {
             return TakesEffect::NextStart { because: "it gives this node another code, role or address" };
         }
         TakesEffect::AtOnce
+    }
+
+    /// This topology as far as node `me` heeds it while it runs, where `present` is in force: all but what takes effect at its
+    /// next start, and so under the version that it has. Nobody whom an admin shuts out stays for that long. A main server
+    /// that this one no longer lists keeps what its receipts are known by, and no link.
+    #[must_use]
+    pub fn until_next_start(&self, me: &NodeId, present: &Self) -> Self {
+        let mut partly = Self { version: present.version, copies: present.copies, ..self.clone() };
+        partly.hubs.clone_from(&present.hubs);
+        for hub in &mut partly.hubs {
+            if let Some(renewed) = self.hubs.iter().find(|other| other.node == hub.node) {
+                hub.clone_from(renewed);
+            }
+            if let Some(listed) = present.node(&hub.node) {
+                partly.nodes.entry(hub.node.clone()).or_insert_with(|| listed.clone());
+            }
+        }
+        for node in partly.nodes.values_mut() {
+            node.role = present.node(&node.id).map_or(Role::Relay, |before| before.role);
+        }
+        if let (Some(now), Some(then)) = (present.node(me), partly.nodes.get_mut(me)) {
+            (then.code, then.addresses, then.admin) = (now.code, now.addresses.clone(), now.admin);
+        }
+        partly
     }
 }

@@ -10,7 +10,7 @@ use estafet_wire::{Answer, Frame, NeverReason, Offer, Verdict};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::Scene;
-use crate::harness::{capture, noise};
+use crate::harness::{capture, noise, wait_for};
 
 fn record(id: &str) -> RecordId {
     id.parse().unwrap()
@@ -165,6 +165,8 @@ fn who_floods_an_office_without_a_way_leaves_a_third_of_its_room() {
     });
     scene.city.kill("induk");
     let (session, mut heard) = scene.join_politely("rumbai", Taking::Nothing);
+    let is_heard = || scene.city.log("rumbai").contains("adjacency up neighbor=sukajadi").then_some(());
+    wait_for("rumbai listens", is_heard);
     let payload = vec![7; CHUNK_BYTES];
     let sent = scene.run(async {
         let mut stream = session.open().await.unwrap();

@@ -96,7 +96,7 @@ fn print(audit: &Audit, output: &mut Output<'_>) -> Result<(), Failure> {
         let former = &origin.epochs[..origin.epochs.len() - 1];
         let former: Vec<String> = former.iter().map(ToString::to_string).collect();
         output.line(format_args!(
-            "{} had its data lost or replaced by an old copy: earlier epochs {}",
+            "{} lost its data, was given an old copy of it, or is another machine now: earlier epochs {}",
             origin.node,
             former.join(", ")
         ))?;

@@ -12,12 +12,12 @@ use toml_edit::{Array, Table, value};
 use crate::amendment::{Amendment, list};
 use crate::arguments::{KnownNode, NewNode, NodeChange, Request};
 use crate::city::{CityFolder, TOPOLOGY_SIGNED};
-use crate::failure::{Failure, Outcome};
+use crate::failure::Failure;
 use crate::output::Output;
 use crate::reach::node_unknown;
 
 /// Changes the city's topology and signs it.
-pub fn change(city: &CityFolder, change: &NodeChange, output: &mut Output<'_>) -> Result<Outcome, Failure> {
+pub fn change(city: &CityFolder, change: &NodeChange, output: &mut Output<'_>) -> Result<(), Failure> {
     match change {
         NodeChange::Add(node) => add(city, node, output),
         NodeChange::Replace { node: KnownNode { id }, request } => replace(city, id, request, output),
@@ -26,7 +26,7 @@ pub fn change(city: &CityFolder, change: &NodeChange, output: &mut Output<'_>) -
     }
 }
 
-fn add(city: &CityFolder, node: &NewNode, output: &mut Output<'_>) -> Result<Outcome, Failure> {
+fn add(city: &CityFolder, node: &NewNode, output: &mut Output<'_>) -> Result<(), Failure> {
     let request = believed(&node.request)?;
     let mut amendment = Amendment::begin(city)?;
     let topology = amendment.topology();
@@ -44,9 +44,9 @@ fn add(city: &CityFolder, node: &NewNode, output: &mut Output<'_>) -> Result<Out
         table.insert("cost", value(i64::from(link.cost)));
         amendment.tables("link")?.push(table);
     }
-    let outcome = amendment.finish(output)?;
+    amendment.finish(output)?;
     tell_machine(city, &request.node, output);
-    Ok(outcome)
+    Ok(())
 }
 
 fn node_table(node: &NewNode, request: &JoinRequest) -> Table {
@@ -71,7 +71,7 @@ fn set_machine(table: &mut Table, request: &JoinRequest) {
     table.insert("admin", value(request.admin.to_string()));
 }
 
-fn replace(city: &CityFolder, id: &NodeId, request: &Request, output: &mut Output<'_>) -> Result<Outcome, Failure> {
+fn replace(city: &CityFolder, id: &NodeId, request: &Request, output: &mut Output<'_>) -> Result<(), Failure> {
     let request = believed(request)?;
     if request.node != *id {
         return Err(Failure::RequestOfOther { meant: id.clone(), asks: request.node });
@@ -87,9 +87,9 @@ fn replace(city: &CityFolder, id: &NodeId, request: &Request, output: &mut Outpu
     }
     set_machine(amendment.table("node", "id", id.as_str())?, &request);
     amendment.tables("former_node")?.push(removal::former_node(&node));
-    let outcome = amendment.finish(output)?;
+    amendment.finish(output)?;
     tell_machine(city, id, output);
-    Ok(outcome)
+    Ok(())
 }
 
 /// The request in a file, once somebody has compared its fingerprint with the machine's.

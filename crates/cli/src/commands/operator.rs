@@ -46,7 +46,7 @@ pub fn add(
     role: OperatorRole,
     key: &PublicKey,
     output: &mut Output<'_>,
-) -> Result<Outcome, Failure> {
+) -> Result<(), Failure> {
     let mut amendment = Amendment::begin(city)?;
     if amendment.topology().operators.iter().any(|operator| operator.id == name) {
         return Err(Failure::OperatorExists(name.to_owned()));
@@ -56,13 +56,13 @@ pub fn add(
     table.insert("key", value(key.to_string()));
     table.insert("role", value(role.to_string()));
     amendment.tables("operator")?.push(table);
-    let outcome = amendment.finish(output)?;
+    amendment.finish(output)?;
     output.note(format_args!("{name} is {role}. Compare by telephone: fingerprint {}", Fingerprint::of(key)));
-    Ok(outcome)
+    Ok(())
 }
 
 /// Takes somebody's role away. As many admins stay as have to sign.
-pub fn remove(city: &CityFolder, name: &str, output: &mut Output<'_>) -> Result<Outcome, Failure> {
+pub fn remove(city: &CityFolder, name: &str, output: &mut Output<'_>) -> Result<(), Failure> {
     let mut amendment = Amendment::begin(city)?;
     let topology = amendment.topology();
     let Some(operator) = topology.operators.iter().find(|operator| operator.id == name) else {

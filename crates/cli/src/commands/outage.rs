@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use estafet_model::NodeId;
-use estafet_topology::{Darkness, LinkName, Outage, Topology, unix_seconds};
+use estafet_topology::{Darkness, LinkName, OUTAGE_LEAD, Outage, Topology, unix_seconds};
 use serde::Serialize;
 
 use super::calendar_edit::{self, link_name};
@@ -15,23 +15,20 @@ use crate::failure::{Failure, Outcome};
 use crate::moment::{Moment, rfc3339_of_seconds};
 use crate::output::{Output, or_dash};
 
-/// How long before an outage nodes drain themselves, unless their `relay.toml` says otherwise.
-const OUTAGE_LEAD: Duration = Duration::from_secs(600);
-
 /// The city whose calendar is meant.
 pub fn city(options: &Options) -> Result<CityFolder, Failure> {
     CityFolder::open(options.city.as_deref().ok_or(Failure::NoCity)?)
 }
 
 /// Writes an outage into the city's topology, and signs it.
-pub fn add(city: &CityFolder, outage: &NewOutage, output: &mut Output<'_>) -> Result<Outcome, Failure> {
+pub fn add(city: &CityFolder, outage: &NewOutage, output: &mut Output<'_>) -> Result<(), Failure> {
     let now = Moment::Now.unix_s();
     let mut amendment = Amendment::begin(city)?;
     let added = calendar_edit::add(&mut amendment, outage)?;
     if added.at_or_after(now).is_none() {
         return Err(Failure::OutageIsOver { ended: added.ended().map(rfc3339_of_seconds).unwrap_or_default() });
     }
-    let outcome = amendment.finish(output)?;
+    amendment.finish(output)?;
     if let Some(pause) = added.pause().filter(|pause| *pause <= OUTAGE_LEAD) {
         let [pause, lead] = [pause, OUTAGE_LEAD].map(humantime::format_duration);
         output.note(format_args!(
@@ -39,11 +36,11 @@ pub fn add(city: &CityFolder, outage: &NewOutage, output: &mut Output<'_>) -> Re
              and links are left: what it strikes carries nothing for others any more."
         ));
     }
-    Ok(outcome)
+    Ok(())
 }
 
 /// Takes an outage out of the city's topology, and signs it.
-pub fn remove(city: &CityFolder, which: &WhichOutage, output: &mut Output<'_>) -> Result<Outcome, Failure> {
+pub fn remove(city: &CityFolder, which: &WhichOutage, output: &mut Output<'_>) -> Result<(), Failure> {
     let outage = meant(city.topology(), which)?;
     let mut amendment = Amendment::begin(city)?;
     if !calendar_edit::take_out(&mut amendment, outage)? {
@@ -51,9 +48,9 @@ pub fn remove(city: &CityFolder, which: &WhichOutage, output: &mut Output<'_>) -
         let what = format!("{} does not have the outage that {TOPOLOGY_SIGNED} has", source.display());
         return Err(Failure::OutageUnclear { what });
     }
-    let outcome = amendment.finish(output)?;
+    amendment.finish(output)?;
     output.note(format_args!("taken out: {} ({})", struck_words(outage), outage.reason));
-    Ok(outcome)
+    Ok(())
 }
 
 /// The one outage that is named, and no other.
@@ -221,12 +218,12 @@ mod tests {
             CityFolder::open(&self.folder.path().join("city")).unwrap()
         }
 
-        fn add(&mut self, outage: &NewOutage) -> Result<Outcome, Failure> {
+        fn add(&mut self, outage: &NewOutage) -> Result<(), Failure> {
             self.notes.clear();
             add(&self.city(), outage, &mut Output::new(&mut Vec::new(), &mut self.notes, true))
         }
 
-        fn remove(&mut self, arguments: &[&str]) -> Result<Outcome, Failure> {
+        fn remove(&mut self, arguments: &[&str]) -> Result<(), Failure> {
             #[derive(clap::Parser)]
             struct Line {
                 #[command(flatten)]

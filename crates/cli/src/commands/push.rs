@@ -57,18 +57,28 @@ pub(super) fn note_unsigned(city: &CityFolder, output: &mut Output<'_>) {
     }
 }
 
-/// The same in a note, beside the answer of a command that has changed the topology. A node that does not answer is no
-/// failure of that.
-pub(super) async fn push_change(reach: &Reach, file: &Path, output: &mut Output<'_>) {
-    match give(reach, file).await {
+/// The same after a command that has changed the topology and signed it, in a note beside its answer.
+pub(super) async fn push_change(reach: &Reach, file: &Path, output: &mut Output<'_>) -> Result<Outcome, Failure> {
+    let text = fs::read_to_string(file).map_err(Failure::read(file))?;
+    if SignedTopology::decode_kept(&text).is_ok_and(|signed| signed.missing_signatures() > 0) {
+        output
+            .note("It is signed and not in force: bring the folder to the next admin, who signs it too and pushes it.");
+        return Ok(Outcome::Incomplete);
+    }
+    match give_text(reach, text).await {
         Ok(Pushed { node, version, .. }) => {
             output.note(format_args!(
                 "{node} has version {version}, and passes it on to all others; `topology show` marks who does not have it yet."
             ));
+            Ok(Outcome::Good)
         }
-        Err(error) => output.note(format_args!(
-            "No node has it yet ({error}): `topology push` brings it to one that answers, from which it spreads."
-        )),
+        Err(error) => {
+            output.note(format_args!(
+                "No node has it yet ({error}): `topology push` brings it to one that answers, from which it spreads."
+            ));
+            let is_unheard = error.exit_code() == Outcome::Untold.exit_code();
+            Ok(if is_unheard { Outcome::Untold } else { Outcome::Bad })
+        }
     }
 }
 

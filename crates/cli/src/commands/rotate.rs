@@ -39,21 +39,21 @@ pub async fn seal_key(
     }
     amendment.table("hub", "node", hub.as_str())?.insert("seal_key", value(key.to_string()));
     if topology_needs_others {
-        let outcome = amendment.finish(output)?;
+        amendment.finish(output)?;
         output.note(format_args!(
             "When the others have signed it, push it to {hub} first: it refuses a key that it does not have."
         ));
-        return Ok(outcome);
+        return Ok(Outcome::Incomplete);
     }
     // Nothing is written, and nobody else hears of it, if the main server does not have the private half.
     push::hand_over(reach, &amendment.signed()?).await?;
-    let outcome = amendment.finish(output)?;
+    amendment.finish(output)?;
     output.note(format_args!("New records are sealed to {} as soon as their offices have heard of it.", key.id()));
     output.note(format_args!(
         "Keep the file of {} at {hub}, and its copy: what was sealed to it can be opened with nothing else.",
         former.id()
     ));
-    Ok(outcome)
+    Ok(Outcome::Good)
 }
 
 fn hub_unknown(topology: &Topology, name: &NodeId) -> Failure {

@@ -104,6 +104,10 @@ struct ShownLink {
     metered: bool,
     /// Only urgent records and control go over it.
     urgent_only: bool,
+    /// Why it is, or is soon, dark by the calendar.
+    planned_outage: Option<String>,
+    /// When that is over.
+    back: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -158,7 +162,7 @@ fn print(shown: &Shown, output: &mut Output<'_>) -> Result<(), Failure> {
         [
             link.ends.join(" - "),
             or_dash(&medium),
-            link.state.clone(),
+            link.state_words(),
             or_dash(used),
             link.cost_words.clone(),
             or_dash(&rtt),
@@ -296,10 +300,33 @@ impl ShownNode {
 
 impl From<v1::Link> for ShownLink {
     fn from(link: v1::Link) -> Self {
-        let v1::Link { ends, state, cost, rtt_ms, medium, in_use, metered, urgent_only } = link;
+        let v1::Link { ends, state, cost, rtt_ms, medium, in_use, metered, urgent_only, planned_outage } = link;
+        let back = planned_outage.as_ref().map(|outage| rfc3339(outage.back_unix_ms));
+        let planned_outage = planned_outage.map(|outage| outage.reason);
         let parts = CostParts::of_link(LinkCost(cost));
         let (cost_raised_by, cost_words) = (cost::raised_by(&parts), cost::words(&parts));
-        Self { ends, state, cost, cost_raised_by, cost_words, rtt_ms, medium, in_use, metered, urgent_only }
+        Self {
+            ends,
+            state,
+            cost,
+            cost_raised_by,
+            cost_words,
+            rtt_ms,
+            medium,
+            in_use,
+            metered,
+            urgent_only,
+            planned_outage,
+            back,
+        }
+    }
+}
+
+impl ShownLink {
+    /// As a node's: `gray (planned-outage: digging), back 2013-08-06T14:00:00.000Z`.
+    fn state_words(&self) -> String {
+        let (Some(reason), Some(back)) = (&self.planned_outage, &self.back) else { return self.state.clone() };
+        format!("{} (planned-outage: {reason}), back {back}", self.state)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What of a topology does not stand now, as the nodes that answer know it: what `topology impact` begins with.
 
+use estafet_admin::v1;
 use estafet_model::NodeId;
 use estafet_routing::{Failure as Loss, Graph, ShortestPaths};
 use estafet_topology::{Link, Topology};
@@ -21,7 +22,7 @@ pub(super) struct Trouble {
     /// Who takes no transit while there is another way; at a main server, no records of others at all.
     #[serde(serialize_with = "as_names")]
     draining: Vec<NodeId>,
-    /// Links that are down though both their ends answer.
+    /// Links that are down, or left for a planned outage, though both their ends answer.
     links_down: Vec<Broken>,
     /// Who has no way to a main server by all that already, the dark ones not counted.
     #[serde(serialize_with = "as_names")]
@@ -48,7 +49,8 @@ impl Trouble {
         let draining = nodes().filter(|(_, node)| node.state == "draining").map(|(id, _)| id.clone()).collect();
         let is_down = |link: &&Link| {
             let ends_answer = !link.ends.iter().any(|end| dark.contains(end));
-            ends_answer && survey.link(link).is_some_and(|seen| seen.state == "down")
+            let is_left = |seen: &v1::Link| seen.state == "gray" && seen.planned_outage.is_some();
+            ends_answer && survey.link(link).is_some_and(|seen| seen.state == "down" || is_left(seen))
         };
         let links_down = topology.links.iter().filter(is_down);
         let links_down = links_down.map(|link| Broken { ends: link.ends.clone(), medium: link.medium.to_string() });

@@ -35,17 +35,14 @@ impl Driver {
         }
     }
 
-    /// A newer topology is durable: it is heeded, unless that waits for the next start, and passed on.
+    /// A newer topology is durable: it is heeded, but for what waits for the next start, and passed on.
     pub(super) fn succeed(&mut self, Kept { in_force, told, from }: Kept) {
         let me = self.node.id().clone();
         let before = self.node.topology().clone();
-        match in_force {
-            Some(topology) => {
-                self.grounds.heed(&topology, &me);
-                self.feed(Input::Topology(topology));
-            }
-            None => self.feed(Input::TopologyKept(told.version)),
-        }
+        self.grounds.heed(&in_force, &me);
+        self.feed(Input::Topology(in_force));
+        // What waits for the next start is kept.
+        self.feed(Input::TopologyKept(told.version));
         if let Some(frame) = &told.frame {
             let sessions = self.sessions.iter().map(|(bearer, session)| (&bearer.neighbor, session));
             // One of its sessions is enough for each neighbor.

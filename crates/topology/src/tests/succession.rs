@@ -122,3 +122,25 @@ fn what_reaches_into_a_nodes_disk_or_sockets_waits_for_its_next_start() {
     ];
     assert!(never.iter().all(|effect| matches!(effect, TakesEffect::Never { .. })), "{never:?}");
 }
+
+#[test]
+fn whom_a_topology_shuts_out_that_waits_for_a_restart_is_shut_out_at_once() {
+    let (sukajadi, induk) = ("sukajadi".parse().unwrap(), "induk".parse().unwrap());
+    let present = city(Template::PekanbaruCadangan);
+    let mut next = present.clone();
+    (next.version, next.copies) = (present.version + 1, 2);
+    next.nodes.remove(&"rumbai".parse().unwrap());
+    next.links.retain(|link| !link.ends.contains(&"rumbai".parse().unwrap()) && !link.ends.contains(&induk));
+    next.operators.clear();
+    next.hubs.retain(|hub| hub.node != induk);
+    next.nodes.remove(&induk);
+    next.nodes.get_mut(&sukajadi).unwrap().addresses[0].set_port(9);
+    let partly = next.until_next_start(&sukajadi, &present);
+    assert_eq!(partly.takes_effect(&sukajadi, &present), TakesEffect::AtOnce);
+    assert!(matches!(next.takes_effect(&sukajadi, &partly), TakesEffect::NextStart { .. }));
+    assert_eq!((partly.version, partly.copies), (present.version, present.copies));
+    assert_eq!((&partly.links, &partly.operators), (&next.links, &next.operators));
+    assert!(partly.node(&"rumbai".parse().unwrap()).is_none(), "who is shut out");
+    assert!(partly.node(&induk).is_some() && partly.neighbors(&induk).next().is_none(), "its receipts still count");
+    assert_eq!(partly.node(&sukajadi), present.node(&sukajadi));
+}

@@ -9,13 +9,13 @@ use toml_edit::{ArrayOfTables, Table, value};
 
 use crate::amendment::{Amendment, text, texts};
 use crate::city::CityFolder;
-use crate::failure::{Failure, Outcome};
+use crate::failure::Failure;
 use crate::output::Output;
 use crate::plan;
 use crate::reach::node_unknown;
 
 /// Takes a node, its links and its mentions out of the city's topology, and signs that.
-pub(super) fn remove(city: &CityFolder, id: &NodeId, output: &mut Output<'_>) -> Result<Outcome, Failure> {
+pub(super) fn remove(city: &CityFolder, id: &NodeId, output: &mut Output<'_>) -> Result<(), Failure> {
     let mut amendment = Amendment::begin(city)?;
     let topology = amendment.topology().clone();
     let node = topology.node(id).ok_or_else(|| node_unknown(&topology, id))?;
@@ -28,14 +28,14 @@ pub(super) fn remove(city: &CityFolder, id: &NodeId, output: &mut Output<'_>) ->
     amendment.tables("link")?.retain(|table| !texts(table, "ends").any(|end| end == id.as_str()));
     forget_outages(amendment.tables("outage")?, id, &risks_without(&topology, id));
     amendment.tables("former_node")?.push(former_node(node));
-    let outcome = amendment.finish(output)?;
+    amendment.finish(output)?;
     if !detoured.is_empty() {
         output.note(format_args!("These take another way without it: {}.", detoured.join(", ")));
     }
     output.note(format_args!(
         "Records of {id} that others still hold go to quarantine; `topology node accept {id}` lets them in."
     ));
-    Ok(outcome)
+    Ok(())
 }
 
 /// Who takes another way. Fails if somebody has none.
@@ -87,7 +87,7 @@ pub(super) fn former_node(node: &Node) -> Table {
 }
 
 /// Lets in what a node had captured by the keys that count no more, and that others still hold.
-pub(super) fn accept(city: &CityFolder, id: &NodeId, output: &mut Output<'_>) -> Result<Outcome, Failure> {
+pub(super) fn accept(city: &CityFolder, id: &NodeId, output: &mut Output<'_>) -> Result<(), Failure> {
     let mut amendment = Amendment::begin(city)?;
     let mut refused =
         amendment.topology().former_nodes.iter().filter(|former| former.id == *id && !former.accept).peekable();
@@ -97,7 +97,7 @@ pub(super) fn accept(city: &CityFolder, id: &NodeId, output: &mut Output<'_>) ->
     for former in amendment.tables("former_node")?.iter_mut().filter(|former| text(former, "id") == Some(id.as_str())) {
         former.insert("accept", value(true));
     }
-    let outcome = amendment.finish(output)?;
+    amendment.finish(output)?;
     output.note("What is in quarantine is tried again within an hour; `topology quarantine retry` does it at once.");
-    Ok(outcome)
+    Ok(())
 }
