@@ -321,7 +321,7 @@ pub enum Failure {
     },
     /// The question needs another kind of node.
     #[error("`{0}` is no hub, and only a hub can answer this")]
-    #[diagnostic(help("leave --node out, or name a hub"))]
+    #[diagnostic(help("name a main server, or none: leave --node or --hub out"))]
     NotAHub(NodeId),
     /// Nobody has it in quarantine.
     #[error("no node that answers has {0} in quarantine")]
@@ -361,6 +361,12 @@ pub enum Failure {
         /// The version in `city.topology`.
         signed: u64,
     },
+    /// What a machine has held since then nobody can say yet.
+    #[error("--since {0} has not come yet")]
+    #[diagnostic(help(
+        "give the moment from which the machine may have been in other hands, RFC 3339 with its offset"
+    ))]
+    NotYet(String),
     /// It is not said which city is meant.
     #[error("no city is named")]
     #[diagnostic(help("give its folder with --city DIR or in ESTAFET_CITY; `topology init` makes one"))]

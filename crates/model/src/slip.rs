@@ -24,7 +24,7 @@ const SEQ_BITS: u32 = 25;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SlipError {
     /// Not twelve letters and digits.
-    #[error("a slip has twelve letters and digits, such as SKJ0-4000-1A7K")]
+    #[error("a slip has twelve letters and digits, such as SKJ0-4000-1A7K, and U is none of them")]
     Shape,
     /// The check symbols do not fit: something was mistyped.
     #[error("the slip has a typing mistake: compare it with the paper, letter by letter")]

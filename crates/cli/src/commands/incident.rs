@@ -85,6 +85,9 @@ pub async fn incident(
     out: Option<&Path>,
     output: &mut Output<'_>,
 ) -> Result<Outcome, Failure> {
+    if since.unix_s() > Moment::Now.unix_s() {
+        return Err(Failure::NotYet(rfc3339_of_seconds(since.unix_s())));
+    }
     let topology = city.topology();
     let was_there = topology.former_nodes.iter().any(|former| former.id == *node);
     if topology.node(node).is_none() && !was_there {

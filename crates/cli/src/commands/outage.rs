@@ -25,6 +25,9 @@ pub fn add(city: &CityFolder, outage: &NewOutage, output: &mut Output<'_>) -> Re
     let now = Moment::Now.unix_s();
     let mut amendment = Amendment::begin(city)?;
     let added = calendar_edit::add(&mut amendment, outage)?;
+    if amendment.topology().outages.contains(&added) {
+        return Err(Failure::OutageUnclear { what: "the calendar has exactly this outage already".to_owned() });
+    }
     if added.at_or_after(now).is_none() {
         return Err(Failure::OutageIsOver { ended: added.ended().map(rfc3339_of_seconds).unwrap_or_default() });
     }
@@ -253,6 +256,8 @@ mod tests {
             let said = String::from_utf8(calendar.notes.clone()).unwrap();
             assert_eq!(said.contains("carries nothing for others"), warned, "{every}: {said}");
         }
+        let again = NewOutage { every: Some("1d".to_owned()), ..outage("2013-08-06T18:00:00+07:00") };
+        assert!(matches!(calendar.add(&again), Err(Failure::OutageUnclear { .. })), "it is there already");
     }
 
     #[test]
@@ -319,8 +324,8 @@ mod tests {
         fs::write(&source, &text).unwrap();
         let (mut out, mut notes) = (Vec::new(), Vec::new());
         let mut output = Output::new(&mut out, &mut notes, true);
-        for _ in 0..2 {
-            add(&CityFolder::open(&dir).unwrap(), &outage("2013-08-06T18:00:00+07:00"), &mut output).unwrap();
+        for start in ["2013-08-06T18:00:00+07:00", "2013-08-06T22:00:00+07:00"] {
+            add(&CityFolder::open(&dir).unwrap(), &outage(start), &mut output).unwrap();
         }
         let changed = fs::read_to_string(&source).unwrap();
         assert!(changed.contains("# Ask Budi.\nversion = 3 # first\n"), "{changed}");
