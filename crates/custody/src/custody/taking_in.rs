@@ -49,8 +49,9 @@ impl Custody {
     /// server leaves a third of it.
     fn has_room_for(&self, origin: &NodeId, bytes: u64) -> bool {
         let Some(left) = self.room.0.checked_sub(bytes) else { return false };
-        // A hub holds only what goes to another hub, and has it all the same.
-        let held = if self.receipts.is_hub() { 0 } else { self.outbound.bytes_of(origin) };
+        // A hub holds only what goes to another hub, and has it all the same; and this node's own are no transit.
+        let is_unbound = self.receipts.is_hub() || self.outbound.is_me(origin);
+        let held = if is_unbound { 0 } else { self.outbound.bytes_of(origin) };
         held == 0 || held + bytes <= left.saturating_mul(SHARE)
     }
 
