@@ -1,8 +1,9 @@
-//! A machine that takes the place of another one, whose key is not its own.
+//! A machine that takes the place of another one, whose key is not its own; and a node that is taken out.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use estafet_model::{Bearer, Epoch, Medium, NodeId, Now, SealKey, SeqRanges, SigningKey};
+use estafet_model::{Bearer, Epoch, Medium, NodeId, Now, SealKey, Seq, SeqRanges, SigningKey};
 use estafet_node::custody::RECEIPT_PATIENCE;
 use estafet_node::{Input, Node, NodeConfig, Output, Recovered};
 use estafet_routing::{Lsa, OriginLedger, SignedLsa, Standing, TopologyVersions};
@@ -46,13 +47,14 @@ fn topology(former: Option<u8>) -> Topology {
     topology
 }
 
-/// What the machine before has said: forty captures in epoch 7.
-fn word_of_key_98() -> SignedLsa {
+/// What a machine of Rumbai with this key has said: forty captures in epoch 7, of which it holds three.
+fn word_of_key(number: u8) -> SignedLsa {
+    let numbers = |seqs: RangeInclusive<u32>| -> SeqRanges { seqs.filter_map(Seq::new).collect() };
     let ledger = OriginLedger {
         epoch: epoch(7),
         captured: 40,
-        held: SeqRanges::new(),
-        receipted: SeqRanges::new(),
+        held: numbers(38..=40),
+        receipted: numbers(1..=37),
         former: vec![],
         holdings: vec![],
         conflicts: vec![],
@@ -69,15 +71,15 @@ fn word_of_key_98() -> SignedLsa {
         hub: None,
         outlook: None,
     };
-    SignedLsa::sign(lsa, &key(98))
+    SignedLsa::sign(lsa, &key(number))
 }
 
-/// The earlier epochs that a new machine, itself in epoch `own`, keeps when a neighbor returns that word.
-fn kept(former: Option<u8>, own: u16) -> Option<(Epoch, Vec<(Epoch, u32)>)> {
+/// A node that hears that from a neighbor.
+fn told(me: NodeId, own: u16, topology: Topology, word: &SignedLsa) -> Node {
     let config = NodeConfig {
-        me: rumbai(),
+        me,
         signing_key: key(99),
-        topology: Arc::new(topology(former)),
+        topology: Arc::new(topology),
         epoch: epoch(own),
         spare_epoch: epoch(300),
         durable: true,
@@ -87,8 +89,14 @@ fn kept(former: Option<u8>, own: u16) -> Option<(Epoch, Vec<(Epoch, u32)>)> {
     };
     let mut node = Node::new(config, Recovered::default());
     let from = Bearer::new("sukajadi".parse().expect("a node id"), Medium::Radio);
-    let frame = Frame::Lsas(vec![word_of_key_98().encode()]);
+    let frame = Frame::Lsas(vec![word.encode()]);
     node.handle_input(Now::default(), Input::Frame { from, frame });
+    node
+}
+
+/// The earlier epochs that a new machine, itself in epoch `own`, keeps when a neighbor returns what the one before said.
+fn kept(former: Option<u8>, own: u16) -> Option<(Epoch, Vec<(Epoch, u32)>)> {
+    let mut node = told(rumbai(), own, topology(former), &word_of_key(98));
     std::iter::from_fn(|| node.poll_output()).find_map(|output| match output {
         Output::KeepEpoch { epoch, former } => Some((epoch, former.into_iter().collect())),
         _ => None,
@@ -104,4 +112,20 @@ fn it_is_told_of_the_life_before_it_by_a_key_that_its_node_had() {
 #[test]
 fn it_does_not_go_on_in_an_epoch_that_the_machine_before_had_drawn_too() {
     assert_eq!(kept(Some(98), 7), Some((epoch(300), vec![(epoch(7), 40)])));
+}
+
+#[test]
+fn what_a_removed_node_had_not_handed_on_is_missing() {
+    let mut node = told("senapelan".parse().expect("a node id"), 12, topology(None), &word_of_key(99));
+    let counted = |node: &Node| {
+        let report = node.audit();
+        let rumbai = report.origins.into_iter().find(|origin| origin.node == rumbai()).expect("it is counted");
+        (rumbai.removed, rumbai.captured, rumbai.held, rumbai.missing.count())
+    };
+    assert_eq!(counted(&node), (false, 40, 3, 0));
+    let mut without = topology(None);
+    without.nodes.remove(&rumbai());
+    without.links.retain(|link| !link.ends.contains(&rumbai()));
+    node.handle_input(Now::default(), Input::Topology(Arc::new(without)));
+    assert_eq!(counted(&node), (true, 40, 0, 3));
 }
