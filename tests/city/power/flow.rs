@@ -76,6 +76,7 @@ impl Network {
         let sent = thread::scope(|scope| {
             let counter = scope.spawn(|| steadily(&url, first, stop));
             let stopping = StopOnDrop(stop);
+            // The schedule of the drill, not a wait for anything.
             thread::sleep(begins);
             *disturbed = Instant::now();
             disturb(city, lab);
