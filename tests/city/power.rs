@@ -22,6 +22,7 @@ mod load;
 mod namespace;
 mod peers;
 mod resume;
+mod stalls;
 mod steadiness;
 mod ups;
 mod weak_link;

@@ -66,7 +66,8 @@ fn a_change_spreads_from_one_node_to_all_and_lasts() {
     let old = city.dir().join("old.topology");
     fs::write(&old, &first).unwrap();
     let refused = city.run(&["push", old.to_str().unwrap()]);
-    assert!(!refused.status.success() && said(&refused).contains("newerthan1"), "{}", said(&refused));
+    let why = said(&refused);
+    assert!(!refused.status.success() && why.contains("newerthan1") && why.contains("raise`version`"), "{why}");
 
     // Costs are heeded at once as well.
     city.edit_topology(|text| {
@@ -98,6 +99,8 @@ fn a_node_that_is_removed_is_shut_out_at_once_and_goes_on_serving_its_counter() 
     let before = counts(&city);
     let given = [capture(&city.intake("sail"), b"before it was removed", &[])];
     city.wait_until_receipted(1);
+    let why = said(&city.run(&["--node", "sail", "push"]));
+    assert!(why.contains("hasnoplaceinit") && why.contains("pushittoanodethatstays"), "{why}");
     city.ask(&["--node", "induk", "push"]).unwrap();
     wait_for("the main server has no session with sail", || {
         city.log("induk").lines().any(|line| line.contains("session down") && line.contains("sail")).then_some(())

@@ -137,12 +137,12 @@ async fn measure_idle(chain: &Chain, seconds: u64) -> Result<IdleReport, BenchEr
     Ok(IdleReport { seconds, processes: processes.collect() })
 }
 
-/// The relay's program: built now if Cargo runs this, otherwise the one beside this program.
+/// The relay's program: built now, as offices run it, if Cargo runs this, otherwise the one beside this program.
 fn relay() -> Result<PathBuf, BenchError> {
     if std::env::var_os("CARGO").is_none() {
         return Ok(relay_program()?);
     }
-    let mut programs = xtask::build_release(&["estafet-relay"]).map_err(BenchError::Build)?;
+    let mut programs = xtask::build("dist", &["estafet-relay"]).map_err(BenchError::Build)?;
     programs.remove("estafet-relay").ok_or_else(|| BenchError::Build(io::Error::other("Cargo built no such program")))
 }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use estafet_tls::read_key;
-use estafet_topology::{SignedTopology, Topology, parse};
+use estafet_topology::{Faults, SignedTopology, Topology, parse};
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value, value};
 
 use crate::city::{CityFolder, OPERATOR_KEY, TOPOLOGY_SIGNED, TOPOLOGY_SOURCE};
@@ -85,9 +85,11 @@ impl<'a> Amendment<'a> {
         Failure::Uneditable { path: self.source.clone(), what: what.to_owned() }
     }
 
-    /// The topology after the change, as it is read back.
+    /// The topology after the change, as it is read back. What is wrong with it was not there before.
     pub(crate) fn changed(&self) -> Result<Topology, Failure> {
-        Ok(parse(&self.source.display().to_string(), &self.document.to_string())?)
+        let not_fitting =
+            |faults: Faults| Failure::NotFitting { path: self.source.clone(), faults: faults.faults().to_vec() };
+        parse(&self.source.display().to_string(), &self.document.to_string()).map_err(not_fitting)
     }
 
     /// The changed topology, checked and signed with the operator's key. Nothing is written.

@@ -232,8 +232,17 @@ pub struct NewOutage {
 /// A time that something lasts.
 fn parse_span(text: &str) -> Result<Duration, String> {
     let span = humantime::parse_duration(text).map_err(|error| format!("{error}: write it as 2h, 90m or 1d"))?;
-    if span.is_zero() { Err("write how long: 2h, 90m or 1d".to_owned()) } else { Ok(span) }
+    match span {
+        Duration::ZERO => Err("write how long: 2h, 90m or 1d".to_owned()),
+        _ if span > SPAN_MAX => {
+            Err("at most 366d; for longer leave it out, or take the node out of the city".to_owned())
+        }
+        _ => Ok(span),
+    }
 }
+
+/// What is away for longer is away for good.
+const SPAN_MAX: Duration = Duration::from_secs(366 * 86_400);
 
 /// No link at all is no advice.
 fn at_least_one(text: &str) -> Result<usize, String> {

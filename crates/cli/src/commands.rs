@@ -117,6 +117,7 @@ pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> 
             operator::add(&city, &name, role.into(), &key, output)?;
             push_change(&city, options, output).await
         }
+        Command::Operator(OperatorChange::List) => operator::list(&outage::city(options)?, output),
         Command::Operator(OperatorChange::Remove { name }) => {
             let city = outage::city(options)?;
             operator::remove(&city, &name, output)?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use estafet_model::{Fingerprint, JoinRequestError, NodeId, RecordId, RecordReceiptError};
 use estafet_tls::{KeyFileError, TlsError};
-use estafet_topology::{Faults, SignError};
+use estafet_topology::{Fault, Faults, SignError};
 use miette::Diagnostic;
 use tonic::{Code, Status};
 
@@ -143,6 +143,15 @@ pub enum Failure {
         path: PathBuf,
         /// What is in the way.
         what: String,
+    },
+    /// What was asked for does not fit what is there.
+    #[error("{} would not hold together any more:{}", path.display(), lines(.faults))]
+    #[diagnostic(help("nothing was changed: type it anew"))]
+    NotFitting {
+        /// The topology.
+        path: PathBuf,
+        /// What would be wrong with it.
+        faults: Vec<Fault>,
     },
     /// A file holds no join request, or a changed one.
     #[error("failed to read {}: {error}", path.display())]
@@ -369,7 +378,10 @@ pub enum Failure {
     NotYet(String),
     /// It is not said which city is meant.
     #[error("no city is named")]
-    #[diagnostic(help("give its folder with --city DIR or in ESTAFET_CITY; `topology init` makes one"))]
+    #[diagnostic(help(
+        "give its folder with --city DIR or in ESTAFET_CITY; `topology init` makes one. Where --help lists --file or \
+         --topology, a topology alone is enough"
+    ))]
     NoCity,
     /// The operator's key cannot be used.
     #[error(transparent)]
@@ -449,10 +461,8 @@ fn remedy(status: &Status) -> &'static str {
         }
         Code::NotFound => "check the name; another node may know more (--node ID)",
         Code::FailedPrecondition => "ask the node that is meant: its own socket, or its address in the city's topology",
-        // Of `push`: nothing else changes a topology.
-        Code::Aborted => {
-            "raise `version` in topology.toml above that in force, let an admin whom the nodes know sign it, and push again"
-        }
+        // Of `push`: what was wrong, and the remedy, the node has said.
+        Code::Aborted => "nothing was changed there; `topology show` says which version each node has",
         Code::InvalidArgument => "check what was typed",
         Code::ResourceExhausted => {
             "wait a moment, or stop the other programs that ask this node with the same key; its relay.toml says how many calls \
@@ -462,6 +472,11 @@ fn remedy(status: &Status) -> &'static str {
         _ if is_silence(status) => "the node went away while it was asked; try again, or another one with --node ID",
         _ => "look into the node's log",
     }
+}
+
+/// What is wrong and what to do, without the places: nobody has written them.
+fn lines(faults: &[Fault]) -> String {
+    faults.iter().map(|fault| format!("\n  {}: {}", fault.what, fault.remedy)).collect()
 }
 
 /// The first few: in a dark city all say the same.

@@ -269,7 +269,8 @@ fn impact_takes_links_and_risks() {
     for (arguments, meant) in [
         (&["sial"][..], "`sail`"),
         (&["--link", "rumbai-sukajad"], "`rumbai-sukajadi`"),
-        (&["--link", "sail-rumbai"], "use one of"),
+        (&["--link", "sail-rumbai"], "nothing joins these two; the first has induk-sail"),
+        (&["--link", "sail-bogor"], "use one of"),
         (&["--risk", "telkom"], "`telkom-sto`"),
     ] {
         let failure = ask(arguments).0.unwrap_err();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use estafet_cli::init::init;
 use estafet_cli::{CityFolder, Cli, Failure, Outcome, Output, run};
-use estafet_model::{JoinRequest, NodeId, SigningKey};
+use estafet_model::{Fingerprint, JoinRequest, NodeId, SigningKey};
 use estafet_tls::{create_key, read_key};
 use estafet_topology::{OperatorRole, Template};
 use miette::Diagnostic;
@@ -43,13 +43,20 @@ impl City {
 
     /// Runs a command line, and returns what it noted as well.
     fn run(&self, arguments: &[&str]) -> (Result<Outcome, Failure>, String) {
+        let (outcome, _, notes) = self.run_whole(arguments);
+        (outcome, notes)
+    }
+
+    /// The same with its answer, before what it noted.
+    fn run_whole(&self, arguments: &[&str]) -> (Result<Outcome, Failure>, String, String) {
         let city = self.folder.path().to_str().expect("text");
         let words = ["topology", "--city", city].into_iter().chain(arguments.iter().copied());
         let cli = Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{error}"));
         let (mut out, mut notes) = (Vec::new(), Vec::new());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let outcome = runtime.block_on(run(cli, &mut Output::new(&mut out, &mut notes, false)));
-        (outcome, String::from_utf8(notes).expect("text"))
+        let [out, notes] = [out, notes].map(|bytes| String::from_utf8(bytes).expect("text"));
+        (outcome, out, notes)
     }
 
     /// No node runs here, which the command says of a change that is signed.
@@ -130,6 +137,8 @@ fn a_node_is_added_with_its_links_and_what_people_wrote_stays() {
         city.refused(&[&words[..], &["--code", code, "--link", to]].concat())
     };
     assert!(again("sukajad:fiber", "KMP").contains("did you mean `sukajadi`"));
+    let used = again("sukajadi:fiber", "SKJ");
+    assert!(used.contains("would not hold together") && used.contains("SKJ"), "{used}");
 }
 
 #[test]
@@ -225,6 +234,11 @@ fn operators_come_and_go_and_enough_admins_stay() {
         opened.topology().operators.iter().find(|operator| operator.id == name).map(|operator| operator.role)
     };
     assert_eq!((listed("budi"), listed("sari")), (Some(OperatorRole::Viewer), Some(OperatorRole::Admin)));
+    let (_, table, _) = city.run_whole(&["operator", "list"]);
+    let fingerprint = Fingerprint::of(&SigningKey::from_seed([42; 32]).public()).to_string();
+    let sari = table.lines().find(|line| line.contains("sari")).unwrap();
+    assert!(sari.contains("admin") && sari.contains(&fingerprint), "{table}");
+    assert!(table.lines().any(|line| line.starts_with("operator ") && line.contains("this folder's")), "{table}");
     let add =
         |name: &str, seed: u8| ["operator", "add", name, "--role", "viewer", "--key", &public(seed)].map(str::to_owned);
     let refused = |words: [String; 7]| city.refused(&words.each_ref().map(String::as_str));

@@ -17,6 +17,7 @@ use estafet_node::routing::{Words, WordsError};
 use estafet_seal::{OpenError, Opening};
 use estafet_spool::{Extent, ReadPayload};
 use futures_util::{Stream, StreamExt};
+use miette::Diagnostic;
 use tokio::sync::Mutex;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -264,9 +265,9 @@ impl Admin for AdminService {
         let (signed, source) = (request.into_inner().signed, Source::Operator(by.clone()));
         let offered = self.topologies.offer(&signed, source).await.map_err(|error| match error {
             NotTaken::NoSuccessor(_) | NotTaken::ShutOut { .. } | NotTaken::SealKeys(_) => {
-                Status::aborted(error.to_string())
+                let remedy = error.help().map(|remedy| format!("; {remedy}")).unwrap_or_default();
+                Status::aborted(format!("{error}{remedy}"))
             }
-
             NotTaken::NoSealKey { .. } => Status::invalid_argument(error.to_string()),
             NotTaken::Disk(_) | NotTaken::Secrets(_) | NotTaken::NotLogged(_) => Status::internal(error.to_string()),
             NotTaken::ShuttingDown => Status::unavailable(error.to_string()),
@@ -276,7 +277,10 @@ impl Admin for AdminService {
             Offered::Known { version } => (version, false, true),
             Offered::Taken { version, at_once } => (version, !at_once, false),
             Offered::Outdated { version, ours } => {
-                return Err(Status::aborted(format!("version {ours} is in force, which is newer than {version}")));
+                return Err(Status::aborted(format!(
+                    "version {ours} is in force, which is newer than {version}; raise `version` in topology.toml above that, \
+                     and sign it again"
+                )));
             }
         };
         Ok(Response::new(v1::PushTopologyResponse { version, waits_for_restart, known }))

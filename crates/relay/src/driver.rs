@@ -5,6 +5,7 @@
 //! [`Question`], which is answered between two inputs from a consistent state.
 
 mod chain;
+mod commands;
 mod journal;
 mod offenses;
 mod succession;
@@ -14,11 +15,11 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use estafet_model::{Bearer, ChainHead, ChainId, Durable, Epoch, NodeId, Now, RecordId, SeqRanges, UnixMillis};
-use estafet_node::custody::{HeldRecord, Piece};
+use estafet_node::custody::Piece;
 use estafet_node::routing::{LinkSample, Outlook, Standing};
-use estafet_node::{Capture, CaptureRefused, CaptureToken, Captured, Input, Node, Output};
+use estafet_node::{Capture, CaptureToken, Input, Node, Output};
 use estafet_quic::{
-    Carry, Counts, DownReason, Figures, ReceivedPiece, ReceivedPieces, Session, SessionEvent, SessionEvents, Transport,
+    Carry, DownReason, Figures, ReceivedPiece, ReceivedPieces, Session, SessionEvent, SessionEvents, Transport,
 };
 use estafet_spool::{Append, NewRecord, Payload};
 use estafet_store::{
@@ -30,21 +31,22 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, error, info, warn};
 
+use self::commands::{CaptureAnswer, Command};
+pub(crate) use self::commands::{Commands, View};
 use self::journal::{tell, tell_level};
 use self::offenses::Complaints;
 pub(crate) use self::succession::Successions;
 use crate::alarm::Alarm;
 use crate::carrier::{Device, device_to};
 use crate::clocks::Clocks;
-use crate::drain::DrainOrder;
 use crate::failovers::Failovers;
 use crate::heads::HeadBook;
 use crate::ledger::Commit;
 use crate::pace::Pace;
 use crate::scrub::unreadable;
-use crate::standing::{Grounds, Supply};
+use crate::standing::Grounds;
 use crate::store::{Health, Store, StoreEvent, wall_clock};
-use crate::topologies::{Kept, Offer};
+use crate::topologies::Offer;
 
 /// Commands that may wait. Intake beyond that waits in its own requests.
 const COMMAND_QUEUE: usize = 1024;
@@ -78,52 +80,6 @@ const LOOK_AFTER_BYTES: u64 = 2 << 20;
 /// goes too soon has its receipt, and what stays too long goes when room is needed.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// Asks the node something, between two inputs.
-pub(crate) type Question = Box<dyn FnOnce(&View<'_>) + Send>;
-
-/// What a question sees.
-pub(crate) struct View<'a> {
-    pub(crate) node: &'a Node,
-    pub(crate) now: Now,
-    /// When the newest receipt for each origin came.
-    pub(crate) last_receipts: &'a BTreeMap<NodeId, UnixMillis>,
-    /// When the newest LSA of each node came.
-    pub(crate) last_news: &'a BTreeMap<NodeId, Now>,
-    /// Since when records of an origin are missing from the ledger.
-    pub(crate) missing_since: &'a BTreeMap<NodeId, UnixMillis>,
-    pub(crate) failovers: Failovers,
-    pub(crate) clocks: &'a Clocks,
-    pub(crate) heads: &'a HeadBook,
-    pub(crate) sessions: Counts,
-}
-
-/// The answer to a capture.
-pub(crate) type CaptureAnswer = Result<Durable<Captured>, CaptureRefused>;
-
-enum Command {
-    Capture(Box<Capture>, oneshot::Sender<CaptureAnswer>),
-    Ask(Question),
-    Compared {
-        id: RecordId,
-        from: NodeId,
-        same: bool,
-    },
-    Retry(Option<RecordId>),
-    Unreadable(RecordId),
-    CommittedUnreadable(Box<HeldRecord>),
-    Found(Vec<Commit>),
-    /// An operator drains the node, or ends that.
-    Drain(Option<DrainOrder>),
-    Supply(Supply),
-    /// A network device of this machine has lost its carrier.
-    /// Those with these numbers, or one of all.
-    CarrierLost(Option<Vec<Device>>),
-    /// A newer topology is durable.
-    Topology(Box<Kept>),
-    /// At a hub: this head was published, and is not on the chain of this archive.
-    Unchained(ChainHead),
-}
-
 /// Why the driver ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ended {
@@ -131,86 +87,6 @@ pub(crate) enum Ended {
     Asked,
     /// The battery is nearly empty.
     PowerGone,
-}
-
-/// How the rest of the process talks to the driver. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct Commands {
-    sender: mpsc::Sender<Command>,
-    health: watch::Receiver<Health>,
-    standing: watch::Receiver<Standing>,
-}
-
-/// The driver has ended: the process is shutting down.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("the relay is shutting down")]
-pub(crate) struct ShuttingDown;
-
-impl Commands {
-    /// Hands in a capture, and waits until it is durable or refused. Its token is set by the driver.
-    pub(crate) async fn capture(&self, capture: Capture) -> Result<CaptureAnswer, ShuttingDown> {
-        let (sender, answer) = oneshot::channel();
-        self.sender.send(Command::Capture(Box::new(capture), sender)).await.map_err(|_| ShuttingDown)?;
-        answer.await.map_err(|_| ShuttingDown)
-    }
-
-    /// Asks the node something.
-    pub(crate) async fn ask<T: Send + 'static>(
-        &self,
-        question: impl FnOnce(&View<'_>) -> T + Send + 'static,
-    ) -> Result<T, ShuttingDown> {
-        let (sender, answer) = oneshot::channel();
-        let question: Question = Box::new(move |view| drop(sender.send(question(view))));
-        self.sender.send(Command::Ask(question)).await.map_err(|_| ShuttingDown)?;
-        answer.await.map_err(|_| ShuttingDown)
-    }
-
-    /// Takes records out of quarantine, all of them or one.
-    pub(crate) async fn retry(&self, only: Option<RecordId>) -> Result<(), ShuttingDown> {
-        self.sender.send(Command::Retry(only)).await.map_err(|_| ShuttingDown)
-    }
-
-    /// A record that is held here was found unreadable.
-    pub(crate) async fn unreadable(&self, id: RecordId) -> Result<(), ShuttingDown> {
-        self.sender.send(Command::Unreadable(id)).await.map_err(|_| ShuttingDown)
-    }
-
-    /// A committed record was found unreadable, and the ledger has put it aside.
-    pub(crate) async fn committed_unreadable(&self, record: HeldRecord) -> Result<(), ShuttingDown> {
-        let command = Command::CommittedUnreadable(Box::new(record));
-        self.sender.send(command).await.map_err(|_| ShuttingDown)
-    }
-
-    /// Drains the node by an order that is durable, or ends such an order.
-    pub(crate) async fn drain(&self, order: Option<DrainOrder>) -> Result<(), ShuttingDown> {
-        self.sender.send(Command::Drain(order)).await.map_err(|_| ShuttingDown)
-    }
-
-    /// What the node runs on now.
-    pub(crate) async fn set_supply(&self, supply: Supply) -> Result<(), ShuttingDown> {
-        self.sender.send(Command::Supply(supply)).await.map_err(|_| ShuttingDown)
-    }
-
-    /// Network devices of this machine have lost their carrier; nothing if it is not known which. Waits, so it is not for
-    /// tasks.
-    pub(crate) fn carrier_lost(&self, devices: Option<Vec<Device>>) -> Result<(), ShuttingDown> {
-        self.sender.blocking_send(Command::CarrierLost(devices)).map_err(|_| ShuttingDown)
-    }
-
-    /// A newer topology is durable: it is heeded and passed on.
-    pub(crate) async fn topology(&self, kept: Kept) -> Result<(), ShuttingDown> {
-        self.sender.send(Command::Topology(Box::new(kept))).await.map_err(|_| ShuttingDown)
-    }
-
-    /// What the node says about its service.
-    pub(crate) fn standing(&self) -> Standing {
-        self.standing.borrow().clone()
-    }
-
-    /// How the store fares, as of half a second ago at most.
-    pub(crate) fn health(&self) -> Health {
-        *self.health.borrow()
-    }
 }
 
 pub(crate) struct Driver {
@@ -275,7 +151,7 @@ impl Driver {
         let (commands_sender, commands) = mpsc::channel(COMMAND_QUEUE);
         let (health, health_out) = watch::channel(store.health());
         let (standing, standing_out) = watch::channel(Standing::default());
-        let handle = Commands { sender: commands_sender.clone(), health: health_out, standing: standing_out };
+        let handle = Commands::new(commands_sender.clone(), health_out, standing_out);
         let driver = Self {
             successions,
             node,
@@ -782,11 +658,7 @@ impl Driver {
     fn look_at_commit(&self, id: RecordId) {
         let Some(ledger) = self.store.ledger.clone() else { return };
         let store = self.store.clone();
-        let commands = Commands {
-            sender: self.commands_sender.clone(),
-            health: self.health.subscribe(),
-            standing: self.standing.subscribe(),
-        };
+        let commands = Commands::new(self.commands_sender.clone(), self.health.subscribe(), self.standing.subscribe());
         tokio::spawn(async move {
             let Ok(Some(commit)) = ledger.find(id.clone()).await else { return };
             let (spool, extent) = (store.spool.clone(), commit.extent);

@@ -108,13 +108,18 @@ pub(crate) enum Offered {
 }
 
 /// Why a topology was not taken.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum NotTaken {
     #[error(transparent)]
+    #[diagnostic(transparent)]
     NoSuccessor(#[from] NoSuccessor),
     #[error("this node has no place in it, and goes on with the one it has: {because}")]
+    #[diagnostic(help("push it to a node that stays; if this one is to stay, add it again under a higher version"))]
     ShutOut { because: &'static str },
     #[error("records cannot be sealed to its main servers: {0}")]
+    #[diagnostic(help(
+        "copy what `estafet-relay seal-key new` printed there, whole, and sign it under a higher version"
+    ))]
     SealKeys(#[from] BadSealKeys),
     #[error(
         "this main server has no private key for {missing}, so nobody could open what is sealed to it: `estafet-relay seal-key new` makes one here"

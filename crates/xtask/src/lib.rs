@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-/// Builds packages in release mode and tells where their programs are, by name. Cargo shows its progress.
+/// Builds packages in one of Cargo's profiles and tells where their programs are, by name. Cargo shows its progress.
 ///
 /// The places come from Cargo itself, so that a target folder or a configuration of the user's own is respected.
-pub fn build_release(packages: &[&str]) -> io::Result<BTreeMap<String, PathBuf>> {
+pub fn build(profile: &str, packages: &[&str]) -> io::Result<BTreeMap<String, PathBuf>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut building = Command::new(cargo);
     // What Cargo tells this program about its own package would make the inner Cargo build much again.
@@ -21,7 +21,7 @@ pub fn build_release(packages: &[&str]) -> io::Result<BTreeMap<String, PathBuf>>
         }
     }
     let mut building = building
-        .args(["build", "--release", "--message-format=json-render-diagnostics"])
+        .args(["build", "--profile", profile, "--message-format=json-render-diagnostics"])
         .args(packages.iter().flat_map(|package| ["--package", package]))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -4,12 +4,12 @@ use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
-use xtask::build_release;
+use xtask::build;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     let failure = match arguments.next() {
-        Some(task) if task == "demo" => match build_release(&["estafet-relay", "estafet-cli"]) {
+        Some(task) if task == "demo" => match build("release", &["estafet-relay", "estafet-cli"]) {
             // This process becomes the demo, which so gets Ctrl-C and gives its own exit status.
             Ok(programs) => match programs.get("topology") {
                 // `cargo demo -- --help` is meant like `cargo demo --help`.

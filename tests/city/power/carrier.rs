@@ -74,12 +74,13 @@ fn a_pulled_cable_costs_the_flow_a_moment_and_no_record() {
         let mut network = Network::of(city, lab);
         let mut all = Vec::new();
         for far in [true, false] {
-            let (mut gaps, mut stranded) = (vec![], vec![]);
+            let (mut gaps, mut stranded, mut stalls) = (vec![], vec![], vec![]);
             for _ in 0..number("ESTAFET_TRIALS").unwrap_or(TRIALS) {
                 let sent = network.flow(|_, _| set_end(far, "down"));
                 let (gap, slowest) = network.delays_of_the_blow(&sent);
                 gaps.push(gap);
                 stranded.push(slowest);
+                stalls.push(network.stall_of_the_blow(&sent));
                 set_end(far, "up");
                 // Under flow, so that those who wait for it see it used.
                 let back = network.flow(|city, _| {
@@ -87,6 +88,7 @@ fn a_pulled_cable_costs_the_flow_a_moment_and_no_record() {
                 });
                 all.extend(all_given([sent, back]));
             }
+            report(&format!("each in its turn: {gaps:.0?}; a processor of this machine stood still for {stalls:.0?}"));
             let gap = median(&mut gaps);
             report(&format!(
                 "{} pulled cables of sukajadi, at {} end: no commit for {gap:.0?} (median), {:.0?} (worst); the slowest \

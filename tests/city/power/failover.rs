@@ -54,6 +54,7 @@ fn a_silent_death_costs_the_flow_a_moment_and_no_record() {
         let trials = number("ESTAFET_TRIALS").unwrap_or(TRIALS);
         let mut network = Network::new();
         let (mut all, mut deaths, mut stranded, mut returns, mut idle) = (vec![], vec![], vec![], vec![], vec![]);
+        let mut stalls = vec![];
         let mut used_again = None;
         for _ in 0..trials {
             let sent = network.flow(|city, lab| {
@@ -63,6 +64,7 @@ fn a_silent_death_costs_the_flow_a_moment_and_no_record() {
             let (gap, slowest) = network.delays_of_the_blow(&sent);
             deaths.push(gap);
             stranded.push(slowest);
+            stalls.push(network.stall_of_the_blow(&sent));
             all.extend(all_given([sent]));
             thread::sleep(AWAY);
             let sent = network.flow(|city, lab| {
@@ -87,7 +89,7 @@ fn a_silent_death_costs_the_flow_a_moment_and_no_record() {
             thread::sleep(AWAY);
             revive(&mut network);
         }
-        report(&format!("each in its turn: {deaths:.0?}"));
+        report(&format!("each in its turn: {deaths:.0?}; a processor of this machine stood still for {stalls:.0?}"));
         let worst = |spans: &[Duration]| *spans.iter().max().unwrap();
         let spans = [worst(&deaths), worst(&stranded), worst(&returns), worst(&idle)];
         let [gap, while_idle] = [median(&mut deaths), median(&mut idle)];

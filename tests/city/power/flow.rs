@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::commits::Commits;
 use super::lab::Lab;
+use super::stalls::Stalls;
 use crate::harness::{City, Given, agent, capture, given, noise, post_by, wait_for};
 
 /// The flow.
@@ -33,6 +34,7 @@ pub(crate) struct Network {
     pub(crate) city: City,
     pub(crate) lab: Lab,
     pub(crate) commits: Commits,
+    stalls: Stalls,
     records: u64,
     /// How many flows were disturbed, and when the last of them was.
     blows: u32,
@@ -62,7 +64,7 @@ impl Network {
         // The listener hears commits as they happen from here on.
         let first = capture(&city.intake("rumbai"), b"the first", &[]);
         commits.moments(&[&first.record_id]);
-        Self { city, lab, commits, records: 0, blows: 0, disturbed: Instant::now() }
+        Self { city, lab, commits, stalls: Stalls::watch(), records: 0, blows: 0, disturbed: Instant::now() }
     }
 
     /// Records from Rumbai at a steady pace while `disturb` runs, and before and after it. It begins ever elsewhere
@@ -97,6 +99,17 @@ impl Network {
     /// then, as long as they would have been with a counter whose own disk keeps the pace: other stalls of disks are no fault
     /// of the network.
     pub(crate) fn delays_of_the_blow(&self, sent: &[Sent]) -> (Duration, Duration) {
+        (self.pause_of_the_blow(sent).0, self.delays(sent).1)
+    }
+
+    /// The longest that a processor of this machine stood still during that pause.
+    pub(crate) fn stall_of_the_blow(&self, sent: &[Sent]) -> Duration {
+        let (_, begin, end) = self.pause_of_the_blow(sent);
+        self.stalls.longest_within(begin, end)
+    }
+
+    /// That pause, with its begin and its end.
+    fn pause_of_the_blow(&self, sent: &[Sent]) -> (Duration, Instant, Instant) {
         let mut commits: Vec<(Instant, Instant)> =
             self.moments(sent).into_iter().zip(sent.iter().map(|sent| sent.promised)).collect();
         commits.sort();
@@ -104,9 +117,9 @@ impl Network {
             let (last, end) = (pause[0].0, pause[1].0);
             let waits_since = commits[index + 1..].iter().map(|(_, promised)| *promised).min()?;
             let struck = end > self.disturbed && last < self.disturbed + BLOW;
-            struck.then(|| end - last.max(waits_since - PAUSE))
+            struck.then(|| (end - last.max(waits_since - PAUSE), last, end))
         });
-        (pauses.max().unwrap(), self.delays(sent).1)
+        pauses.max().unwrap()
     }
 
     /// How long in all no record was committed though one waited for it: what every such pause is longer than the pace of

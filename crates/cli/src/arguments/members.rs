@@ -147,6 +147,8 @@ pub enum OperatorChange {
         #[arg(long, value_name = "KEY")]
         key: PublicKey,
     },
+    /// List who has which role, with the fingerprint of their key. Asks nobody; no role is needed.
+    List,
     /// Take somebody's role away.
     ///
     /// A new key for somebody is a new name with it, and then the old one's removal, by an admin who stays.

@@ -309,9 +309,7 @@ pub(super) type NamedLink<'a> = Vec<&'a Link>;
 /// every hyphen may be the one between.
 pub(super) fn named_link<'a>(topology: &'a Topology, text: &str) -> Result<NamedLink<'a>, Failure> {
     let (ends, medium) = text.split_once(':').map_or((text, None), |(ends, medium)| (ends, Some(medium.trim())));
-    let separator = if ends.contains(',') { ',' } else { '-' };
-    let splits = ends.match_indices(separator).map(|(place, _)| (&ends[..place], &ends[place + 1..]));
-    let bearers = splits.map(|(left, right)| links_between(topology, left.trim(), right.trim()));
+    let bearers = readings(ends).map(|[left, right]| links_between(topology, left, right));
     let mut found = bearers.filter(|bearers| !bearers.is_empty());
     let bearers = found.next().ok_or_else(|| link_unknown(topology, text, ends))?;
     if found.next().is_some() {
@@ -329,6 +327,12 @@ pub(super) fn named_link<'a>(topology: &'a Topology, text: &str) -> Result<Named
     Ok(named)
 }
 
+/// The two ends that a name may mean.
+fn readings(ends: &str) -> impl Iterator<Item = [&str; 2]> {
+    let separator = if ends.contains(',') { ',' } else { '-' };
+    ends.match_indices(separator).map(|(place, _)| [ends[..place].trim(), ends[place + 1..].trim()])
+}
+
 fn links_between<'a>(topology: &'a Topology, left: &str, right: &str) -> NamedLink<'a> {
     let joins = |link: &&Link| {
         let [first, second] = link.ends.each_ref().map(NodeId::as_str);
@@ -341,6 +345,16 @@ fn link_unknown(topology: &Topology, text: &str, ends_named: &str) -> Failure {
     let known = topology.links.iter().map(|link| ends(link).join("-"));
     let turned = topology.links.iter().map(|Link { ends: [left, right], .. }| format!("{right}-{left}"));
     let known: Vec<String> = known.chain(turned).collect();
+    let links_of = |node: &str| -> Vec<String> {
+        let its = topology.links.iter().filter(|link| link.ends.iter().any(|end| end.as_str() == node));
+        its.map(|link| ends(link).join("-")).collect()
+    };
+    // Where both ends are there, what is spelled alike is another link.
+    let mut both = readings(ends_named).map(|named| named.map(links_of));
+    if let Some([links, _]) = both.find(|both| both.iter().all(|links| !links.is_empty())) {
+        let remedy = format!("nothing joins these two; the first has {}", links.join(", "));
+        return Failure::LinkUnknown { link: text.to_owned(), remedy };
+    }
     let rest = format!("use one of {}", known[..topology.links.len()].join(", "));
     let remedy = did_you_mean(&ends_named.replace(',', "-"), known.iter().map(String::as_str), rest);
     Failure::LinkUnknown { link: text.to_owned(), remedy }

@@ -11,7 +11,7 @@ use toml_edit::{Table, value};
 use crate::amendment::{Amendment, text};
 use crate::city::CityFolder;
 use crate::failure::{Failure, Outcome};
-use crate::output::Output;
+use crate::output::{Output, or_dash};
 
 #[derive(Serialize)]
 struct MadeKey<'a> {
@@ -59,6 +59,38 @@ pub fn add(
     amendment.finish(output)?;
     output.note(format_args!("{name} is {role}. Compare by telephone: fingerprint {}", Fingerprint::of(key)));
     Ok(())
+}
+
+#[derive(Serialize)]
+struct Listed<'a> {
+    name: &'a str,
+    role: String,
+    key: String,
+    fingerprint: String,
+    /// The city's folder holds their private key.
+    is_here: bool,
+}
+
+/// Lists whoever has a role by the signed topology.
+pub fn list(city: &CityFolder, output: &mut Output<'_>) -> Result<Outcome, Failure> {
+    let listed = city.topology().operators.iter().map(|operator| Listed {
+        name: &operator.id,
+        role: operator.role.to_string(),
+        key: operator.key.to_string(),
+        fingerprint: Fingerprint::of(&operator.key).to_string(),
+        is_here: operator.key == city.operator_key(),
+    });
+    let listed: Vec<_> = listed.collect();
+    if output.is_json() {
+        output.object(&listed)?;
+        return Ok(Outcome::Good);
+    }
+    let rows = listed.into_iter().map(|operator| {
+        let whose = if operator.is_here { "this folder's" } else { "" };
+        [operator.name.to_owned(), operator.role, operator.fingerprint, or_dash(whose)]
+    });
+    output.table(["operator", "role", "fingerprint", "key"], rows.collect(), "Nobody has a role.")?;
+    Ok(Outcome::Good)
 }
 
 /// Takes somebody's role away. As many admins stay as have to sign.
