@@ -99,8 +99,6 @@ fn a_node_that_is_removed_is_shut_out_at_once_and_goes_on_serving_its_counter() 
     let before = counts(&city);
     let given = [capture(&city.intake("sail"), b"before it was removed", &[])];
     city.wait_until_receipted(1);
-    let why = said(&city.run(&["--node", "sail", "push"]));
-    assert!(why.contains("hasnoplaceinit") && why.contains("pushittoanodethatstays"), "{why}");
     city.ask(&["--node", "induk", "push"]).unwrap();
     wait_for("the main server has no session with sail", || {
         city.log("induk").lines().any(|line| line.contains("session down") && line.contains("sail")).then_some(())
