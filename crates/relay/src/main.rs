@@ -45,14 +45,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use estafet_model::{Class, Kind};
 use estafet_tls::keep_memory_private;
-use mimalloc::MiMalloc;
 use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
-
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Keeps an office's records, forwards them to the city's main server, and routes around offices that are dark.
 #[derive(Parser)]
