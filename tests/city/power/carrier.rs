@@ -5,7 +5,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use super::flow::{Network, all_given, median, time_until_first_hop};
+use super::flow::{Network, all_given, in_its_turn, median, time_until_first_hop};
 use super::lab::{LAB_TOOLS, Lab};
 use super::load::number;
 use super::namespace::{alone, own_network_names, report, run};
@@ -74,13 +74,13 @@ fn a_pulled_cable_costs_the_flow_a_moment_and_no_record() {
         let mut network = Network::of(city, lab);
         let mut all = Vec::new();
         for far in [true, false] {
-            let (mut gaps, mut stranded, mut stalls) = (vec![], vec![], vec![]);
+            let (mut gaps, mut stranded, mut noises) = (vec![], vec![], vec![]);
             for _ in 0..number("ESTAFET_TRIALS").unwrap_or(TRIALS) {
                 let sent = network.flow(|_, _| set_end(far, "down"));
                 let (gap, slowest) = network.delays_of_the_blow(&sent);
                 gaps.push(gap);
                 stranded.push(slowest);
-                stalls.push(network.stall_of_the_blow(&sent));
+                noises.push(network.noise(&sent));
                 set_end(far, "up");
                 // Under flow, so that those who wait for it see it used.
                 let back = network.flow(|city, _| {
@@ -88,7 +88,7 @@ fn a_pulled_cable_costs_the_flow_a_moment_and_no_record() {
                 });
                 all.extend(all_given([sent, back]));
             }
-            report(&format!("each in its turn: {gaps:.0?}; a processor of this machine stood still for {stalls:.0?}"));
+            report(&in_its_turn(&gaps, noises));
             let gap = median(&mut gaps);
             report(&format!(
                 "{} pulled cables of sukajadi, at {} end: no commit for {gap:.0?} (median), {:.0?} (worst); the slowest \

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::busy_loops::BusyLoops;
-use super::flow::{NOISE, Network, OLD_WAY, RECORD_BYTES, all_given, median, time_until_first_hop};
+use super::flow::{NOISE, Network, OLD_WAY, RECORD_BYTES, all_given, in_its_turn, median, time_until_first_hop};
 use super::lab::LAB_TOOLS;
 use super::load::number;
 use super::namespace::{alone, report};
@@ -54,7 +54,7 @@ fn a_silent_death_costs_the_flow_a_moment_and_no_record() {
         let trials = number("ESTAFET_TRIALS").unwrap_or(TRIALS);
         let mut network = Network::new();
         let (mut all, mut deaths, mut stranded, mut returns, mut idle) = (vec![], vec![], vec![], vec![], vec![]);
-        let mut stalls = vec![];
+        let mut noises = vec![];
         let mut used_again = None;
         for _ in 0..trials {
             let sent = network.flow(|city, lab| {
@@ -64,7 +64,7 @@ fn a_silent_death_costs_the_flow_a_moment_and_no_record() {
             let (gap, slowest) = network.delays_of_the_blow(&sent);
             deaths.push(gap);
             stranded.push(slowest);
-            stalls.push(network.stall_of_the_blow(&sent));
+            noises.push(network.noise(&sent));
             all.extend(all_given([sent]));
             thread::sleep(AWAY);
             let sent = network.flow(|city, lab| {
@@ -89,7 +89,7 @@ fn a_silent_death_costs_the_flow_a_moment_and_no_record() {
             thread::sleep(AWAY);
             revive(&mut network);
         }
-        report(&format!("each in its turn: {deaths:.0?}; a processor of this machine stood still for {stalls:.0?}"));
+        report(&in_its_turn(&deaths, noises));
         let worst = |spans: &[Duration]| *spans.iter().max().unwrap();
         let spans = [worst(&deaths), worst(&stranded), worst(&returns), worst(&idle)];
         let [gap, while_idle] = [median(&mut deaths), median(&mut idle)];

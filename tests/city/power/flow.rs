@@ -102,10 +102,13 @@ impl Network {
         (self.pause_of_the_blow(sent).0, self.delays(sent).1)
     }
 
-    /// The longest that a processor of this machine stood still during that pause.
-    pub(crate) fn stall_of_the_blow(&self, sent: &[Sent]) -> Duration {
+    /// What the machine itself did to a flow: the longest that a processor of it stood still during that pause, and the
+    /// longest that a record took before anything was disturbed.
+    pub(crate) fn noise(&self, sent: &[Sent]) -> (Duration, Duration) {
         let (_, begin, end) = self.pause_of_the_blow(sent);
-        self.stalls.longest_within(begin, end)
+        let before = sent.iter().zip(self.moments(sent)).filter(|(_, commit)| *commit < self.disturbed);
+        let slowest = before.map(|(sent, commit)| commit.saturating_duration_since(sent.promised)).max();
+        (self.stalls.longest_within(begin, end), slowest.unwrap())
     }
 
     /// That pause, with its begin and its end.
@@ -212,6 +215,15 @@ pub(crate) fn steadily(url: &str, first: u64, stop: &AtomicBool) -> Vec<Sent> {
         thread::sleep(next.saturating_duration_since(Instant::now()));
     }
     sent
+}
+
+/// The pauses of trials one by one, with the noise of each.
+pub(crate) fn in_its_turn(gaps: &[Duration], noises: Vec<(Duration, Duration)>) -> String {
+    let (stalls, before): (Vec<Duration>, Vec<Duration>) = noises.into_iter().unzip();
+    format!(
+        "each in its turn: {gaps:.0?}; a processor of this machine stood still for {stalls:.0?} meanwhile, and before it the \
+         slowest record took {before:.0?}"
+    )
 }
 
 pub(crate) fn median(spans: &mut [Duration]) -> Duration {

@@ -40,7 +40,7 @@ impl Stalls {
         Self { stop, noted, watchers }
     }
 
-    /// The longest that a processor stood still in this span, and a little before and after.
+    /// The longest that a processor stood still, of the times that reach into this span.
     pub(crate) fn longest_within(&self, begin: Instant, end: Instant) -> Duration {
         let noted = self.noted.lock().unwrap();
         let meanwhile = noted.iter().filter(|stall| stall.end > begin && stall.end - stall.length < end);
