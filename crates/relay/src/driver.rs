@@ -2,7 +2,7 @@
 //!
 //! Sessions, the store, intake and the admin API all talk to it through channels. It gives the node what came in,
 //! does what the node says, and wakes it when it wants to be woken. Whoever wants to know something sends a
-//! [`Question`], which is answered between two inputs from a consistent state.
+//! [`Question`](commands::Question), which is answered between two inputs from a consistent state.
 
 mod chain;
 mod commands;
