@@ -54,6 +54,7 @@ fn watch(processor: usize, stop: &AtomicBool, noted: &Mutex<Vec<Stall>>) {
     sched_setaffinity(None, &only).unwrap();
     while !stop.load(Ordering::Relaxed) {
         let begin = Instant::now();
+        // Nothing waits for this: how late it comes back is what is measured.
         thread::sleep(PACE);
         let end = Instant::now();
         let length = (end - begin).saturating_sub(PACE);
