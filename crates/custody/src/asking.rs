@@ -1,8 +1,8 @@
 //! Offers of neighbors that wait for their turn to be answered.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
-use estafet_model::{Class, NodeId};
+use estafet_model::{Class, NodeId, RecordId};
 use estafet_wire::Offer;
 
 use crate::fair::FairTurns;
@@ -21,10 +21,14 @@ const LOW_CLASS_EVERY: u64 = 8;
 pub(crate) struct Asking {
     classes: [Queue; 3],
     count: usize,
-    counts: BTreeMap<NodeId, usize>,
+    /// Where each neighbor's offers wait.
+    places: BTreeMap<NodeId, BTreeMap<RecordId, Place>>,
     next_order: u64,
     taken: u64,
 }
+
+/// An offer's class, and its place in the order in which all came.
+type Place = (Class, u64);
 
 /// What waits of one class: the origins in fair turns, wherever their records come from.
 #[derive(Debug, Default)]
@@ -33,25 +37,37 @@ struct Queue {
     turns: FairTurns<NodeId>,
 }
 
-/// What waits of one origin: of each neighbor the oldest first, each with its place in the order in which all came.
-type Origin = BTreeMap<NodeId, VecDeque<(u64, Offer)>>;
+/// What waits of one origin, of each neighbor in the order in which all came.
+type Origin = BTreeMap<NodeId, BTreeMap<u64, Offer>>;
 
 impl Asking {
-    /// Queues an offer for its turn; false if too many wait.
+    /// Queues an offer for its turn; false if too many wait. One of the same record by the same neighbor leaves its place to it.
     pub(crate) fn push(&mut self, from: &NodeId, offer: Offer) -> bool {
-        let of_one = self.counts.entry(from.clone()).or_default();
-        if self.count >= ASKING_MAX || *of_one >= ASKING_OF_ONE_MAX {
+        let order = self.take_back(from, &offer.id).unwrap_or(self.next_order);
+        let places = self.places.entry(from.clone()).or_default();
+        if self.count >= ASKING_MAX || places.len() >= ASKING_OF_ONE_MAX {
             return false;
         }
-        *of_one += 1;
+        places.insert(offer.id.clone(), (offer.class, order));
         self.count += 1;
-        let order = self.next_order;
         self.next_order += 1;
         let queue = &mut self.classes[offer.class as usize];
         queue.turns.enter(&offer.id.origin);
         let origin = queue.origins.entry(offer.id.origin.clone()).or_default();
-        origin.entry(from.clone()).or_default().push_back((order, offer));
+        origin.entry(from.clone()).or_default().insert(order, offer);
         true
+    }
+
+    /// Takes an offer out of the queue, and says which place it had.
+    pub(crate) fn take_back(&mut self, from: &NodeId, id: &RecordId) -> Option<u64> {
+        let (class, order) = self.places.get_mut(from)?.remove(id)?;
+        self.count -= 1;
+        self.classes[class as usize].remove(&id.origin, from, order);
+        Some(order)
+    }
+
+    pub(crate) fn is_asking(&self, from: &NodeId, id: &RecordId) -> bool {
+        self.places.get(from).is_some_and(|places| places.contains_key(id))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -73,15 +89,18 @@ impl Asking {
         }
         let mut classes = order.into_iter().filter(|class| !only_urgent || *class == Class::Urgent);
         let taken = classes.find_map(|class| self.classes[class as usize].take(&may_send, &counts))?;
+        let (from, offer) = &taken;
+        if let Some(places) = self.places.get_mut(from) {
+            places.remove(&offer.id);
+        }
         self.count -= 1;
-        self.counts.entry(taken.0.clone()).and_modify(|count| *count -= 1);
         self.taken += 1;
         Some(taken)
     }
 
     /// The neighbor is gone, and what it has offered with it.
     pub(crate) fn forget(&mut self, neighbor: &NodeId) {
-        self.counts.remove(neighbor);
+        self.places.remove(neighbor);
         for Queue { origins, turns } in &mut self.classes {
             origins.retain(|name, origin| {
                 self.count -= origin.remove(neighbor).map_or(0, |offers| offers.len());
@@ -101,26 +120,32 @@ impl Queue {
         counts: impl Fn(&NodeId) -> bool,
     ) -> Option<(NodeId, Offer)> {
         let sender = |origin: &NodeId| {
-            let oldest = self.origins.get(origin)?.iter().filter_map(|(from, offers)| Some((from, offers.front()?)));
+            let oldest = self.origins.get(origin)?.iter().filter_map(|(from, offers)| Some((from, offers.first_key_value()?)));
             let may_send = oldest.filter(|(from, (_, offer))| may_send(from, offer));
             // By age alone: a branch of which some were never asked for would have no room for its own in the end.
-            may_send.min_by_key(|(_, (order, _))| *order).map(|(from, _)| from.clone())
+            may_send.min_by_key(|(_, (order, _))| **order).map(|(from, _)| from.clone())
         };
         let (name, from) = self.turns.iter().find_map(|origin| Some((origin.clone(), sender(origin)?)))?;
-        let origin = self.origins.get_mut(&name)?;
-        let offers = origin.get_mut(&from)?;
-        let (_, offer) = offers.pop_front()?;
-        if offers.is_empty() {
-            origin.remove(&from);
-        }
+        let (order, _) = self.origins.get(&name)?.get(&from)?.first_key_value()?;
+        let offer = self.remove(&name, &from, *order)?;
         if counts(&from) {
             self.turns.charge(&name, offer.payload_bytes);
         }
-        if origin.is_empty() {
-            self.origins.remove(&name);
-            self.turns.leave(&name);
-        }
         Some((from, offer))
+    }
+
+    fn remove(&mut self, name: &NodeId, from: &NodeId, order: u64) -> Option<Offer> {
+        let origin = self.origins.get_mut(name)?;
+        let offers = origin.get_mut(from)?;
+        let offer = offers.remove(&order);
+        if offers.is_empty() {
+            origin.remove(from);
+        }
+        if origin.is_empty() {
+            self.origins.remove(name);
+            self.turns.leave(name);
+        }
+        offer
     }
 }
 

@@ -551,6 +551,8 @@ impl Custody {
 
     /// A neighbor has lost these records.
     pub fn sought(&mut self, now: Now, from: &NodeId, ids: &[RecordId]) {
+        // Whoever has lost a record does not send it.
+        self.withdrawn(now, from, ids);
         let offers: Vec<Offer> = ids.iter().filter_map(|id| self.outbound.sought(now, id, from)).collect();
         if !offers.is_empty() {
             self.outputs.push_back(CustodyOutput::Send { to: from.clone(), frame: Frame::Offers(offers) });

@@ -75,6 +75,7 @@ struct Storing {
 #[derive(Debug)]
 struct Arriving {
     from: NodeId,
+    class: Class,
     granted_bytes: u64,
     /// What of that has come.
     come_bytes: u64,
@@ -85,6 +86,14 @@ struct Arriving {
     stalled_at: Now,
     /// The hub that it was offered for.
     for_hub: Option<NodeId>,
+}
+
+/// What a neighbor was told to send, and has not.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sending {
+    bytes: u64,
+    /// Of that, of urgent records.
+    urgent_bytes: u64,
 }
 
 /// A payload of several chunks that was arriving when this node ended, as the store found it.
@@ -107,9 +116,9 @@ pub(crate) struct Inbound {
     asking: Asking,
     bodies: Bodies,
     /// What each neighbor was told to send.
-    sending: BTreeMap<NodeId, u64>,
+    sending: BTreeMap<NodeId, Sending>,
     /// What each neighbor was told to send and did not, in bytes: it offered it once more instead, or was gone. Until it has
-    /// made good for that, it is told to send one record at a time, and what it is told counts neither against
+    /// made good for that, it is told to send one record at a time, and an urgent one beside it, and what it is told counts neither against
     /// [`FRESH_BYTES`] nor against the turns of an origin: who offers and never sends keeps nobody else waiting.
     owed: BTreeMap<NodeId, u64>,
     /// What was granted lately, in that order, whether it has come meanwhile or not.
@@ -184,15 +193,29 @@ impl Inbound {
             return None;
         }
         let may_send = |from: &NodeId, offer: &Offer| {
-            let factor = if offer.class == Class::Urgent { URGENT_FACTOR } else { 1 };
-            let bytes_max = if owed.contains_key(from) { 1 } else { SENDING_BYTES * factor };
-            sending.get(from).is_none_or(|bytes| *bytes < bytes_max)
+            let sending = sending.get(from).copied().unwrap_or_default();
+            match (owed.contains_key(from), offer.class == Class::Urgent) {
+                (true, true) => sending.urgent_bytes == 0,
+                (true, false) => sending.bytes == 0,
+                (false, true) => sending.bytes < SENDING_BYTES * URGENT_FACTOR,
+                (false, false) => sending.bytes < SENDING_BYTES,
+            }
         };
         asking.take(*fresh_bytes >= FRESH_BYTES, may_send, |from| !owed.contains_key(from))
     }
 
-    /// A neighbor offers a record: if it was told to send that, it has stopped.
-    pub(crate) fn offered_again(&mut self, id: &RecordId, from: &NodeId, outputs: &mut VecDeque<CustodyOutput>) {
+    /// The neighbor's offer is answered, or withdrawn.
+    pub(crate) fn take_back(&mut self, id: &RecordId, from: &NodeId) {
+        self.asking.take_back(from, id);
+    }
+
+    /// True if an offer of the record by this neighbor waits for its turn.
+    pub(crate) fn is_asking(&self, id: &RecordId, from: &NodeId) -> bool {
+        self.asking.is_asking(from, id)
+    }
+
+    /// If the neighbor was told to send the record, it has stopped.
+    pub(crate) fn stopped_sending(&mut self, id: &RecordId, from: &NodeId, outputs: &mut VecDeque<CustodyOutput>) {
         self.owes(from, id);
         self.cancel(id, from, outputs);
     }
@@ -244,10 +267,13 @@ impl Inbound {
             self.fresh_bytes += granted_bytes;
             self.fresh.push_back((now, offer.id.clone()));
         }
-        *self.sending.entry(from.clone()).or_default() += granted_bytes;
+        let sending = self.sending.entry(from.clone()).or_default();
+        sending.bytes += granted_bytes;
+        sending.urgent_bytes += if offer.class == Class::Urgent { granted_bytes } else { 0 };
         let for_hub = offer.for_hub;
         let arriving = Arriving {
             from,
+            class: offer.class,
             granted_bytes,
             come_bytes: 0,
             granted_at: now,
@@ -381,14 +407,13 @@ impl Inbound {
     fn end_arrival(&mut self, id: &RecordId, from: &NodeId) -> bool {
         let is_from = self.arriving.get(id).is_some_and(|arriving| arriving.from == *from);
         let ended = if is_from { self.arriving.remove(id) } else { None };
-        if let Some(Arriving { from, granted_bytes, is_fresh, .. }) = &ended {
+        if let Some(Arriving { from, class, granted_bytes, is_fresh, .. }) = &ended {
             self.fresh_bytes -= if *is_fresh { *granted_bytes } else { 0 };
-            let left = self.sending.get(from).map_or(0, |sending| sending - granted_bytes);
-            if left > 0 {
-                self.sending.insert(from.clone(), left);
-            } else {
-                self.sending.remove(from);
+            if let Some(sending) = self.sending.get_mut(from) {
+                sending.bytes -= granted_bytes;
+                sending.urgent_bytes -= if *class == Class::Urgent { *granted_bytes } else { 0 };
             }
+            self.sending.retain(|_, sending| sending.bytes > 0);
         }
         ended.is_some()
     }

@@ -17,7 +17,7 @@ pub(crate) struct Lane {
     pub(crate) urgent_only: bool,
     /// Offered to it or accepted by it.
     pub(crate) handed: BTreeSet<Key>,
-    /// What was offered to it, and has gone another way since because it was suspect. Its answers still count.
+    /// What was offered to it, and may go another way since because it was suspect or said nothing. Its answers still count.
     pub(crate) diverted: BTreeSet<Key>,
     /// It has no room for more of these origins, and is to be offered none of theirs before this.
     full_until: BTreeMap<Name, Micros>,

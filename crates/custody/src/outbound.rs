@@ -15,7 +15,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use estafet_model::{Class, Durable, Epoch, HeaderDigest, NodeId, Now, RecordId, SeqRanges, chunk_count};
-use estafet_wire::{NeverReason, Offer};
+use estafet_wire::{Frame, NeverReason, Offer};
 
 use crate::custodians::Custodians;
 use crate::held::{Held, Key, Micros, Name, Names, State, Table, Why};
@@ -469,7 +469,10 @@ impl Outbound {
         outputs: &mut VecDeque<CustodyOutput>,
     ) {
         let diverted = self.take_diverted(id, by);
-        let Some((key, name)) = self.offered_to(id, by).or(diverted) else { return };
+        let withdrawn = CustodyOutput::Send { to: by.clone(), frame: Frame::Withdrawn(vec![id.clone()]) };
+        let offered = self.offered_to(id, by).or(diverted);
+        // The neighbor has set room aside for it.
+        let Some((key, name)) = offered else { return outputs.push_back(withdrawn) };
         let Some(held) = self.table.find(key) else { return };
         let (class, bytes, state) = (held.class, held.payload_bytes, held.state);
         if self.lanes.get(&name).is_some_and(|lane| !lane.takes(class)) {
@@ -477,12 +480,12 @@ impl Outbound {
             if state == State::Offered(name) {
                 self.ready(now, key, Why::Turn);
             }
-            return;
+            return outputs.push_back(withdrawn);
         }
         if matches!(state, State::Offered(to) if to == name) || matches!(state, State::Ready(Why::Suspected(_))) {
             self.set_state(now, key, State::Offered(name), Some(patience(bytes)));
         }
-        // What goes another way by now is sent all the same: the neighbor has set room aside for it.
+        // What goes another way by now is sent all the same.
         outputs.push_back(carry(id.clone(), class, bytes, by.clone(), first_chunk));
     }
 

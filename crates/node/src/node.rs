@@ -267,6 +267,7 @@ impl Node {
             Frame::Answers(answers) => self.custody.answers(now, from, answers),
             Frame::Acceptances(ids) => self.custody.acceptances(now, from, &ids),
             Frame::Seek(ids) => self.custody.sought(now, from, &ids),
+            Frame::Withdrawn(ids) => self.custody.withdrawn(now, from, &ids),
             Frame::Inventory(sets) => self.custody.inventory(now, from, &sets),
             Frame::Holdings(holdings) => self.custody.neighbor_holdings(now, from, &holdings),
         }

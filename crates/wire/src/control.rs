@@ -60,6 +60,8 @@ pub enum Frame {
     Acceptances(Vec<RecordId>),
     /// Records that the sender has lost: who has one is to offer it.
     Seek(Vec<RecordId>),
+    /// Records that the receiver wants, and that the sender will not send although it offered them.
+    Withdrawn(Vec<RecordId>),
     /// Records that the sender would offer, if the receiver does not say by `Holdings` that it holds them.
     Inventory(Vec<RecordSet>),
     /// What of an inventory is durable with the sender.
@@ -182,6 +184,7 @@ impl Frame {
                 ids.chunks(ITEMS_PER_FRAME).map(|part| Frame::Acceptances(part.to_vec())).collect()
             }
             Frame::Seek(ids) => ids.chunks(ITEMS_PER_FRAME).map(|part| Frame::Seek(part.to_vec())).collect(),
+            Frame::Withdrawn(ids) => ids.chunks(ITEMS_PER_FRAME).map(|part| Frame::Withdrawn(part.to_vec())).collect(),
             Frame::Inventory(sets) => sets.chunks(SETS_PER_FRAME).map(|part| Frame::Inventory(part.to_vec())).collect(),
             Frame::Holdings(all) => all.chunks(SETS_PER_FRAME).map(|part| Frame::Holdings(part.to_vec())).collect(),
             whole => vec![whole],
@@ -231,6 +234,9 @@ impl Frame {
                 Frame::Acceptances(acceptances.ids.iter().map(record_id).collect::<Result<_, _>>()?)
             }
             Raw::Seek(seek) => Frame::Seek(seek.ids.iter().map(record_id).collect::<Result<_, _>>()?),
+            Raw::Withdrawn(withdrawn) => {
+                Frame::Withdrawn(withdrawn.ids.iter().map(record_id).collect::<Result<_, _>>()?)
+            }
             Raw::Inventory(inventory) => Frame::Inventory(few(&inventory.sets, RecordSet::read)?),
             Raw::Holdings(holdings) => Frame::Holdings(few(&holdings.holdings, Holding::read)?),
             Raw::Doubt(doubt) => Frame::Doubt(medium(&doubt.medium)?),
@@ -295,6 +301,7 @@ impl Frame {
                 Raw::Acceptances(proto::Acceptances { ids: ids.iter().map(raw_record_id).collect() })
             }
             Frame::Seek(ids) => Raw::Seek(proto::Seek { ids: ids.iter().map(raw_record_id).collect() }),
+            Frame::Withdrawn(ids) => Raw::Withdrawn(proto::Withdrawn { ids: ids.iter().map(raw_record_id).collect() }),
             Frame::Inventory(sets) => {
                 Raw::Inventory(proto::Inventory { sets: sets.iter().map(RecordSet::to_raw).collect() })
             }
@@ -475,6 +482,7 @@ mod tests {
             Frame::Answers(verdicts.map(|verdict| Answer { id: id(), verdict }).to_vec()),
             Frame::Acceptances(vec![id()]),
             Frame::Seek(vec![id()]),
+            Frame::Withdrawn(vec![id()]),
             Frame::Inventory(vec![set(&[1]), set(&[2, 3, 4, 9, 300])]),
             Frame::Holdings(vec![
                 Holding { set: set(&[]), digest: SetDigest([0; 32]) },

@@ -29,7 +29,7 @@ impl Custody {
         for mut offer in offers {
             offer.for_hub = offer.for_hub.filter(|hub| self.receipts.other_hubs().any(|other| other == hub));
             // Whoever offers a record again has stopped sending it.
-            self.inbound.offered_again(&offer.id, from, &mut self.outputs);
+            self.inbound.stopped_sending(&offer.id, from, &mut self.outputs);
             let verdict = match self.consider_offer(now, from, &offer) {
                 Known::New if self.inbound.ask(from, offer.clone()) => continue,
                 Known::New => Verdict::Full(NO_ROOM_DELAY),
@@ -42,6 +42,15 @@ impl Custody {
         self.grant(now);
         // What was held for whichever hub is nearest may be for another one now.
         self.dispatch(now);
+    }
+
+    /// A neighbor will not send these records although it offered them.
+    pub fn withdrawn(&mut self, now: Now, from: &NodeId, ids: &[RecordId]) {
+        for id in ids {
+            self.inbound.stopped_sending(id, from, &mut self.outputs);
+            self.inbound.take_back(id, from);
+        }
+        self.grant(now);
     }
 
     /// Whether the store takes so much more of this origin. Of the room no origin may have more than twice what is then left
@@ -120,7 +129,10 @@ impl Custody {
             PieceVerdict::Whole(record) => self.outputs.push_back(CustodyOutput::Store(record)),
             PieceVerdict::OutOfOrder => {
                 self.wasted(from, bytes);
-                self.answer(from, vec![Answer { id, verdict: Verdict::Wait(ARRIVING_DELAY) }]);
+                // What it has offered anew meanwhile is answered when its turn comes.
+                if !self.inbound.is_asking(&id, from) {
+                    self.answer(from, vec![Answer { id, verdict: Verdict::Wait(ARRIVING_DELAY) }]);
+                }
             }
             PieceVerdict::Reject(reason) => {
                 self.wasted(from, bytes);
@@ -194,7 +206,12 @@ impl Custody {
         }
     }
 
+    /// Answers what was offered or came. Nothing that is answered waits for another answer: its sender has done with that
+    /// offer, and would not know what is wanted of it.
     pub(super) fn answer(&mut self, to: &NodeId, answers: Vec<Answer>) {
+        for Answer { id, .. } in &answers {
+            self.inbound.take_back(id, to);
+        }
         if !answers.is_empty() {
             self.outputs.push_back(CustodyOutput::Send { to: to.clone(), frame: Frame::Answers(answers) });
         }

@@ -46,6 +46,9 @@ impl Outbound {
     pub(super) fn kept_back(&mut self, now: Now, key: Key, by: Name) {
         self.note_overdue(key, by);
         self.ready(now, key, Why::Unanswered(by));
+        if let Some(lane) = self.lanes.get_mut(&by) {
+            lane.diverted.insert(key);
+        }
     }
 
     /// Takes an accepted record from a neighbor that leaves it without a receipt.

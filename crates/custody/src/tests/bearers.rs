@@ -3,7 +3,7 @@
 use estafet_model::Class;
 use estafet_wire::{Answer, Frame, Verdict};
 
-use super::relay::{at, handed, held, node, open, outputs, record, relay};
+use super::relay::{at, handed, held, node, open, outputs, record, relay, withdrawn};
 use crate::{Custody, CustodyEvent, CustodyOutput, RecordState, Recovered};
 
 const NEAR: &str = "senapelan";
@@ -77,5 +77,7 @@ fn a_late_request_brings_nothing_over_a_metered_bearer() {
     assert_eq!(handed(&outputs(&mut custody), NEAR), (vec![1], vec![]));
     let want = |seq| Answer { id: record(seq), verdict: Verdict::Want { first_chunk: 0 } };
     custody.answers(at(2), &node(NEAR), (1..=3).map(want).collect());
-    assert_eq!(handed(&outputs(&mut custody), NEAR), (vec![], vec![1]));
+    let out = outputs(&mut custody);
+    assert_eq!(handed(&out, NEAR), (vec![], vec![1]));
+    assert!([2, 3].iter().all(|seq| out.contains(&withdrawn(NEAR, &[*seq]))), "nothing is kept free for them: {out:?}");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use estafet_model::{Class, Now};
 use estafet_wire::{Answer, NeverReason, Verdict};
 
-use super::relay::{after_sync, at, handed, held, node, open, outputs, receipt, record, relay};
+use super::relay::{after_sync, at, handed, held, node, open, outputs, receipt, record, relay, withdrawn};
 use crate::{Custody, CustodyEvent, CustodyOutput, RecordState, Recovered, WaitReason};
 
 const KIB: u32 = 1 << 10;
@@ -174,7 +174,7 @@ fn a_late_want_gets_the_record_once_whether_it_has_gone_another_way_or_not() {
     let mut custody = handed_over(&[MIB]);
     suspect(&mut custody, at(1), &[OTHER, SUSPECT]);
     says(&mut custody, at(2), SUSPECT, 1, want.clone());
-    assert_eq!(says(&mut custody, at(3), SUSPECT, 1, want), [], "it has it on the way");
+    assert_eq!(says(&mut custody, at(3), SUSPECT, 1, want), [withdrawn(SUSPECT, &[1])], "it goes there once");
 }
 
 #[test]
@@ -241,7 +241,8 @@ fn after_a_receipt_nothing_of_it_is_left() {
         assert_eq!((custody.held_count(), custody.unaccepted_count()), (0, 0));
         for neighbor in [SUSPECT, OTHER] {
             assert!(!custody.awaits_answer(&node(neighbor)));
-            assert_eq!(says(&mut custody, at(6), neighbor, 1, Verdict::Want { first_chunk: 0 }), []);
+            let answer = says(&mut custody, at(6), neighbor, 1, Verdict::Want { first_chunk: 0 });
+            assert_eq!(answer, [withdrawn(neighbor, &[1])]);
             custody.acceptances(at(7), &node(neighbor), &[record(1)]);
             custody.neighbor_down(at(8), &node(neighbor));
         }

@@ -6,7 +6,7 @@ use estafet_model::{Class, Now};
 use estafet_wire::{Answer, Frame, NeverReason, Verdict};
 
 use super::relay::{HUB, answered, at, handed, held, node, offer, open, outputs, piece, record, relay};
-use super::relay::{after_sync, header, own_capture, receipt, receipt_for};
+use super::relay::{after_sync, header, own_capture, receipt, receipt_for, withdrawn};
 use crate::{Custody, CustodyEvent, CustodyOutput, HeldRecord, RecordState, Recovered, WaitReason};
 
 const KIB: u32 = 1 << 10;
@@ -146,7 +146,7 @@ fn a_record_that_is_refused_stays_here_and_delays_nobody() {
 }
 
 #[test]
-fn an_answer_of_a_neighbor_that_was_not_asked_changes_nothing() {
+fn an_answer_of_a_neighbor_that_was_not_asked_changes_nothing_and_what_it_wants_will_not_come() {
     let mut custody = relay(Recovered::default());
     open(&mut custody, at(0), &[HUB]);
     stored(&mut custody, at(0), [1], Class::Normal, MIB);
@@ -156,7 +156,7 @@ fn an_answer_of_a_neighbor_that_was_not_asked_changes_nothing() {
         says(&mut custody, at(1), "rumbai", 1, verdict);
     }
     custody.acceptances(at(1), &node("rumbai"), &[record(1), record(9)]);
-    assert_eq!(outputs(&mut custody), []);
+    assert_eq!(outputs(&mut custody), [withdrawn("rumbai", &[1])]);
     assert_eq!(custody.record(&record(1)).unwrap().state, RecordState::Offered { to: node(HUB) });
 }
 

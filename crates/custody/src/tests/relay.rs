@@ -163,6 +163,11 @@ pub(super) fn handed(outputs: &[CustodyOutput], neighbor: &str) -> (Vec<u32>, Ve
     (offered, carried)
 }
 
+/// That these records, which the neighbor wants, will not come.
+pub(super) fn withdrawn(neighbor: &str, seqs: &[u32]) -> CustodyOutput {
+    CustodyOutput::Send { to: node(neighbor), frame: Frame::Withdrawn(seqs.iter().map(|seq| record(*seq)).collect()) }
+}
+
 /// What was answered to this neighbor, by number.
 pub(super) fn answered(outputs: &[CustodyOutput], neighbor: &str) -> BTreeMap<u32, Verdict> {
     let answers = outputs.iter().filter_map(|output| match output {

@@ -181,6 +181,22 @@ fn chunks_that_come_twice_are_stored_once_and_a_gap_is_asked_for_again() {
 }
 
 #[test]
+fn what_is_offered_anew_while_it_comes_is_wanted_once_when_its_turn_comes() {
+    let mut custody = relay_with_neighbors();
+    assert_eq!(wanted_from(&mut custody, "rumbai"), 0);
+    send(&mut custody, "rumbai", 0..4);
+    let other = offer_of(&header(2, Class::Normal, 1 << 20));
+    // What has stopped has to be made good for, one record at a time: the second offer of the first waits for the other one.
+    custody.offers(&node("rumbai"), vec![other, offer_of(&big())], at(2));
+    assert_eq!(answered(&outputs(&mut custody), "rumbai").into_keys().collect::<Vec<_>>(), [2]);
+    let late = send(&mut custody, "rumbai", 4..CHUNKS);
+    assert!(answered(&late, "rumbai").is_empty(), "whoever is told to wait has forgotten the offer when it is wanted");
+    custody.withdrawn(at(3), &node("rumbai"), &[record(2)]);
+    assert_eq!(answered(&outputs(&mut custody), "rumbai"), [(1, Verdict::Want { first_chunk: 4 })].into());
+    assert!(is_whole(&send(&mut custody, "rumbai", 4..CHUNKS)));
+}
+
+#[test]
 fn without_room_what_nobody_sends_is_given_up() {
     let mut custody = relay_with_neighbors();
     wanted_from(&mut custody, "rumbai");

@@ -77,8 +77,24 @@ fn who_offers_again_instead_of_sending_is_told_to_send_one_at_a_time_and_keeps_n
     for round in 0..5 {
         assert_eq!(wanted(&mut custody, "rumbai", 1, 2), 1, "round {round}");
     }
+    let urgent = [101, 102].map(|seq| offer_of(&header(seq, Class::Urgent, 12 * KIB)));
+    custody.offers(&node("rumbai"), urgent.into(), at(1));
+    assert_eq!(wants(&mut custody, "rumbai"), 1, "what is urgent does not wait for the rest");
     // None of that counts, so the other may send all that one may.
-    assert_eq!(wanted(&mut custody, "senapelan", 101, 9), BUDGET);
+    assert_eq!(wanted(&mut custody, "senapelan", 201, 9), BUDGET);
+}
+
+#[test]
+fn what_is_withdrawn_or_lost_keeps_nothing_waiting() {
+    let mut custody = relay_with_neighbors();
+    let ids = |seqs: &[u32]| seqs.iter().map(|seq| record(*seq)).collect::<Vec<_>>();
+    assert_eq!(wanted(&mut custody, "rumbai", 1, 5), BUDGET);
+    custody.withdrawn(at(2), &node("rumbai"), &ids(&[1, 3]));
+    assert_eq!(wants(&mut custody, "rumbai"), 0, "it has one to send, and one to make good for");
+    custody.sought(at(3), &node("rumbai"), &ids(&[2, 4]));
+    assert_eq!(answered(&outputs(&mut custody), "rumbai").into_keys().collect::<Vec<_>>(), [5]);
+    custody.withdrawn(at(4), &node("senapelan"), &ids(&[5]));
+    assert_eq!(wanted(&mut custody, "rumbai", 6, 1), 0, "nobody withdraws what another sends");
 }
 
 #[test]

@@ -33,6 +33,18 @@ fn a_neighbor_that_lives_and_never_answers_does_not_keep_a_record() {
 }
 
 #[test]
+fn what_a_silent_neighbor_wants_at_last_is_sent_though_it_has_gone_another_way() {
+    let mut custody = holding_one(&["senapelan", HUB]);
+    let due = custody.record(&record(1)).unwrap().next_attempt.unwrap();
+    custody.set_next_hops(at(1), &[node(HUB), node("senapelan")]);
+    custody.handle_timeout(due);
+    assert_eq!(handed(&outputs(&mut custody), HUB).0, [1]);
+    says(&mut custody, 700_000, "senapelan", Verdict::Want { first_chunk: 0 });
+    assert_eq!(handed(&outputs(&mut custody), "senapelan").1, [1], "it keeps room free for it");
+    assert_eq!(custody.record(&record(1)).unwrap().state, RecordState::Offered { to: node(HUB) });
+}
+
+#[test]
 fn an_accepted_record_without_a_receipt_is_offered_again_ever_more_seldom() {
     let mut custody = holding_one(&[HUB]);
     let mut now = at(10);

@@ -26,7 +26,7 @@ fn check(input: &[u8]) {
         Frame::Lsas(all) | Frame::Receipts(all) => all.len(),
         Frame::Offers(all) => all.len(),
         Frame::Answers(all) => all.len(),
-        Frame::Acceptances(all) | Frame::Seek(all) => all.len(),
+        Frame::Acceptances(all) | Frame::Seek(all) | Frame::Withdrawn(all) => all.len(),
         Frame::Inventory(all) => all.len(),
         Frame::Holdings(all) => all.len(),
         _ => 1,
@@ -78,6 +78,7 @@ fn frames() -> Vec<Frame> {
         Frame::Answers(verdicts.map(|verdict| Answer { id: id(), verdict }).to_vec()),
         Frame::Acceptances(vec![id(), id()]),
         Frame::Seek(vec![id()]),
+        Frame::Withdrawn(vec![id()]),
         Frame::Inventory(vec![set(&[1, 2, 3, 9]), set(&[300])]),
         Frame::Holdings(vec![Holding { set: set(&[2, 9]), digest: SetDigest([5; 32]) }]),
     ]
