@@ -68,7 +68,7 @@ fn a_drain_lasts_over_restarts_until_it_is_ended_and_only_the_node_that_is_meant
     let socket = city.folder("sukajadi").join("admin.sock");
     let other = city.run(&["--socket", socket.to_str().unwrap(), "drain", "rumbai"]);
     assert_eq!(other.status.code(), Some(1));
-    assert!(crate::harness::said(&other).contains("thisis`sukajadi`"), "{}", crate::harness::said(&other));
+    assert!(said(&other).contains("thisis`sukajadi`"), "{}", said(&other));
     assert_eq!(city.run(&["drain", "sukajadi", "--reason", &"x".repeat(65)]).status.code(), Some(1));
     city.ask(&["drain", "sukajadi", "--for", "1h", "--reason", "new roof"]).unwrap();
     for _ in 0..2 {
@@ -152,12 +152,12 @@ fn a_path_names_what_makes_it_dear_and_who_may_have_been_meant() {
     assert_eq!(row["cost_raised_by"], serde_json::json!(["draining"]), "{row}");
     for (arguments, code) in [(&["path", "rumbai", "rumbai"][..], 0), (&["path", "induk"], 0), (&["path", "rumbay"], 1)]
     {
-        let said = city.run(arguments);
-        assert_eq!(said.status.code(), Some(code), "{arguments:?}: {}", crate::harness::said(&said));
+        let output = city.run(arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", said(&output));
     }
-    let said = crate::harness::said(&city.run(&["path", "rumbay"]));
-    assert!(said.contains("didyoumean`rumbai`"), "{said}");
-    let warned = crate::harness::said(&city.run(&["drain", "induk"]));
+    let misspelled = said(&city.run(&["path", "rumbay"]));
+    assert!(misspelled.contains("didyoumean`rumbai`"), "{misspelled}");
+    let warned = said(&city.run(&["drain", "induk"]));
     assert!(warned.contains("recordswaitwheretheyare"), "{warned}");
 }
 

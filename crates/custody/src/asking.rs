@@ -120,7 +120,8 @@ impl Queue {
         counts: impl Fn(&NodeId) -> bool,
     ) -> Option<(NodeId, Offer)> {
         let sender = |origin: &NodeId| {
-            let oldest = self.origins.get(origin)?.iter().filter_map(|(from, offers)| Some((from, offers.first_key_value()?)));
+            let oldest =
+                self.origins.get(origin)?.iter().filter_map(|(from, offers)| Some((from, offers.first_key_value()?)));
             let may_send = oldest.filter(|(from, (_, offer))| may_send(from, offer));
             // By age alone: a branch of which some were never asked for would have no room for its own in the end.
             may_send.min_by_key(|(_, (order, _))| **order).map(|(from, _)| from.clone())

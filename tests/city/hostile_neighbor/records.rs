@@ -187,7 +187,7 @@ fn who_floods_an_office_without_a_way_leaves_a_third_of_its_room() {
         }
         panic!("the flood never ends");
     });
-    let taken_mib = sent * payload.len() as u64 >> 20;
+    let taken_mib = (sent * payload.len() as u64) >> 20;
     println!("{taken_mib} of {TRANSIT_MIB} MiB were taken of the flood");
     // The relay looks at its room now and then.
     assert!((TRANSIT_MIB / 2..TRANSIT_MIB * 3 / 4).contains(&taken_mib), "{taken_mib} of {TRANSIT_MIB} MiB");

@@ -156,7 +156,10 @@ impl Play {
             20 => self.restart(bytes)?,
             21 => {
                 let ids = some(bytes, any_id)?;
-                self.custody.sought(self.now, &from, &ids);
+                match bytes.arbitrary()? {
+                    true => self.custody.sought(self.now, &from, &ids),
+                    false => self.custody.withdrawn(self.now, &from, &ids),
+                }
             }
             22 => drop(self.custody.retry(self.now, None)),
             23 => {
