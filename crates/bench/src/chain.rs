@@ -1,8 +1,10 @@
-//! Three relays in a row, each with a process and a folder of its own.
+//! Relays in a row, origin, branch and hub, each with a process and a folder of its own; for `flood` with more offices beside the
+//! origin.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use estafet_cli::CityFolder;
 use estafet_cli::demo::{Fleet, Intake, wait_until_mapped};
@@ -11,6 +13,7 @@ use estafet_cli::init::init_plan;
 use estafet_model::{LinkCost, NodeId};
 use estafet_topology::{CityPlan, Link, Medium, PlannedNode, Role};
 use tempfile::TempDir;
+use tokio::time::sleep;
 
 use crate::error::BenchError;
 use crate::process::{NodeUsage, Usage};
@@ -21,11 +24,18 @@ const HUB: &str = "hub";
 /// The office of `flood` that is in other hands.
 pub(crate) const ROGUE: &str = "rogue";
 
+/// Where records go in.
+#[derive(Clone)]
+pub(crate) struct Office {
+    pub(crate) address: SocketAddr,
+    intake: Intake,
+}
+
 /// The running chain. Its processes end with it.
 pub(crate) struct Chain {
     fleet: Fleet,
     intakes: BTreeMap<String, Intake>,
-    origin: SocketAddr,
+    offices: Vec<Office>,
     /// Removed at the end.
     _temporary: Option<TempDir>,
 }
@@ -42,19 +52,20 @@ impl Chain {
             None => Some(temporary_folder("estafet-bench-").map_err(BenchError::Folder)?),
         };
         let dir = dir.or(temporary.as_ref().map(TempDir::path)).unwrap_or(Path::new("."));
-        let mut chain = Self::of_plan(plan(), program, dir, arguments, || Ok(())).await?;
+        let mut chain = Self::of_plan(plan(1), program, dir, arguments, || Ok(())).await?;
         chain._temporary = temporary;
         Ok(chain)
     }
 
-    /// Starts the relays but for the one of an office that is in other hands, which `quiet` lets stand in for it until each
-    /// relay has a way to the hub.
+    /// Starts the relays, so many offices' among them, but for the one of an office that is in other hands, which `quiet` lets
+    /// stand in for it until each relay has a way to the hub.
     pub(crate) async fn start_with_rogue<T>(
         program: PathBuf,
         dir: &Path,
+        offices: u16,
         quiet: impl FnOnce() -> Result<T, BenchError>,
     ) -> Result<Self, BenchError> {
-        Self::of_plan(plan_with_rogue(), program, dir, Vec::new(), quiet).await
+        Self::of_plan(plan_with_rogue(offices), program, dir, Vec::new(), quiet).await
     }
 
     async fn of_plan<T>(
@@ -71,30 +82,30 @@ impl Chain {
             fleet.start(id, &node.config)?;
         }
         let stand_in = stand_in()?;
-        for seen_from in [HUB, ORIGIN] {
-            wait_until_mapped(&folder, &node_id(seen_from), &mut fleet, |_| ()).await?;
+        let mut offices = Vec::new();
+        for (id, node) in city.nodes.iter().filter(|(id, _)| id.starts_with(ORIGIN)) {
+            wait_until_mapped(&folder, &node_id(id), &mut fleet, |_| ()).await?;
+            offices.push(Office::of(&node.intake)?);
         }
+        wait_until_mapped(&folder, &node_id(HUB), &mut fleet, |_| ()).await?;
         drop(stand_in);
         let intakes = city.nodes.iter().map(|(id, node)| (id.clone(), Intake::new(&node.intake))).collect();
-        let origin = &city.nodes[ORIGIN].intake;
-        let address = origin.strip_prefix("http://").and_then(|address| address.parse().ok());
-        let origin = address.ok_or_else(|| BenchError::Address(origin.clone()))?;
-        Ok(Self { fleet, intakes, origin, _temporary: None })
+        Ok(Self { fleet, intakes, offices, _temporary: None })
     }
 
     /// Where records go in.
-    pub(crate) fn origin(&self) -> SocketAddr {
-        self.origin
+    pub(crate) fn offices(&self) -> &[Office] {
+        &self.offices
     }
 
-    /// How many of its records the origin holds receipts for.
-    pub(crate) async fn receipted_at_origin(&self) -> Result<u64, BenchError> {
-        metric(&self.intakes[ORIGIN], "estafet_records_receipted_total").await
-    }
-
-    /// Fails if a relay has ended.
-    pub(crate) fn check(&mut self) -> Result<(), BenchError> {
-        Ok(self.fleet.check()?)
+    /// Waits until a relay ends, and says which.
+    pub(crate) async fn broken(&mut self) -> BenchError {
+        loop {
+            if let Err(ended) = self.fleet.check() {
+                return ended.into();
+            }
+            sleep(CHECK_EVERY).await;
+        }
     }
 
     /// Fails if the hub has committed another number of records.
@@ -119,6 +130,19 @@ impl Chain {
     }
 }
 
+impl Office {
+    fn of(intake: &str) -> Result<Self, BenchError> {
+        let address = intake.strip_prefix("http://").and_then(|address| address.parse().ok());
+        let address = address.ok_or_else(|| BenchError::Address(intake.to_owned()))?;
+        Ok(Self { address, intake: Intake::new(intake) })
+    }
+
+    /// How many of its records it holds receipts for.
+    pub(crate) async fn receipted(&self) -> Result<u64, BenchError> {
+        metric(&self.intake, "estafet_records_receipted_total").await
+    }
+}
+
 /// A value of a node's Prometheus text.
 async fn metric(node: &Intake, name: &'static str) -> Result<u64, BenchError> {
     let text = node.metrics().await.map_err(BenchError::Metrics)?;
@@ -129,36 +153,44 @@ fn value_of(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
 }
 
-pub(crate) fn plan() -> CityPlan {
-    let node = |id: &'static str, code: &str, role| PlannedNode {
+/// The origin and as many offices as it takes beside it, the branch and the hub.
+pub(crate) fn plan(offices: u16) -> CityPlan {
+    let node = |id: &str, code: u16, role| PlannedNode {
         id: node_id(id),
-        code: code.parse().expect("a short code"),
+        code: format!("B{:02}", code).parse().expect("a short code"),
         label: id.to_owned(),
         region: None,
         role,
         place: None,
         risks: Vec::new(),
     };
-    let link = |ends: [&'static str; 2]| Link::new(ends.map(node_id), Medium::Fiber, LinkCost(10));
-    CityPlan {
-        area: "chain".to_owned(),
-        label: "Chain".to_owned(),
-        nodes: vec![node(ORIGIN, "RGN", Role::Relay), node(BRANCH, "BRN", Role::Relay), node(HUB, "HBB", Role::Hub)],
-        links: vec![link([ORIGIN, BRANCH]), link([BRANCH, HUB])],
-    }
+    let mut nodes = vec![node(HUB, 1, Role::Hub), node(BRANCH, 2, Role::Relay), node(ORIGIN, 3, Role::Relay)];
+    nodes.extend((2..=offices).map(|number| node(&format!("{ORIGIN}-{number}"), 2 + number, Role::Relay)));
+    let links = nodes.iter().skip(1).map(|node| link(&node.id)).collect();
+    CityPlan { area: "chain".to_owned(), label: "Chain".to_owned(), nodes, links }
 }
 
-fn plan_with_rogue() -> CityPlan {
-    let mut plan = plan();
-    let rogue = PlannedNode { id: node_id(ROGUE), code: "RGE".parse().expect("a short code"), ..plan.nodes[0].clone() };
+/// What joins a node to the next one.
+fn link(node: &NodeId) -> Link {
+    let next = if node.as_str() == BRANCH { HUB } else { BRANCH };
+    Link::new([node.clone(), node_id(next)], Medium::Fiber, LinkCost(10))
+}
+
+fn plan_with_rogue(offices: u16) -> CityPlan {
+    let mut plan = plan(offices);
+    let origin = plan.nodes.last().expect("there is at least one office").clone();
+    let rogue = PlannedNode { id: node_id(ROGUE), code: "RGE".parse().expect("a short code"), ..origin };
+    plan.links.push(link(&rogue.id));
     plan.nodes.push(rogue);
-    plan.links.push(Link::new([ROGUE, BRANCH].map(node_id), Medium::Fiber, LinkCost(10)));
     plan
 }
 
-pub(crate) fn node_id(id: &'static str) -> NodeId {
+pub(crate) fn node_id(id: &str) -> NodeId {
     id.parse().expect("the names in this module are node ids")
 }
+
+/// How often it is looked whether all relays run.
+const CHECK_EVERY: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,5 @@
-//! `flood`: what a neighbor in the wrong hands costs the others. Two offices hang on one branch; one of them is an intruder
-//! (`estafet-intruder`), with the real key and a script. The other sends records to the hub, by turns with and without the flood.
+//! `flood`: what a neighbor in the wrong hands costs the others. Some offices hang on one branch; one of them is an intruder
+//! (`estafet-intruder`), with the real key and a script. The others send records to the hub, by turns with and without the flood.
 //!
 //! The intruder shares the machine. What it takes of the processor itself would be its own machine's elsewhere, so beside the plain
 //! ratio stands the one that leaves that out: as if the relays had had only the time that the intruder did not take.
@@ -53,6 +53,8 @@ const USUAL: [Script; 7] =
 /// What `flood` found.
 #[derive(Debug, Serialize)]
 pub(crate) struct FloodReport {
+    /// How many honest ones there are, and how many records each of them sends in a turn.
+    offices: u16,
     records: u64,
     bytes_each: u32,
     scripts: Vec<ScriptReport>,
@@ -62,7 +64,7 @@ pub(crate) struct FloodReport {
 #[derive(Debug, Serialize)]
 struct ScriptReport {
     script: Script,
-    /// Records of the honest office by the time from their first submission until it holds the last receipt: each pair of turns.
+    /// Records of the honest offices by the time from their first submission until these hold the last receipt: each pair of turns.
     alone_per_s: Vec<f64>,
     flooded_per_s: Vec<f64>,
     /// Mean of the flooded turns by mean of the others.
@@ -77,12 +79,13 @@ struct ScriptReport {
 pub(crate) async fn measure(
     program: PathBuf,
     dir: &Path,
+    offices: u16,
     scripts: &[Script],
     turns: u32,
     load: Load,
 ) -> Result<FloodReport, BenchError> {
     let quiet = || Flooder::start(dir, Script::Quiet);
-    let mut chain = Chain::start_with_rogue(program, dir, quiet).await?;
+    let mut chain = Chain::start_with_rogue(program, dir, offices, quiet).await?;
     let mut reports = Vec::new();
     let mut sent = 0;
     // What the first load meets (files that grow, paths that are searched) is not the intruder's doing.
@@ -116,14 +119,14 @@ pub(crate) async fn measure(
         crate::note(reports.last().map(ToString::to_string).unwrap_or_default());
     }
     chain.terminate().await;
-    Ok(FloodReport { records: load.records, bytes_each: load.bytes_each, scripts: reports })
+    Ok(FloodReport { offices, records: load.records, bytes_each: load.bytes_each, scripts: reports })
 }
 
 /// One turn: how many records a second, and how long it took.
 async fn run(chain: &mut Chain, load: &Load, sent: &mut u64) -> Result<(f64, Duration), BenchError> {
     let measured = Load { before: *sent, ..*load }.run(chain).await?;
     *sent += load.records;
-    Ok((load.records as f64 / measured.elapsed.as_secs_f64(), measured.elapsed))
+    Ok((measured.custody.len() as f64 / measured.elapsed.as_secs_f64(), measured.elapsed))
 }
 
 /// The intruder's own process.
@@ -235,7 +238,8 @@ impl FloodReport {
 
 impl fmt::Display for FloodReport {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} records of {} bytes in each turn", self.records, self.bytes_each)?;
+        let Self { offices, records, bytes_each, .. } = self;
+        write!(formatter, "{offices} offices, {records} records of {bytes_each} bytes of each in each turn")?;
         self.scripts.iter().try_for_each(|script| write!(formatter, "\n{script}"))
     }
 }

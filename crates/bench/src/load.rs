@@ -12,11 +12,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::chain::Chain;
+use crate::chain::{Chain, Office};
 use crate::counter::Counter;
 use crate::error::BenchError;
 
-/// What is sent.
+/// What is sent, by each office.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) records: u64,
@@ -34,7 +34,7 @@ pub(crate) struct Load {
 /// What was measured.
 #[derive(Debug)]
 pub(crate) struct Measured {
-    /// From the first submission until the origin had the last receipt.
+    /// From the first submission until each office had its last receipt.
     pub(crate) elapsed: Duration,
     /// Per record, from its submission until its slip.
     pub(crate) custody: Vec<Duration>,
@@ -81,11 +81,35 @@ impl Load {
         self.outstanding == 1
     }
 
+    /// Runs it at each office at once.
     pub(crate) async fn run(&self, chain: &mut Chain) -> Result<Measured, BenchError> {
+        let mut runs = JoinSet::new();
+        for office in chain.offices().iter().cloned() {
+            let load = *self;
+            runs.spawn(async move { load.run_at(office).await });
+        }
+        let all = async {
+            let mut all = Measured { elapsed: Duration::ZERO, custody: Vec::new(), receipt: Vec::new() };
+            while let Some(ended) = runs.join_next().await {
+                let Measured { elapsed, custody, receipt } =
+                    ended.map_err(|panic| BenchError::Runtime(panic.into()))??;
+                all.elapsed = all.elapsed.max(elapsed);
+                all.custody.extend(custody);
+                all.receipt.extend(receipt);
+            }
+            Ok(all)
+        };
+        tokio::select! {
+            measured = all => measured,
+            broken = chain.broken() => Err(broken),
+        }
+    }
+
+    async fn run_at(&self, office: Office) -> Result<Measured, BenchError> {
         let began = Instant::now();
         let shared = Arc::new(Shared {
             load: *self,
-            intake: chain.origin(),
+            intake: office.address,
             noise: noise(self.bytes_each),
             next: AtomicU64::new(self.before),
             began,
@@ -96,7 +120,7 @@ impl Load {
         for _ in 0..u64::from(self.connections).min(self.outstanding) {
             submitters.spawn(submit_all(Arc::clone(&shared), receipted.subscribe()));
         }
-        let sightings = watch_receipts(self.last(), chain, &shared, &receipted, &mut submitters).await?;
+        let sightings = watch_receipts(self.last(), &office, &shared, &receipted, &mut submitters).await?;
         while let Some(ended) = submitters.join_next().await {
             ended.unwrap_or(Ok(()))?;
         }
@@ -110,7 +134,7 @@ impl Load {
 /// Looks again and again until all receipts are there.
 async fn watch_receipts(
     records: u64,
-    chain: &mut Chain,
+    office: &Office,
     shared: &Shared,
     receipted: &watch::Sender<u64>,
     submitters: &mut JoinSet<Result<(), BenchError>>,
@@ -121,7 +145,7 @@ async fn watch_receipts(
         while let Some(ended) = submitters.try_join_next() {
             ended.unwrap_or(Ok(()))?;
         }
-        let seen = chain.receipted_at_origin().await?;
+        let seen = office.receipted().await?;
         let sighting = Sighting { at: Instant::now(), receipted: seen };
         if sightings.last().is_none_or(|last| last.receipted < seen) {
             moved_at = sighting.at;
@@ -134,7 +158,6 @@ async fn watch_receipts(
         if moved_at.elapsed() > STUCK_AFTER {
             return Err(BenchError::Stuck { receipted: seen, records, waited_s: STUCK_AFTER.as_secs() });
         }
-        chain.check()?;
         if shared.load.is_one_at_a_time() {
             // The counter looks for itself.
             sleep(LOOK_EVERY_BESIDE).await;

@@ -68,18 +68,18 @@ async fn run(options: &Options) -> Result<(), BenchError> {
             println!("{}", if options.json { report.to_json() } else { report.to_string() });
             return Ok(());
         }
-        Benchmark::Flood { records, size, turns, per_second, scripts } => {
+        Benchmark::Flood { offices, records, size, turns, per_second, scripts } => {
             let temporary = temporary_folder("estafet-bench-").map_err(BenchError::Folder)?;
             let dir = options.dir.as_deref().unwrap_or(temporary.path());
             let load = Load {
-                records: *records,
+                records: records.div_ceil(u64::from(*offices)),
                 before: 0,
                 bytes_each: *size,
                 outstanding: 4_096,
-                connections: 128,
+                connections: 128_u32.div_ceil(u32::from(*offices)),
                 per_second: *per_second,
             };
-            let report = flood::measure(relay()?, dir, scripts, *turns, load).await?;
+            let report = flood::measure(relay()?, dir, *offices, scripts, *turns, load).await?;
             println!("{}", if options.json { report.to_json() } else { report.to_string() });
             return Ok(());
         }

@@ -67,9 +67,12 @@ pub(crate) enum Benchmark {
         #[arg(long, default_value_t = 101, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         runs: u32,
     },
-    /// Let an office flood the branch that it shares with another, by turns, and measure what that costs the other.
+    /// Let an office flood the branch that it shares with others, by turns, and measure what that costs the others.
     Flood {
-        /// How many records the other sends in each turn.
+        /// How many others there are.
+        #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=90))]
+        offices: u16,
+        /// How many records these send in each turn, all together.
         #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
         records: u64,
         /// The size of each, such as 4KiB, 512KiB, 8MiB or a number of bytes.
@@ -78,7 +81,7 @@ pub(crate) enum Benchmark {
         /// How many turns with, and as many without each flood.
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
         turns: u32,
-        /// How many records a second the other sends; by default as many as are taken.
+        /// How many records a second each of these sends; by default as many as are taken.
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         per_second: Option<u32>,
         /// What the hostile office does; can be repeated. By default one after the other.

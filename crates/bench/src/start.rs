@@ -84,7 +84,7 @@ pub(crate) async fn measure(
     bytes_each: u32,
 ) -> Result<StartReport, BenchError> {
     let temporary = temporary_folder("estafet-bench-").map_err(BenchError::Folder)?;
-    let city = init_plan(plan(), dir.unwrap_or(temporary.path()))?;
+    let city = init_plan(plan(1), dir.unwrap_or(temporary.path()))?;
     let node = &city.nodes[ORIGIN];
     let data = node.config.with_file_name("data");
     fill(&node.config.with_file_name("node.key"), &data, records, bytes_each)?;

@@ -204,7 +204,7 @@ impl Inbound {
         asking.take(*fresh_bytes >= FRESH_BYTES, may_send, |from| !owed.contains_key(from))
     }
 
-    /// The neighbor's offer is answered, or withdrawn.
+    /// The neighbor's offer is answered.
     pub(crate) fn take_back(&mut self, id: &RecordId, from: &NodeId) {
         self.asking.take_back(from, id);
     }
