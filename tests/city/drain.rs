@@ -229,6 +229,9 @@ fn an_outage_in_the_calendar_drains_before_it_begins_and_no_longer_than_it_lasts
         wait_for("sukajadi drains", || shown(&city, "induk", "sukajadi").filter(|row| row["state"] == "draining"));
     assert_eq!((&row["reason"], &row["words"]), (&"planned-outage".into(), &"PLN".into()), "{row}");
     assert!(row["back"].is_string(), "{row}");
+    let undrained = city.run(&["undrain", "sukajadi"]);
+    assert_eq!(undrained.status.code(), Some(1), "{}", said(&undrained));
+    assert!(said(&undrained).contains("`topologyoutageremove`endsaplannedoutage"), "{}", said(&undrained));
     wait_for("senapelan serves", || {
         shown(&city, "induk", "senapelan").filter(|row| row["state"] == "serving" && row["reason"].is_null())
     });

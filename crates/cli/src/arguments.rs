@@ -274,11 +274,11 @@ pub enum Command {
     },
     /// Sign a topology, so that nodes believe it.
     Sign {
-        /// The topology as people write it.
-        file: PathBuf,
-        /// The private key of one of its admins (PKCS #8 PEM).
+        /// The topology as people write it; by default topology.toml in the city's folder.
+        file: Option<PathBuf>,
+        /// The private key of one of its admins (PKCS #8 PEM); by default operator.key in the city's folder.
         #[arg(long, value_name = "FILE")]
-        key: PathBuf,
+        key: Option<PathBuf>,
         /// Whose key it is; by default whoever the topology lists with it.
         #[arg(long, value_name = "ID")]
         operator: Option<String>,

@@ -28,6 +28,9 @@ impl CityFolder {
     /// Reads the folder, and believes its topology if `operator.key` signed it. Whoever is no admin cannot have: then it is
     /// enough that the topology gives that key its role, for such a folder signs no other.
     pub fn open(dir: &Path) -> Result<Self, Failure> {
+        if !dir.is_dir() {
+            return Err(Failure::CityMissing(dir.to_owned()));
+        }
         let operator = read_key(&dir.join(OPERATOR_KEY))?;
         let path = dir.join(TOPOLOGY_SIGNED);
         let text = fs::read_to_string(&path).map_err(Failure::read(&path))?;

@@ -1,12 +1,13 @@
 //! The commands, one module each.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tonic::Request;
 
 use crate::arguments::{Cli, Command, OperatorChange, Options, Outage, Quarantine, Rotation, Verify};
-use crate::city::{CityFolder, TOPOLOGY_SIGNED};
+use crate::city::{CityFolder, OPERATOR_KEY, TOPOLOGY_SIGNED, TOPOLOGY_SOURCE};
 use crate::demo::demo;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
@@ -55,6 +56,10 @@ pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> 
         Command::Init { template, out } => new_city::init(template, &out, output),
         Command::Check { file } => check::check(&file, output),
         Command::Sign { file, key, operator, out } => {
+            let in_city = |given: Option<PathBuf>, name: &str| {
+                given.or_else(|| Some(options.city.as_ref()?.join(name))).ok_or(Failure::NoCity)
+            };
+            let (file, key) = (in_city(file, TOPOLOGY_SOURCE)?, in_city(key, OPERATOR_KEY)?);
             sign::sign(&file, &key, operator.as_deref(), out.as_deref(), output)
         }
         Command::Impact { nodes, links, risks, at, file, offline } => {

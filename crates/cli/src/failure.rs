@@ -376,6 +376,10 @@ pub enum Failure {
         "give the moment from which the machine may have been in other hands, RFC 3339 with its offset"
     ))]
     NotYet(String),
+    /// There is no such folder.
+    #[error("there is no city in {}", .0.display())]
+    #[diagnostic(help("give the folder that `topology init` made, with --city DIR or in ESTAFET_CITY"))]
+    CityMissing(PathBuf),
     /// It is not said which city is meant.
     #[error("no city is named")]
     #[diagnostic(help(

@@ -179,6 +179,9 @@ fn default_seal_keys() -> PathBuf {
 /// Enough for 130,000 scans of 64 KiB: months of one office with the main server dark.
 const SPOOL_BYTES_MAX: ByteCount = ByteCount::mebibytes(8 << 10);
 
+/// What nobody means who writes less.
+const SPOOL_BYTES_MIN: ByteCount = ByteCount::mebibytes(1);
+
 /// A main server's archive is never given back, so only the disk bounds it.
 const ARCHIVE_BYTES_MAX: ByteCount = ByteCount(u64::MAX);
 
@@ -286,6 +289,11 @@ impl Config {
             None => Ok(default),
             Some(text) => parse_bytes(&text).ok_or_else(|| malformed(format!("`{text}` is no size, such as 8GiB"))),
         };
+        let spool_bytes_max = size(file.spool.bytes_max, if is_hub { ARCHIVE_BYTES_MAX } else { SPOOL_BYTES_MAX })?;
+        let hold_bytes_max = size(file.spool.hold_bytes_max, HOLD_BYTES_MAX)?;
+        if spool_bytes_max < SPOOL_BYTES_MIN {
+            return Err(malformed("spool: in a bytes_max of less than 1MiB no record has room".to_owned()));
+        }
         let scrub_days = file.spool.scrub_days.unwrap_or(SCRUB_DAYS);
         if !(0.0..=SCRUB_DAYS_MAX).contains(&scrub_days) {
             return Err(malformed(format!("scrub_days: {scrub_days} is not between 0 (never) and {SCRUB_DAYS_MAX}")));
@@ -338,8 +346,8 @@ impl Config {
             records_per_minute: file.intake.records_per_minute.unwrap_or(RECORDS_PER_MINUTE),
             workstations,
             workstation_file,
-            spool_bytes_max: size(file.spool.bytes_max, if is_hub { ARCHIVE_BYTES_MAX } else { SPOOL_BYTES_MAX })?,
-            hold_bytes_max: size(file.spool.hold_bytes_max, HOLD_BYTES_MAX)?,
+            spool_bytes_max,
+            hold_bytes_max,
             hold_max: Duration::from_secs(24 * 3600) * u32::from(file.spool.hold_days.unwrap_or(HOLD_DAYS)),
             scrub_interval: (scrub_days > 0.0).then(|| Duration::from_secs_f64(scrub_days * 24.0 * 3600.0)),
             topology: Arc::new(topology.clone()),
@@ -388,6 +396,12 @@ const ALIKE: f64 = 0.8;
 /// What `[power]` says of the UPS. A fault is one of the table itself, or one of the file it names.
 fn load_nut(power: PowerFile, folder: &Path) -> Result<Option<Nut>, Result<String, ConfigError>> {
     let PowerFile { nut, ups, username, password_file, .. } = power;
+    let Some(address) = nut else {
+        let is_alone = ups.is_some() || username.is_some() || password_file.is_some();
+        let fault =
+            "power: ups, username and password_file say nothing without nut, the address of upsd: 127.0.0.1:3493";
+        return if is_alone { Err(Ok(fault.to_owned())) } else { Ok(None) };
+    };
     let login = match (username, password_file) {
         (None, None) => None,
         (Some(name), Some(file)) => {
@@ -401,7 +415,7 @@ fn load_nut(power: PowerFile, folder: &Path) -> Result<Option<Nut>, Result<Strin
     if words.into_iter().any(|word| word.is_empty() || word.contains(|letter: char| letter <= ' ' || letter == '"')) {
         return Err(Ok("power: ups, username and password are words without spaces and quotes".to_owned()));
     }
-    Ok(nut.map(|address| Nut { address, ups, login }))
+    Ok(Some(Nut { address, ups, login }))
 }
 
 /// Where a node listens if its file does not say: at the port of its first address, on every interface. Then the kernel
@@ -509,8 +523,14 @@ mod tests {
             ("username = \"estafet\"", "belong together"),
             ("ups = \"my ups\"", "words without spaces"),
             ("ups = \"\"", "words without spaces"),
-            ("nut = \"upsd\"", "invalid socket address"),
             ("username = \"a\"\npassword_file = \"absent\"", "failed to read"),
+        ] {
+            let fault = read(&format!("{address}{table}")).unwrap_err();
+            assert!(fault.contains(said), "{table}: {fault}");
+        }
+        for (table, said) in [
+            ("ups = \"ups\"", "without nut"),
+            ("nut = \"upsd\"", "invalid socket address"),
             ("drain_minute = 3", "unknown field"),
         ] {
             let fault = read(table).unwrap_err();

@@ -39,6 +39,7 @@ impl Names {
             bytes: commit.payload_bytes.into(),
             blake3: commit.payload_hash.to_string(),
             stored_unix_ms: Some(commit.committed_at.0),
+            received_from: commit.received_from.as_ref().map(ToString::to_string).unwrap_or_default(),
             ..Record::default()
         }
     }

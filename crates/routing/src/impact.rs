@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::graph::Graph;
 use crate::spf::ShortestPaths;
 
-/// A node that keeps a way to a hub, but not the one it had.
+/// A node that keeps a way to a hub, but not the one it had, or by a dearer link between the same nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Detour {
     /// The node.
@@ -28,7 +28,7 @@ pub struct Impact {
     pub failed: Vec<NodeId>,
     /// The failed nodes, and those that lose their last way to a hub by it. Sorted.
     pub cut_off: Vec<NodeId>,
-    /// Those whose path crossed something that failed, and who have another. Sorted by node.
+    /// Those whose path crossed something that failed, and who have another, if only by a spare link. Sorted by node.
     pub detoured: Vec<Detour>,
 }
 
@@ -48,12 +48,14 @@ pub fn impact(graph: &Graph, hubs: &BTreeSet<NodeId>, failure: &Failure) -> Impa
             }
             (None, _) => {}
             (Some(_), None) => impact.cut_off.push(node.clone()),
-            (Some(old), Some(new)) if !stands(&left, &old) => impact.detoured.push(Detour {
-                node: node.clone(),
-                via: between_ends(&new).to_vec(),
-                cost_before: before.cost(node).unwrap_or_default(),
-                cost_after: after.cost(node).unwrap_or_default(),
-            }),
+            (Some(old), Some(new)) if !stands(&left, &old) || before.cost(node) < after.cost(node) => {
+                impact.detoured.push(Detour {
+                    node: node.clone(),
+                    via: between_ends(&new).to_vec(),
+                    cost_before: before.cost(node).unwrap_or_default(),
+                    cost_after: after.cost(node).unwrap_or_default(),
+                })
+            }
             (Some(_), Some(_)) => {}
         }
     }
@@ -71,10 +73,14 @@ fn between_ends(path: &[NodeId]) -> &[NodeId] {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use estafet_model::Medium;
     use proptest::prelude::*;
 
     use super::*;
     use crate::failure::Part;
+    use crate::graph::Edge;
     use crate::pekanbaru::{any_graph, bellman_ford, id, ids, network_2013, redundant, with_risks, words};
 
     fn detours(impact: &Impact) -> Vec<String> {
@@ -139,6 +145,32 @@ mod tests {
         assert!(detours(&second).contains(&"sukajadi via : 10 -> 15".to_owned()));
         assert!(second.cut_off.contains(&id("sail")));
         assert!(!second.cut_off.contains(&id("rumbai")));
+    }
+
+    #[test]
+    fn where_one_of_several_links_between_two_nodes_fails_the_spare_counts_at_its_cost() {
+        let with_cellular = |cost: u32| {
+            let mut graph = Failure::new().and_link(&id("rumbai"), &id("sukajadi")).leaves_of(&redundant());
+            for (from, to) in [("rumbai", "sukajadi"), ("sukajadi", "rumbai")] {
+                for (medium, cost) in [(Medium::Radio, 10), (Medium::Cellular, cost)] {
+                    let edge = Edge { medium: Some(medium), ..Edge::new(LinkCost(cost), Arc::default()) };
+                    graph.add_edge(id(from), id(to), edge);
+                }
+            }
+            graph
+        };
+        let radio_fails = Failure::new().and_bearer(&id("rumbai"), &id("sukajadi"), Medium::Radio);
+        let around = radio_fails.clone().and_link(&id("rumbai"), &id("senapelan"));
+        for (cellular, failed, detoured) in [
+            (30, &radio_fails, &["rumbai via senapelan: 20 -> 25"][..]),
+            (12, &radio_fails, &["rumbai via sukajadi: 20 -> 22"]),
+            (10, &radio_fails, &[]),
+            (30, &around, &["rumbai via rumbai-pesisir sukajadi: 20 -> 35"]),
+            (24, &around, &["rumbai via sukajadi: 20 -> 34"]),
+        ] {
+            let found = impact(&with_cellular(cellular), &ids(&["induk"]), failed);
+            assert_eq!(detours(&found), detoured, "{cellular}, {failed:?}");
+        }
     }
 
     #[test]

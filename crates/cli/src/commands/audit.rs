@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::question;
 use crate::failure::{Failure, Outcome};
-use crate::moment::{age, rfc3339};
+use crate::moment::{Timestamp, age};
 use crate::output::{Output, or_dash};
 use crate::reach::Reach;
 
@@ -37,7 +37,7 @@ struct Origin {
     /// All of them; `missing` has the first thousand.
     missing_count: u64,
     /// Since when the node that answers sees them missing.
-    missing_since: Option<String>,
+    missing_since: Option<Timestamp>,
     /// Who holds how many of `held`.
     held_by: BTreeMap<String, u64>,
     /// The present one last. More than one: its data was lost, or was an old copy.
@@ -156,7 +156,7 @@ impl From<v1::OriginAudit> for Origin {
             held: origin.held,
             missing: origin.missing,
             missing_count: origin.missing_count,
-            missing_since: origin.missing_since_unix_ms.map(rfc3339),
+            missing_since: origin.missing_since_unix_ms.map(Timestamp::of_millis),
             held_by: origin.held_by.into_iter().map(|holder| (holder.node, holder.records)).collect(),
             epochs: origin.epochs,
             conflicts: origin.conflicts,

@@ -13,7 +13,7 @@ use super::question;
 use super::show::service_words;
 use crate::arguments::Supply;
 use crate::failure::{Failure, Outcome};
-use crate::moment::rfc3339;
+use crate::moment::Timestamp;
 use crate::output::{Output, or_null};
 use crate::reach::{NodeClient, Reach};
 
@@ -26,7 +26,7 @@ struct Standing<'a> {
     minutes_left: Option<u32>,
     reason: Option<String>,
     words: Option<String>,
-    back: Option<String>,
+    back: Option<Timestamp>,
     /// What it means for others, if it is more than a way around; null if not, or not known.
     warning: Option<String>,
 }
@@ -55,7 +55,18 @@ pub async fn drain(
 pub async fn undrain(reach: &Reach, node: &NodeId, output: &mut Output<'_>) -> Result<Outcome, Failure> {
     let NodeClient { name, mut client } = reach.first().await?;
     let request = v1::UndrainRequest { node: node.to_string() };
-    tell(node, &name, client.undrain(question(request)).await, None, output)
+    let standing = client.undrain(question(request)).await;
+    let still = standing.as_ref().ok().map(Response::get_ref).filter(|standing| standing.state == "draining");
+    let warning = still.map(|standing| {
+        let why = service_words("draining", standing);
+        format!(
+            "no order drains {node} any more, and it drains all the same: {why}. `topology outage remove` ends a planned \
+             outage, `topology power {node} mains` what was said of its power"
+        )
+    });
+    let outcome = if warning.is_some() { Outcome::Bad } else { Outcome::Good };
+    tell(node, &name, standing, warning, output)?;
+    Ok(outcome)
 }
 
 /// Tells a node what it runs on.
@@ -71,8 +82,18 @@ pub async fn set_power(
         Supply::Low => "low",
     };
     let NodeClient { name, mut client } = reach.first().await?;
+    let network = match supply {
+        Supply::Low => client.get_network(question(v1::GetNetworkRequest {})).await.ok(),
+        Supply::Mains | Supply::Battery => None,
+    };
+    let consequence = network.and_then(|network| consequence(network.get_ref(), node));
+    let warning = (supply == Supply::Low).then(|| {
+        let stops =
+            format!("{node} hands over what it holds and stops; its relay has to be started when power is back");
+        consequence.map_or_else(|| stops.clone(), |consequence| format!("{stops}. Until then {consequence}"))
+    });
     let request = v1::SetPowerRequest { node: node.to_string(), power: power.to_owned() };
-    tell(node, &name, client.set_power(question(request)).await, None, output)
+    tell(node, &name, client.set_power(question(request)).await, warning, output)
 }
 
 /// What draining a node means for those who have no way but over it; nothing if all have another.
@@ -121,7 +142,7 @@ fn tell(
     if output.is_json() {
         let v1::Standing { state, power, minutes_left, reason, words, back_unix_ms } = standing;
         let (reason, words) = (or_null(reason), or_null(words));
-        let back = back_unix_ms.map(rfc3339);
+        let back = back_unix_ms.map(Timestamp::of_millis);
         output.object(&Standing { node: node.as_str(), state, power, minutes_left, reason, words, back, warning })?;
     } else {
         output.line(format_args!("{node} is {}", service_words(&standing.state, &standing)))?;

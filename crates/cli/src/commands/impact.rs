@@ -15,7 +15,7 @@ use super::survey::Survey;
 use super::trouble::Trouble;
 use crate::cost;
 use crate::failure::{Failure, Outcome};
-use crate::moment::{Moment, rfc3339_of_seconds};
+use crate::moment::{Moment, Timestamp};
 use crate::output::{Output, or_dash};
 use crate::plan::{self, Labeled};
 use crate::reach::{Reach, node_unknown};
@@ -47,7 +47,7 @@ struct Told {
     failed_links: Vec<[String; 2]>,
     failed_risks: Vec<String>,
     /// The moment that was asked about, if any.
-    at: Option<String>,
+    at: Option<Timestamp>,
     /// The planned outages that go on then.
     outages: Vec<Applied>,
     /// The links that fail though both their ends stand.
@@ -74,8 +74,8 @@ struct Applied {
     /// The links that it darkens by name.
     links: Vec<String>,
     risks: Vec<String>,
-    start: String,
-    end: String,
+    start: Timestamp,
+    end: Timestamp,
     reason: String,
 }
 
@@ -161,6 +161,14 @@ impl<'a> Planned<'a> {
     }
 }
 
+/// What one planned outage darkens.
+pub(super) fn loss_by(topology: &Topology, outage: &Outage) -> Loss {
+    let loss = outage.nodes.iter().cloned().fold(Loss::new(), Loss::and_node);
+    let loss = outage.risks.iter().cloned().fold(loss, Loss::and_risk);
+    let dark = topology.links.iter().filter(|link| outage.names_link(link));
+    dark.fold(loss, |loss, link| loss.and_bearer(&link.ends[0], &link.ends[1], link.medium))
+}
+
 /// All that fails: what is named, and what the planned outages darken.
 fn loss(topology: &Topology, named: &Named, links: &[&Link], planned: &Planned<'_>) -> Loss {
     let nodes = named.nodes.iter().chain(planned.outages().flat_map(|outage| &outage.nodes));
@@ -201,7 +209,7 @@ impl Told {
             failed,
             failed_links: links.iter().map(|link| ends(link)).collect(),
             failed_risks: named.risks.clone(),
-            at: planned.at.map(rfc3339_of_seconds),
+            at: planned.at.map(Timestamp::of_seconds),
             outages: planned
                 .outages
                 .iter()
@@ -235,8 +243,8 @@ impl Applied {
             strikes: struck.map(|node| node.id.to_string()).collect(),
             links: outage.links.iter().map(ToString::to_string).collect(),
             risks: outage.risks.clone(),
-            start: rfc3339_of_seconds(darkness.start),
-            end: rfc3339_of_seconds(darkness.end),
+            start: Timestamp::of_seconds(darkness.start),
+            end: Timestamp::of_seconds(darkness.end),
             reason: outage.reason.clone(),
         }
     }
@@ -264,7 +272,7 @@ fn print(told: &Told, output: &mut Output<'_>) -> Result<(), Failure> {
     if let Some(at) = &told.at {
         let dark = told.outages.iter().map(|Applied { strikes, links, risks, end, reason, .. }| {
             let dark: Vec<&str> = strikes.iter().chain(links).map(String::as_str).collect();
-            [or_dash(&dark.join(", ")), or_dash(&risks.join(", ")), end.clone(), reason.clone()]
+            [or_dash(&dark.join(", ")), or_dash(&risks.join(", ")), end.to_string(), reason.clone()]
         });
         let nothing = format!("No outage is planned for {at}.");
         output.table(["goes dark", "risks", "until", "reason"], dark.collect(), &nothing)?;

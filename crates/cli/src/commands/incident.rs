@@ -18,7 +18,7 @@ use self::findings::{Evidence, Findings, Row};
 use super::note_silent;
 use crate::city::CityFolder;
 use crate::failure::{Failure, Outcome};
-use crate::moment::{Moment, rfc3339_of_seconds};
+use crate::moment::{Moment, Timestamp};
 use crate::output::{Output, or_dash};
 use crate::reach::{Reach, node_unknown};
 use crate::safe_file;
@@ -39,7 +39,7 @@ const READABLE: [&str; 9] = [
 #[derive(Serialize)]
 struct Report<'a> {
     node: String,
-    since: String,
+    since: Timestamp,
     /// Records that it held.
     certain: u64,
     /// Records that it may have held as well.
@@ -86,7 +86,7 @@ pub async fn incident(
     output: &mut Output<'_>,
 ) -> Result<Outcome, Failure> {
     if since.unix_s() > Moment::Now.unix_s() {
-        return Err(Failure::NotYet(rfc3339_of_seconds(since.unix_s())));
+        return Err(Failure::NotYet(Timestamp::of_seconds(since.unix_s()).to_string()));
     }
     let topology = city.topology();
     let was_there = topology.former_nodes.iter().any(|former| former.id == *node);
@@ -151,7 +151,7 @@ fn report<'a>(
     let count = |held: &str| rows.iter().filter(|row| row.evidence.held() == held).map(|row| row.seqs.count()).sum();
     Report {
         node: node.to_string(),
-        since: rfc3339_of_seconds(since.unix_s()),
+        since: Timestamp::of_seconds(since.unix_s()),
         certain: count(Evidence::CERTAIN),
         possible: count(Evidence::POSSIBLE),
         payloads_readable: 0,

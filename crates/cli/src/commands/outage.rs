@@ -1,19 +1,19 @@
 //! `topology outage`: the calendar of what goes dark.
 
-use std::time::Duration;
-
 use estafet_model::NodeId;
+use estafet_routing::impact;
 use estafet_topology::{Darkness, LinkName, OUTAGE_LEAD, Outage, Topology, unix_seconds};
 use serde::Serialize;
 
 use super::calendar_edit::{self, link_name};
-use super::impact::named_link;
+use super::impact::{loss_by, named_link};
 use crate::amendment::Amendment;
 use crate::arguments::{NewOutage, Options, WhichOutage};
 use crate::city::{CityFolder, TOPOLOGY_SIGNED, TOPOLOGY_SOURCE};
 use crate::failure::{Failure, Outcome};
-use crate::moment::{Moment, rfc3339_of_seconds};
+use crate::moment::{Moment, Timestamp, typed};
 use crate::output::{Output, or_dash};
+use crate::plan;
 
 /// The city whose calendar is meant.
 pub fn city(options: &Options) -> Result<CityFolder, Failure> {
@@ -29,17 +29,47 @@ pub fn add(city: &CityFolder, outage: &NewOutage, output: &mut Output<'_>) -> Re
         return Err(Failure::OutageUnclear { what: "the calendar has exactly this outage already".to_owned() });
     }
     if added.at_or_after(now).is_none() {
-        return Err(Failure::OutageIsOver { ended: added.ended().map(rfc3339_of_seconds).unwrap_or_default() });
+        let ended = Timestamp::of_seconds(added.ended().unwrap_or_default());
+        return Err(Failure::OutageIsOver { ended: ended.to_string() });
     }
+    let changed = amendment.changed()?;
     amendment.finish(output)?;
+    if let Some(place) = changed.outages.iter().position(|outage| *outage == added) {
+        output.note(format_args!("outage {}: {}", number(place, &added), struck_words(&added)));
+    }
+    if let Some(warning) = warning(&changed, &added) {
+        output.note(format_args!("warning: {warning}"));
+    }
     if let Some(pause) = added.pause().filter(|pause| *pause <= OUTAGE_LEAD) {
-        let [pause, lead] = [pause, OUTAGE_LEAD].map(humantime::format_duration);
+        let [pause, lead] = [pause, OUTAGE_LEAD].map(|span| typed(span.as_secs()));
         output.note(format_args!(
             "warning: between two of these outages there are only {pause}, and {lead} before each nodes drain themselves \
              and links are left: what it strikes carries nothing for others any more."
         ));
     }
     Ok(())
+}
+
+/// Whom an outage by itself leaves without a way to a main server, if anybody.
+fn warning(topology: &Topology, outage: &Outage) -> Option<String> {
+    let hubs = plan::hubs(topology);
+    let found = impact(&plan::graph(topology), &hubs, &loss_by(topology, outage));
+    if hubs.iter().all(|hub| found.failed.contains(hub)) {
+        return Some(
+            "no main server serves while it lasts: counters go on, and all records wait where they are. If the area has \
+             another one that can serve, make it known first (deploy/README.md)"
+                .to_owned(),
+        );
+    }
+    let isolated: Vec<&str> =
+        found.cut_off.iter().filter(|node| !found.failed.contains(node)).map(NodeId::as_str).collect();
+    (!isolated.is_empty()).then(|| {
+        format!(
+            "while it lasts no way leads to a main server from {}: their counters go on, and their records wait there. \
+             `topology advise` says which links would help",
+            isolated.join(", ")
+        )
+    })
 }
 
 /// Takes an outage out of the city's topology, and signs it.
@@ -124,8 +154,8 @@ struct Listed<'a> {
     reason: &'a str,
     /// It goes on now, by the clock of this machine.
     active: bool,
-    next_start: Option<String>,
-    next_end: Option<String>,
+    next_start: Option<Timestamp>,
+    next_end: Option<Timestamp>,
 }
 
 /// Lists the outages of the signed topology.
@@ -135,7 +165,6 @@ pub fn list(city: &CityFolder, output: &mut Output<'_>) -> Result<Outcome, Failu
         output.object(&listed)?;
         return Ok(Outcome::Good);
     }
-    let span = |seconds: u64| humantime::format_duration(Duration::from_secs(seconds)).to_string();
     let rows = listed.iter().map(|outage| {
         let next = match (&outage.next_start, &outage.next_end) {
             (Some(_), Some(end)) if outage.active => format!("now, until {end}"),
@@ -148,8 +177,8 @@ pub fn list(city: &CityFolder, output: &mut Output<'_>) -> Result<Outcome, Failu
             or_dash(&outage.links.join(", ")),
             or_dash(&outage.risks.join(", ")),
             next,
-            span(outage.duration_s),
-            or_dash(&outage.every_s.map(span).unwrap_or_default()),
+            typed(outage.duration_s),
+            or_dash(&outage.every_s.map(typed).unwrap_or_default()),
             outage.reason.to_owned(),
         ]
     });
@@ -176,8 +205,8 @@ fn listed(topology: &Topology, now: i64) -> Vec<Listed<'_>> {
             every_s: outage.every.map(|every| every.as_secs()),
             reason: &outage.reason,
             active: next.is_some_and(|next| next.covers(now)),
-            next_start: next.map(|next| rfc3339_of_seconds(next.start)),
-            next_end: next.map(|next| rfc3339_of_seconds(next.end)),
+            next_start: next.map(|next| Timestamp::of_seconds(next.start)),
+            next_end: next.map(|next| Timestamp::of_seconds(next.end)),
         }
     });
     listed.collect()
@@ -201,6 +230,26 @@ mod tests {
             lasts: "3h".to_owned(),
             every: Some("1d".to_owned()),
             reason: "rolling blackout".to_owned(),
+        }
+    }
+
+    #[test]
+    fn whom_an_outage_leaves_without_a_way_is_warned_of() {
+        let mut calendar = Calendar::new();
+        for (nodes, warned) in [
+            (&["sukajadi"][..], None),
+            (&["induk"], None),
+            (&["induk", "cadangan"], Some("no main server serves while it lasts")),
+            (&["sukajadi", "senapelan", "lima-puluh"], Some("from rumbai, rumbai-pesisir:")),
+        ] {
+            let nodes = nodes.iter().map(|node| node.parse().unwrap()).collect();
+            calendar.add(&NewOutage { nodes, ..outage("2113-08-06T18:00:00+07:00") }).unwrap();
+            let said = calendar.said();
+            let city = calendar.city();
+            let numbers: Vec<String> = listed(city.topology(), 0).into_iter().map(|row| row.number).collect();
+            assert!(numbers.iter().any(|number| said.contains(number)), "{numbers:?}: {said}");
+            assert_eq!(said.contains("warning"), warned.is_some(), "{said}");
+            assert!(warned.is_none_or(|warned| said.contains(warned)), "{said}");
         }
     }
 
@@ -236,6 +285,11 @@ mod tests {
             remove(&self.city(), &line.which, &mut Output::new(&mut Vec::new(), &mut self.notes, true))
         }
 
+        /// What the last command said beside its answer.
+        fn said(&self) -> String {
+            String::from_utf8(self.notes.clone()).unwrap()
+        }
+
         fn struck(&self) -> Vec<String> {
             self.city().topology().outages.iter().map(struck_words).collect()
         }
@@ -246,14 +300,15 @@ mod tests {
         let mut calendar = Calendar::new();
         let once = |start: &str, lasts: &str| NewOutage { every: None, lasts: lasts.to_owned(), ..outage(start) };
         let past = calendar.add(&once("2013-08-06T18:00:00+07:00", "3h")).unwrap_err();
-        assert!(matches!(&past, Failure::OutageIsOver { ended } if ended == "2013-08-06T14:00:00.000Z"), "{past}");
+        let ended_at = Timestamp::of_seconds(1_375_797_600).to_string();
+        assert!(matches!(&past, Failure::OutageIsOver { ended } if *ended == ended_at), "{past}");
         assert!(calendar.struck().is_empty());
         calendar.add(&once("now", "3h")).unwrap();
         assert!(calendar.city().topology().outages[0].at_or_after(Moment::Now.unix_s()).is_some());
         for (every, warned) in [("1d", false), ("191m", false), ("190m", true), ("185m", true)] {
             let outage = NewOutage { every: Some(every.to_owned()), ..outage("2013-08-06T18:00:00+07:00") };
             calendar.add(&outage).unwrap();
-            let said = String::from_utf8(calendar.notes.clone()).unwrap();
+            let said = calendar.said();
             assert_eq!(said.contains("carries nothing for others"), warned, "{every}: {said}");
         }
         let again = NewOutage { every: Some("1d".to_owned()), ..outage("2013-08-06T18:00:00+07:00") };
@@ -337,7 +392,7 @@ mod tests {
         assert_eq!((city.topology().version, city.topology().outages.len()), (3, 2));
         let listed = listed(city.topology(), 1_375_786_800 + 86_400 + 1);
         assert!(listed[0].active && listed[0].strikes == ["sukajadi"]);
-        assert_eq!(listed[0].next_end.as_deref(), Some("2013-08-07T14:00:00.000Z"));
+        assert_eq!(listed[0].next_end, Some(Timestamp::of_seconds(1_375_884_000)), "2013-08-07T14:00:00Z");
         assert!(add(&city, &outage("tomorrow"), &mut output).is_err());
         assert_eq!(fs::read_to_string(&source).unwrap(), changed, "a fault changes nothing");
     }

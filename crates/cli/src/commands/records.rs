@@ -10,7 +10,7 @@ use tonic::transport::Channel;
 
 use super::note_silent;
 use crate::failure::{Failure, Outcome};
-use crate::moment::{age, rfc3339};
+use crate::moment::{Timestamp, age};
 use crate::output::{Output, or_dash, or_null};
 use crate::reach::Reach;
 
@@ -25,7 +25,7 @@ pub(crate) struct Held {
     pub(crate) class: String,
     pub(crate) bytes: u64,
     pub(crate) blake3: String,
-    pub(crate) stored: Option<String>,
+    pub(crate) stored: Option<Timestamp>,
     pub(crate) received_from: Option<String>,
     pub(crate) handed_to: Option<String>,
     pub(crate) state_age_ms: Option<u64>,
@@ -109,7 +109,7 @@ impl From<v1::Record> for Held {
             class: record.class,
             bytes: record.bytes,
             blake3: record.blake3,
-            stored: record.stored_unix_ms.map(rfc3339),
+            stored: record.stored_unix_ms.map(Timestamp::of_millis),
             received_from: or_null(record.received_from),
             handed_to: or_null(record.handed_to),
             state_age_ms: record.state_age_ms,

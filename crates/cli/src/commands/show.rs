@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::survey::Survey;
 use crate::cost;
 use crate::failure::{Failure, Outcome};
-use crate::moment::{age, rfc3339, span};
+use crate::moment::{Timestamp, age, span};
 use crate::output::{Output, or_dash, or_null, percent};
 use crate::reach::Reach;
 
@@ -54,7 +54,7 @@ struct ShownNode {
     #[serde(skip)]
     cost_words: String,
     held: u64,
-    last_receipt: Option<String>,
+    last_receipt: Option<Timestamp>,
     news_age_ms: Option<u64>,
     /// `mains`, `battery` or `low`; null if it was never heard.
     power: Option<String>,
@@ -64,7 +64,7 @@ struct ShownNode {
     /// The same in a person's words.
     words: Option<String>,
     /// When it is due back, by its own clock.
-    back: Option<String>,
+    back: Option<Timestamp>,
     /// How people read its service.
     #[serde(skip)]
     service: String,
@@ -107,7 +107,7 @@ struct ShownLink {
     /// Why it is, or is soon, dark by the calendar.
     planned_outage: Option<String>,
     /// When that is over.
-    back: Option<String>,
+    back: Option<Timestamp>,
 }
 
 #[derive(Serialize)]
@@ -144,7 +144,7 @@ fn print(shown: &Shown, output: &mut Output<'_>) -> Result<(), Failure> {
             or_dash(node.next_hop.as_deref().unwrap_or_default()),
             or_dash(&node.cost_words),
             node.held.to_string(),
-            or_dash(node.last_receipt.as_deref().unwrap_or_default()),
+            or_dash(&node.last_receipt.map(|at| at.to_string()).unwrap_or_default()),
             or_dash(&node.news_age_ms.map(age).unwrap_or_default()),
             or_dash(&node.coverage.map(percent).unwrap_or_default()),
         ]
@@ -169,6 +169,12 @@ fn print(shown: &Shown, output: &mut Output<'_>) -> Result<(), Failure> {
         ]
     });
     output.table(["link", "medium", "state", "used", "cost", "round trip"], links.collect(), "No links.")?;
+    if let Some(unknown) = shown.links.iter().find(|link| link.state == "unknown") {
+        output.line(format_args!(
+            "\nunknown: which of several links between two nodes is up is known to these two; topology show --node {}",
+            unknown.ends[0]
+        ))?;
+    }
     print_lagging(shown, output)
 }
 
@@ -178,6 +184,12 @@ fn print_lagging(shown: &Shown, output: &mut Output<'_>) -> Result<(), Failure> 
         return Ok(());
     }
     output.line(format_args!("\nversion {} is not in force at {}", shown.newest_version, lagging.join(", ")))?;
+    let waits =
+        |node: &&ShownNode| node.lags && node.topology_version_kept.is_some_and(|kept| kept >= shown.newest_version);
+    let waiting = shown.nodes.iter().filter(waits).map(|node| node.id.as_str()).collect::<Vec<_>>();
+    if !waiting.is_empty() {
+        output.line(format_args!("these have it, and take all of it at their next start: {}", waiting.join(", ")))?;
+    }
     // What spreads from one node stops where the city is parted.
     let apart = shown.nodes.iter().find(|node| node.lags && node.cut_off_from.is_some());
     let Some(apart) = apart else { return Ok(()) };
@@ -237,7 +249,7 @@ pub(super) fn service_words(state: &str, standing: &v1::Standing) -> String {
         _ => {}
     }
     if let Some(back) = back_unix_ms {
-        text += &format!(", back {}", rfc3339(*back));
+        text += &format!(", back {}", Timestamp::of_millis(*back));
     }
     text
 }
@@ -277,7 +289,7 @@ impl ShownNode {
             minutes_left: standing.minutes_left,
             reason: or_null(standing.reason),
             words: or_null(standing.words),
-            back: standing.back_unix_ms.map(rfc3339),
+            back: standing.back_unix_ms.map(Timestamp::of_millis),
             id: node.id,
             code: node.code,
             label: node.label,
@@ -286,7 +298,7 @@ impl ShownNode {
             next_hop: or_null(node.next_hop),
             cost: node.cost,
             held: node.held,
-            last_receipt: node.last_receipt_unix_ms.map(rfc3339),
+            last_receipt: node.last_receipt_unix_ms.map(Timestamp::of_millis),
             news_age_ms: node.news_age_ms,
             durable: !node.not_durable,
             coverage: node.coverage,
@@ -301,7 +313,7 @@ impl ShownNode {
 impl From<v1::Link> for ShownLink {
     fn from(link: v1::Link) -> Self {
         let v1::Link { ends, state, cost, rtt_ms, medium, in_use, metered, urgent_only, planned_outage } = link;
-        let back = planned_outage.as_ref().map(|outage| rfc3339(outage.back_unix_ms));
+        let back = planned_outage.as_ref().map(|outage| Timestamp::of_millis(outage.back_unix_ms));
         let planned_outage = planned_outage.map(|outage| outage.reason);
         let parts = CostParts::of_link(LinkCost(cost));
         let (cost_raised_by, cost_words) = (cost::raised_by(&parts), cost::words(&parts));

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::question;
 use crate::failure::{Failure, Outcome};
-use crate::moment::rfc3339;
+use crate::moment::Timestamp;
 use crate::output::Output;
 use crate::reach::Reach;
 
@@ -16,7 +16,7 @@ struct Commit {
     origin: String,
     bytes: u64,
     blake3: String,
-    time: String,
+    time: Timestamp,
     hub_sequence: u64,
 }
 
@@ -58,7 +58,7 @@ impl From<v1::Commit> for Commit {
             origin: commit.origin,
             bytes: commit.bytes,
             blake3: commit.blake3,
-            time: rfc3339(commit.committed_unix_ms),
+            time: Timestamp::of_millis(commit.committed_unix_ms),
             hub_sequence: commit.hub_sequence,
         }
     }

@@ -107,15 +107,16 @@ fn print(trace: &Trace, output: &mut Output<'_>) -> Result<(), Failure> {
         None => output.line("no receipt yet")?,
     }
     output.line("")?;
-    // Who has only the receipt is named with it, above.
-    let copies = trace.custodians.iter().filter(|held| held.state != "receipted");
+    // Who has only the receipt is named with it, above. Who knows more has had the record, and may have it still.
+    let knows_more = |held: &&Held| held.received_from.is_some() || held.handed_to.is_some() || !held.blake3.is_empty();
+    let copies = trace.custodians.iter().filter(|held| held.state != "receipted" || knows_more(held));
     let rows = copies.map(|held| {
         let text = |value: &Option<String>| or_dash(value.as_deref().unwrap_or_default());
         [
             held.node.clone(),
             held.state.clone(),
             or_dash(&held.state_age_ms.map(age).unwrap_or_default()),
-            text(&held.stored),
+            or_dash(&held.stored.map(|at| at.to_string()).unwrap_or_default()),
             text(&held.received_from),
             text(&held.handed_to),
             next_attempt(held),
