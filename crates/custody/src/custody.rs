@@ -339,9 +339,14 @@ impl Custody {
 
     /// A neighbor's answers.
     pub fn answers(&mut self, now: Now, from: &NodeId, answers: Vec<Answer>) {
+        let mut withdrawn = Vec::new();
         for Answer { id, verdict } in answers {
             match verdict {
-                Verdict::Want { first_chunk } => self.outbound.wanted(now, &id, from, first_chunk, &mut self.outputs),
+                Verdict::Want { first_chunk } => {
+                    if !self.outbound.wanted(now, &id, from, first_chunk, &mut self.outputs) {
+                        withdrawn.push(id);
+                    }
+                }
                 Verdict::Have => self.outbound.has_already(now, &id, from),
                 Verdict::Wait(delay) => self.outbound.asked_to_wait(now, &id, from, delay),
                 Verdict::Full(delay) => self.outbound.neighbor_full(now, &id, from, delay),
@@ -350,6 +355,10 @@ impl Custody {
                     self.outputs.extend(event.map(CustodyOutput::Event));
                 }
             }
+        }
+        if !withdrawn.is_empty() {
+            // Or the neighbor would keep room for them that another needs.
+            self.outputs.push_back(CustodyOutput::Send { to: from.clone(), frame: Frame::Withdrawn(withdrawn) });
         }
         self.dispatch(now);
     }

@@ -117,9 +117,10 @@ pub(crate) struct Inbound {
     bodies: Bodies,
     /// What each neighbor was told to send.
     sending: BTreeMap<NodeId, Sending>,
-    /// What each neighbor was told to send and did not, in bytes: it offered it once more instead, or was gone. Until it has
-    /// made good for that, it is told to send one record at a time, and an urgent one beside it, and what it is told counts neither against
-    /// [`FRESH_BYTES`] nor against the turns of an origin: who offers and never sends keeps nobody else waiting.
+    /// What each neighbor was told to send and did not, in bytes: it offered it once more instead, withdrew it, or was gone.
+    /// Until it has made good for that, it is told to send one record at a time, and an urgent one beside it, and what it is
+    /// told counts neither against [`FRESH_BYTES`] nor against the turns of an origin: who offers and never sends keeps nobody
+    /// else waiting.
     owed: BTreeMap<NodeId, u64>,
     /// What was granted lately, in that order, whether it has come meanwhile or not.
     fresh: VecDeque<(Now, RecordId)>,

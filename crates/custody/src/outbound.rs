@@ -15,7 +15,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use estafet_model::{Class, Durable, Epoch, HeaderDigest, NodeId, Now, RecordId, SeqRanges, chunk_count};
-use estafet_wire::{Frame, NeverReason, Offer};
+use estafet_wire::{NeverReason, Offer};
 
 use crate::custodians::Custodians;
 use crate::held::{Held, Key, Micros, Name, Names, State, Table, Why};
@@ -459,7 +459,7 @@ impl Outbound {
         self.set_state(now, key, State::Accepted(by), Some(lasts));
     }
 
-    /// The neighbor wants an offered record, from this chunk on.
+    /// The neighbor wants an offered record, from this chunk on. False if it will not come.
     pub(crate) fn wanted(
         &mut self,
         now: Now,
@@ -467,26 +467,24 @@ impl Outbound {
         by: &NodeId,
         first_chunk: u32,
         outputs: &mut VecDeque<CustodyOutput>,
-    ) {
+    ) -> bool {
         let diverted = self.take_diverted(id, by);
-        let withdrawn = CustodyOutput::Send { to: by.clone(), frame: Frame::Withdrawn(vec![id.clone()]) };
-        let offered = self.offered_to(id, by).or(diverted);
-        // The neighbor has set room aside for it.
-        let Some((key, name)) = offered else { return outputs.push_back(withdrawn) };
-        let Some(held) = self.table.find(key) else { return };
+        let Some((key, name)) = self.offered_to(id, by).or(diverted) else { return false };
+        let Some(held) = self.table.find(key) else { return false };
         let (class, bytes, state) = (held.class, held.payload_bytes, held.state);
         if self.lanes.get(&name).is_some_and(|lane| !lane.takes(class)) {
             // It was offered when another link led there.
             if state == State::Offered(name) {
                 self.ready(now, key, Why::Turn);
             }
-            return outputs.push_back(withdrawn);
+            return false;
         }
         if matches!(state, State::Offered(to) if to == name) || matches!(state, State::Ready(Why::Suspected(_))) {
             self.set_state(now, key, State::Offered(name), Some(patience(bytes)));
         }
-        // What goes another way by now is sent all the same.
+        // What goes another way by now is sent all the same: the neighbor has set room aside for it.
         outputs.push_back(carry(id.clone(), class, bytes, by.clone(), first_chunk));
+        true
     }
 
     /// The neighbor asks for time: the record is coming to it by another way.

@@ -44,8 +44,8 @@ impl Custody {
         self.dispatch(now);
     }
 
-    /// A neighbor will not send these records although they are wanted. An offer of one that waits for its turn stays: it may be a
-    /// newer one that came by a quicker bearer.
+    /// A neighbor will not send these records although they are wanted. An offer of one that waits for its turn stays: it may
+    /// be a newer one that came by a quicker bearer.
     pub fn withdrawn(&mut self, now: Now, from: &NodeId, ids: &[RecordId]) {
         for id in ids {
             self.inbound.stopped_sending(id, from, &mut self.outputs);
