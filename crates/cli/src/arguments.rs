@@ -219,7 +219,7 @@ pub struct NewOutage {
     #[arg(long, value_name = "TIME")]
     pub start: String,
     /// How long it lasts: 3h.
-    #[arg(long = "for", value_name = "SPAN")]
+    #[arg(long = "for", value_name = "SPAN", allow_hyphen_values = true)]
     pub lasts: String,
     /// How often it comes again, from start to start: 1d.
     #[arg(long, value_name = "SPAN")]
@@ -438,7 +438,7 @@ pub enum Command {
         /// The node.
         node: NodeId,
         /// For how long, such as 2h; by default until `undrain`.
-        #[arg(long = "for", value_name = "SPAN", value_parser = parse_span)]
+        #[arg(long = "for", value_name = "SPAN", value_parser = parse_span, allow_hyphen_values = true)]
         lasts: Option<Duration>,
         /// Why, for whoever looks; at most 64 bytes. A node that drains already keeps its earlier reason if none is given.
         #[arg(long, value_name = "TEXT", default_value = "")]

@@ -397,6 +397,8 @@ fn impact_adds_what_the_calendar_darkens_at_a_moment() {
     let (_, out) = topology(&["--city", city, "impact", "--at", "2113-08-06T17:00:00+07:00"]);
     assert!(out.starts_with("No outage is planned for 2113-08-0"), "{out}");
     assert!(Cli::try_parse_from(["topology", "impact", "--at", "tonight"]).is_err());
+    let backward = Cli::try_parse_from(["topology", "drain", "sail", "--for", "-2h"]).unwrap_err().to_string();
+    assert!(backward.contains("write it as 2h"), "{backward}");
 }
 
 fn words(words: &[&str]) -> Vec<String> {

@@ -54,7 +54,7 @@ pub fn impact(graph: &Graph, hubs: &BTreeSet<NodeId>, failure: &Failure) -> Impa
                     via: between_ends(&new).to_vec(),
                     cost_before: before.cost(node).unwrap_or_default(),
                     cost_after: after.cost(node).unwrap_or_default(),
-                })
+                });
             }
             (Some(_), Some(_)) => {}
         }

@@ -8,9 +8,13 @@ use crate::amendment::{Amendment, list};
 use crate::arguments::NewOutage;
 use crate::failure::Failure;
 use crate::moment::now_in_whole_seconds;
+use crate::reach::node_unknown;
 
 /// Adds an outage, and returns it as it is read back.
 pub(super) fn add(amendment: &mut Amendment<'_>, outage: &NewOutage) -> Result<Outage, Failure> {
+    if let Some(unknown) = outage.nodes.iter().find(|node| amendment.topology().node(node).is_none()) {
+        return Err(node_unknown(amendment.topology(), unknown));
+    }
     let links = outage.links.iter().map(|text| Ok(link_name(text, &named_link(amendment.topology(), text)?)));
     let links = links.collect::<Result<Vec<LinkName>, Failure>>()?;
     amendment.tables("outage")?.push(table(outage, &links));

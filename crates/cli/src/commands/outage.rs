@@ -302,6 +302,9 @@ mod tests {
         let past = calendar.add(&once("2013-08-06T18:00:00+07:00", "3h")).unwrap_err();
         let ended_at = Timestamp::of_seconds(1_375_797_600).to_string();
         assert!(matches!(&past, Failure::OutageIsOver { ended } if *ended == ended_at), "{past}");
+        let misspelled = NewOutage { nodes: vec!["sukajado".parse().unwrap()], ..once("now", "3h") };
+        let unknown = calendar.add(&misspelled).unwrap_err();
+        assert!(matches!(&unknown, Failure::NodeUnknown { remedy, .. } if remedy.contains("sukajadi")), "{unknown}");
         assert!(calendar.struck().is_empty());
         calendar.add(&once("now", "3h")).unwrap();
         assert!(calendar.city().topology().outages[0].at_or_after(Moment::Now.unix_s()).is_some());

@@ -67,12 +67,13 @@ fn print(way: &Way, output: &mut Output<'_>) -> Result<(), Failure> {
     let Way { from, hops, steps, .. } = way;
     let to = way.to.as_deref().unwrap_or("any hub");
     match hops.len() {
-        0 => {
-            output.line(format_args!("No way leads from {from} to {to} now."))?;
+        0 if way.to_any_hub => {
+            output.line(format_args!("No way leads from {from} to a main server now."))?;
             return output.line(
                 "`topology show` tells who is dark, and who drains: nothing is sent to a main server that does.",
             );
         }
+        0 => return output.line(format_args!("No way leads from {from} to {to} now.")),
         1 if way.to_any_hub => {
             return output.line(format_args!("{from} is a main server itself: what it captures is committed there."));
         }
