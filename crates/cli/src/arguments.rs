@@ -18,7 +18,7 @@ use crate::demo::DemoOptions;
 use crate::moment::Moment;
 use crate::record_name::RecordName;
 
-const EXIT_CODES: &str = "\
+const AFTER_HELP: &str = "\
 Exit codes:
   0  done
   1  it failed, was not found, or the answer is bad news: faults in the file, records missing,
@@ -27,11 +27,13 @@ Exit codes:
   3  no node answered; of a change that is signed: no node has been told yet
   4  the answer lacks the word of somebody: audit: nothing is missing of what is known, but there
      are offices whose newest word is not known, because no way leads to them; also verify chain
-     and incident; of a change: another admin has still to sign it";
+     and incident; of a change: another admin has still to sign it
+
+Times are shown by the time zone of this machine, or of TZ; in JSON they are UTC.";
 
 /// Operate a city of Estafet relays.
 #[derive(Debug, Parser)]
-#[command(name = "topology", version, after_help = EXIT_CODES)]
+#[command(name = "topology", version, after_help = AFTER_HELP)]
 pub struct Cli {
     /// What counts for every command.
     #[command(flatten)]
