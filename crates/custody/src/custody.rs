@@ -227,7 +227,8 @@ impl Custody {
     }
 
     /// Over a bearer that is left, what this node said to a neighbor, or the answers, may be lost. What is unanswered goes to
-    /// it again, or another way if there is a better one now; so do receipts.
+    /// it again, or another way if there is a better one now; so do receipts. What the neighbor was told to send may be lost as
+    /// well: it offers that again, as much as its window has room for, and no room is kept free for the rest.
     pub fn say_again(&mut self, now: Now, neighbor: &NodeId) {
         let frame = self.receipts.neighbor_up(neighbor);
         self.outputs.push_back(CustodyOutput::Send { to: neighbor.clone(), frame });
@@ -235,6 +236,8 @@ impl Custody {
         if !lost.is_empty() {
             self.outputs.push_back(CustodyOutput::Send { to: neighbor.clone(), frame: Frame::Seek(lost) });
         }
+        self.inbound.expect_nothing(neighbor, &mut self.outputs);
+        self.grant(now);
         let records = self.outbound.say_again(now, neighbor);
         if records > 0 {
             let event = CustodyEvent::SaidAgain { to: neighbor.clone(), records };

@@ -382,7 +382,9 @@ impl Inbound {
             // ended, and the last one comes again because something has to.
             Ordering::Less if !body.is_whole() => return PieceVerdict::Useless,
             Ordering::Less => {}
-            Ordering::Greater => return PieceVerdict::OutOfOrder,
+            // It was on its way when the record was offered again; what is wanted comes behind it. If that were waved off too, each
+            // of its pieces would bring another copy on its way, for ever.
+            Ordering::Greater => return PieceVerdict::Useless,
             Ordering::Equal => {
                 let length = chunk_length(body.header.header().payload_bytes, index);
                 if body.chunks.get(index as usize) != Some(&piece.hash) || piece.data.len() != length {
@@ -472,14 +474,18 @@ impl Inbound {
     /// Forgets what was coming from a neighbor that is gone.
     pub(crate) fn neighbor_down(&mut self, neighbor: &NodeId, outputs: &mut VecDeque<CustodyOutput>) {
         self.asking.forget(neighbor);
+        self.expect_nothing(neighbor, outputs);
+        for storing in self.storing.values_mut() {
+            storing.waiting.remove(neighbor);
+        }
+    }
+
+    /// What the neighbor was told to send will not come.
+    pub(crate) fn expect_nothing(&mut self, neighbor: &NodeId, outputs: &mut VecDeque<CustodyOutput>) {
         let from_it = |(id, arriving): (&RecordId, &Arriving)| (arriving.from == *neighbor).then(|| id.clone());
         let lost: Vec<RecordId> = self.arriving.iter().filter_map(from_it).collect();
         for id in lost {
-            self.owes(neighbor, &id);
-            self.cancel(&id, neighbor, outputs);
-        }
-        for storing in self.storing.values_mut() {
-            storing.waiting.remove(neighbor);
+            self.stopped_sending(&id, neighbor, outputs);
         }
     }
 }

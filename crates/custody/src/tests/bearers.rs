@@ -3,7 +3,7 @@
 use estafet_model::Class;
 use estafet_wire::{Answer, Frame, Verdict};
 
-use super::relay::{at, handed, held, node, open, outputs, record, relay, withdrawn};
+use super::relay::{answered, at, handed, held, node, offer, open, outputs, record, relay, withdrawn};
 use crate::{Custody, CustodyEvent, CustodyOutput, RecordState, Recovered};
 
 const NEAR: &str = "senapelan";
@@ -65,6 +65,22 @@ fn what_is_unanswered_is_offered_again_after_a_bearer_was_lost_and_an_answer_to_
         let view = custody.record(&record(seq)).unwrap();
         assert_eq!(view.state, RecordState::Accepted { by: node(NEAR) }, "record {seq}");
     }
+}
+
+#[test]
+fn after_a_bearer_was_lost_no_room_is_kept_for_what_was_to_come_over_it() {
+    let mut custody = relay(Recovered::default());
+    open(&mut custody, at(0), &[NEAR]);
+    custody.set_next_hops(at(0), &[]);
+    let offered = |custody: &mut Custody, seqs: &[u32]| {
+        custody.offers(&node(NEAR), seqs.iter().map(|seq| offer(*seq, 1 << 20)).collect(), at(1));
+        answered(&outputs(custody), NEAR).into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(offered(&mut custody, &[1, 2]), [1, 2]);
+    custody.say_again(at(2), &node(NEAR));
+    outputs(&mut custody);
+    // Its window may be full of others, and those of before wait behind them.
+    assert_eq!(offered(&mut custody, &[3, 4]), [3]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! One custody machine at a time, with its neighbors played by hand.
 
+mod bearers;
 mod comparing;
 mod custodians;
 mod diverting;
