@@ -31,7 +31,8 @@ fn a_record_of_any_size_travels_from_the_counter_to_the_hub_and_back_as_a_receip
     let trace = city.ask(&["trace", &given[3].slip]).unwrap();
     assert_eq!(trace["record_id"], given[3].record_id.as_str(), "{trace}");
     let committed = trace["custodians"].as_array().unwrap().iter().find(|held| held["node"] == "induk").unwrap();
-    assert_eq!(committed["received_from"], "sukajadi", "the way can be followed back: {trace}");
+    let last_hop = committed["received_from"].as_str().unwrap();
+    assert!(["sukajadi", "senapelan"].contains(&last_hop), "the way can be followed back: {trace}");
 }
 
 #[test]
