@@ -376,14 +376,15 @@ impl Inbound {
             return unwanted(&piece.head);
         }
         let PieceHead { id, index, .. } = piece.head;
-        let Some(body) = self.bodies.find_mut(&id) else { return PieceVerdict::OutOfOrder };
+        // Without its beginning it is of an earlier try: what is wanted now comes behind it, from the beginning. If that were
+        // waved off too, each such piece would bring another copy on its way, for ever.
+        let Some(body) = self.bodies.find_mut(&id) else { return PieceVerdict::Useless };
         match index.cmp(&body.arrived) {
             // It was on its way when the neighbor was told where to go on; or all chunks had arrived before this node
             // ended, and the last one comes again because something has to.
             Ordering::Less if !body.is_whole() => return PieceVerdict::Useless,
             Ordering::Less => {}
-            // It was on its way when the record was offered again; what is wanted comes behind it. If that were waved off too, each
-            // of its pieces would bring another copy on its way, for ever.
+            // Of an earlier try, too.
             Ordering::Greater => return PieceVerdict::Useless,
             Ordering::Equal => {
                 let length = chunk_length(body.header.header().payload_bytes, index);

@@ -179,6 +179,11 @@ fn chunks_that_come_twice_are_stored_once_and_those_behind_a_gap_are_passed_over
     let of_before = send(&mut custody, "rumbai", 6..CHUNKS);
     assert_eq!(of_before, vec![wasted("rumbai"); CHUNKS as usize - 6], "and nobody is told to offer it once more");
     assert!(is_whole(&send(&mut custody, "rumbai", 4..CHUNKS)));
+    // Also where the earlier try's beginning never came.
+    let mut custody = relay_with_neighbors();
+    assert_eq!(wanted_from(&mut custody, "rumbai"), 0);
+    assert_eq!(send(&mut custody, "rumbai", 6..CHUNKS), vec![wasted("rumbai"); CHUNKS as usize - 6]);
+    assert!(is_whole(&send(&mut custody, "rumbai", 0..CHUNKS)));
 }
 
 #[test]
