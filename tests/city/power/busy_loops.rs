@@ -12,8 +12,10 @@ impl BusyLoops {
     /// Starts so many.
     pub(crate) fn start(count: usize) -> Self {
         let busy = |_| {
-            let mut command = Command::new("sh");
-            command.args(["-c", "ulimit -t \"$1\"; while :; do :; done", "busy", SECONDS_MAX]);
+            let mut command = Command::new("setsid");
+            // Each in a session of its own, as other services are. In one with the relays they also keep the kernel's own
+            // threads waiting, for seconds (`sched_autogroup`, Linux 6.18), and with them every sync of a disk.
+            command.args(["sh", "-c", "ulimit -t \"$1\"; while :; do :; done", "busy", SECONDS_MAX]);
             command.stdin(Stdio::null()).spawn().unwrap()
         };
         Self((0..count).map(busy).collect())

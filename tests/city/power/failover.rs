@@ -181,7 +181,7 @@ fn a_silent_death_on_a_machine_that_has_no_time_costs_little_more() {
         let trials = number("ESTAFET_TRIALS").unwrap_or(TRIALS);
         let mut network = Network::new();
         let loops = BusyLoops::start(4);
-        let (mut gaps, mut stranded, mut all) = (vec![], vec![], vec![]);
+        let (mut gaps, mut stranded, mut all, mut noises) = (vec![], vec![], vec![], vec![]);
         for _ in 0..trials {
             let sent = network.flow(|city, lab| {
                 lab.silence("sukajadi");
@@ -190,11 +190,13 @@ fn a_silent_death_on_a_machine_that_has_no_time_costs_little_more() {
             let (gap, slowest) = network.delays_of_the_blow(&sent);
             gaps.push(gap);
             stranded.push(slowest);
+            noises.push(network.noise(&sent));
             all.extend(all_given([sent]));
             thread::sleep(AWAY);
             revive(&mut network);
         }
         drop(loops);
+        report(&in_its_turn(&gaps, noises));
         let median = median(&mut gaps);
         report(&format!(
             "{trials} silent deaths of sukajadi with four busy loops beside it: no commit for {median:.0?} (median), \
