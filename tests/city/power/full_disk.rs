@@ -10,8 +10,12 @@ use super::lab::{LAB_TOOLS, Lab};
 use super::namespace::{alone, report};
 use crate::harness::{City, Given, agent, given, noise, post, post_by, wait_for};
 
-/// The node whose disk is small; Rumbai's best way goes by it.
+/// The node whose disk is small, and all whom it is linked to.
 const FULL: &str = "sukajadi";
+const NEIGHBORS: [&str; 4] = ["induk", "senapelan", "rumbai-pesisir", NEIGHBOR];
+
+/// Whose best way goes by it.
+const NEIGHBOR: &str = "rumbai";
 
 const RECORD_BYTES: usize = 256 << 10;
 
@@ -67,25 +71,29 @@ fn drill(what: &str, disk_bytes: u64, bytes_max: &str) {
     let (taken, full) = (slips.len(), disk.used());
     assert!(taken > 100, "only {taken} records were taken");
 
-    // The main server is back, but the node's own links are too weak to empty it soon.
-    for neighbor in ["induk", "senapelan"] {
-        lab.slow_down(FULL, neighbor, WEAK_KILOBITS_PER_SECOND);
-    }
-    city.start("induk");
-    wait_for("rumbai would go by it", || (city.next_hops("rumbai")?.get("rumbai")? == FULL).then_some(()));
-    let url = city.intake("rumbai");
+    let url = city.intake(NEIGHBOR);
     let of_neighbor: Vec<Given> = (0..OF_THE_NEIGHBOR)
         .map(|seed| {
             let body = noise(1_000 + seed, RECORD_BYTES);
             given(&post(&url, &body, &[]).unwrap(), &body)
         })
         .collect();
+
+    // The main server is back, but the node's own links are too weak to empty it soon. That makes others leave it as well,
+    // within seconds, so that its neighbor has its records ready before.
+    for neighbor in NEIGHBORS {
+        lab.slow_down(FULL, neighbor, WEAK_KILOBITS_PER_SECOND);
+    }
+    let led_by_it = |city: &City| city.log(NEIGHBOR).matches(&format!("next_hops=[{FULL}")).count();
+    let before = led_by_it(&city);
+    city.start("induk");
     wait_for("the neighbor's records arrive by another way", || city.verdict(&of_neighbor).is_good().then_some(()));
     let still_held = city.metric(FULL, "estafet_records_held").unwrap();
     assert!(still_held > 0, "the node was empty before its neighbor's records had arrived: nothing is shown");
+    assert!(led_by_it(&city) > before, "its neighbor never wanted to go by it: nothing is shown");
     slips.extend(of_neighbor);
 
-    for neighbor in ["induk", "senapelan"] {
+    for neighbor in NEIGHBORS {
         lab.speed_up(FULL, neighbor);
     }
     wait_for("the node holds nothing", || (city.metric(FULL, "estafet_records_held")? == 0).then_some(()));
