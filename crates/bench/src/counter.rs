@@ -1,6 +1,7 @@
 //! A counter with a connection of its own, and as little around it as can be: the loader shares the machine with the
 //! relays that it measures.
 
+use std::io::Write;
 use std::net::SocketAddr;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -13,10 +14,19 @@ use tokio::net::TcpStream;
 /// More headers than an answer of intake has.
 const HEADERS_MAX: usize = 16;
 
+/// Noise does not contain it.
+const BOUNDARY: &str = "estafet-bench-2026-11-23";
+
 /// A connection to a relay's intake.
 pub(crate) struct Counter {
     stream: TcpStream,
     received: BytesMut,
+}
+
+/// The answer to several records, all of them taken.
+#[derive(Deserialize)]
+struct AllAccepted {
+    records: Vec<Accepted>,
 }
 
 /// The part of a record's status that is looked at.
@@ -47,6 +57,29 @@ impl Counter {
              Estafet-Kind: bench\r\nIdempotency-Key: {idempotency_key}\r\nContent-Length: {length}\r\n\r\n"
         );
         self.exchange(head, body, 201).await
+    }
+
+    /// Hands in several records in one request, each with its idempotency key, and waits for all their slips.
+    pub(crate) async fn submit_all(&mut self, records: &[(String, Bytes)]) -> Result<Vec<Accepted>, NotAccepted> {
+        let mut body = Vec::new();
+        for (key, record) in records {
+            let length = record.len();
+            write!(
+                body,
+                "\r\n--{BOUNDARY}\r\nContent-Type: application/octet-stream\r\nIdempotency-Key: {key}\r\n\
+                 Content-Length: {length}\r\n\r\n"
+            )
+            .map_err(no_answer)?;
+            body.extend_from_slice(record);
+        }
+        write!(body, "\r\n--{BOUNDARY}--\r\n").map_err(no_answer)?;
+        let length = body.len();
+        let head = format!(
+            "POST /v1/batches HTTP/1.1\r\nHost: bench\r\nContent-Type: multipart/mixed; boundary={BOUNDARY}\r\n\
+             Estafet-Kind: bench\r\nContent-Length: {length}\r\n\r\n"
+        );
+        let all: AllAccepted = self.exchange(head, body.into(), 201).await?;
+        Ok(all.records)
     }
 
     /// True if the relay holds a receipt for the record.

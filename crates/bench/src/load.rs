@@ -27,6 +27,8 @@ pub(crate) struct Load {
     pub(crate) outstanding: u64,
     /// How many submit at the same time.
     pub(crate) connections: u32,
+    /// How many each request hands in.
+    pub(crate) per_request: u16,
     /// How many a second are submitted, unless as many as the chain takes.
     pub(crate) per_second: Option<u32>,
 }
@@ -173,32 +175,42 @@ async fn submit_all(shared: Arc<Shared>, mut receipted: watch::Receiver<u64>) ->
     let mut counter = Counter::connect(shared.intake).await.map_err(BenchError::Submit)?;
     let one_at_a_time = shared.load.is_one_at_a_time();
     loop {
-        let index = shared.next.fetch_add(1, Ordering::Relaxed);
-        if index >= shared.load.last() {
+        let per_request = u64::from(shared.load.per_request);
+        let first = shared.next.fetch_add(per_request, Ordering::Relaxed);
+        if first >= shared.load.last() {
             return Ok(());
         }
+        let indexes = first..shared.load.last().min(first + per_request);
+        let last = indexes.end - 1;
         let outstanding = shared.load.outstanding;
-        if !one_at_a_time && receipted.wait_for(|receipted| index < receipted + outstanding).await.is_err() {
+        if !one_at_a_time && receipted.wait_for(|receipted| last < receipted + outstanding).await.is_err() {
             return Ok(());
         }
         if let Some(per_second) = shared.load.per_second {
-            let turn = (index - shared.load.before) as f64 / f64::from(per_second);
+            let turn = (first - shared.load.before) as f64 / f64::from(per_second);
             sleep_until(shared.began + Duration::from_secs_f64(turn)).await;
         }
-        let key = format!("bench-{index}");
+        let records: Vec<(String, Bytes)> =
+            indexes.map(|index| (format!("bench-{index}"), shared.payload(index))).collect();
         let began = Instant::now();
-        let accepted = counter.submit(shared.payload(index), &key).await.map_err(BenchError::Submit)?;
+        let accepted = match &records[..] {
+            [(key, body)] => counter.submit(body.clone(), key).await.map(|accepted| vec![accepted]),
+            records => counter.submit_all(records).await,
+        };
+        let accepted = accepted.map_err(BenchError::Submit)?;
         let custody = began.elapsed();
         let mut receipt = None;
         while one_at_a_time && receipt.is_none() {
-            let is_receipted = counter.is_receipted(&accepted.slip).await.map_err(BenchError::Submit)?;
+            let is_receipted = counter.is_receipted(&accepted[0].slip).await.map_err(BenchError::Submit)?;
             receipt = is_receipted.then(|| began.elapsed());
             // Nothing else runs in this program meanwhile, and the clock of its tasks is too coarse for this.
             std::thread::sleep(LOOK_AGAIN);
         }
-        let number = accepted.record_id.parse().map_or(shared.load.last(), |id: RecordId| id.seq.get().into());
-        let submitted = Submitted { number, began, custody, receipt };
-        shared.submitted.lock().unwrap_or_else(PoisonError::into_inner).push(submitted);
+        let submitted = accepted.iter().map(|accepted| {
+            let number = accepted.record_id.parse().map_or(shared.load.last(), |id: RecordId| id.seq.get().into());
+            Submitted { number, began, custody, receipt }
+        });
+        shared.submitted.lock().unwrap_or_else(PoisonError::into_inner).extend(submitted);
     }
 }
 

@@ -77,6 +77,7 @@ async fn run(options: &Options) -> Result<(), BenchError> {
                 bytes_each: *size,
                 outstanding: 4_096,
                 connections: 128_u32.div_ceil(u32::from(*offices)),
+                per_request: 1,
                 per_second: *per_second,
             };
             let report = flood::measure(relay()?, dir, *offices, scripts, *turns, load).await?;
@@ -91,10 +92,10 @@ async fn run(options: &Options) -> Result<(), BenchError> {
     let arguments = if is_clear { vec!["--no-sealing-i-know".to_owned()] } else { Vec::new() };
     let mut chain = Chain::start(program, options.dir.as_deref(), arguments).await?;
     let line = match &options.benchmark {
-        Benchmark::Chain { records, size, outstanding, connections, .. } => {
+        Benchmark::Chain { records, size, outstanding, connections, per_request, .. } => {
             let (records, bytes_each) = (*records, *size);
-            let (outstanding, connections) = (*outstanding, *connections);
-            let load = Load { records, before: 0, bytes_each, outstanding, connections, per_second: None };
+            let (outstanding, connections, per_request) = (*outstanding, *connections, *per_request);
+            let load = Load { records, before: 0, bytes_each, outstanding, connections, per_request, per_second: None };
             let report = measure(&mut chain, &load).await?;
             if options.json { report.to_json() } else { report.to_string() }
         }

@@ -39,6 +39,9 @@ pub(crate) enum Benchmark {
         /// HTTP connections that submit at the same time, each one record after the other.
         #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=4_096))]
         connections: u32,
+        /// How many records each request hands in.
+        #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_000))]
+        per_request: u16,
         /// Seal nothing, to measure beside it what sealing costs.
         #[arg(long)]
         no_sealing: bool,

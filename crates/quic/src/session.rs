@@ -86,8 +86,10 @@ pub struct Carry {
     pub first_chunk: u32,
 }
 
-/// Where sessions read the payload that they carry. Called on threads that may block.
+/// Where sessions read the payload that they carry: on threads that may block, unless it is said otherwise.
 pub trait PayloadSource: Send + Sync + 'static {
+    /// A record that is still in memory, with all of its chunks. It may be there only once. Must not block.
+    fn recent(&self, id: &RecordId) -> Option<ReadRecord>;
     /// The header, and so many of the chunks, the first on; all if there are fewer.
     fn read(&self, id: &RecordId, chunks: u32) -> Result<ReadRecord, Unreadable>;
     /// Later chunks.

@@ -1,5 +1,6 @@
 //! The streams of a session: reading and writing frames and pieces.
 
+use std::iter::Peekable;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -180,6 +181,11 @@ impl PayloadWriter {
             };
             let mut rest = std::mem::take(&mut batch).into_iter().peekable();
             while rest.peek().is_some() {
+                let at_hand = read_recent(&*self.source, &mut rest);
+                if !at_hand.is_empty() {
+                    self.write(stream, at_hand).await?;
+                    continue;
+                }
                 let source = Arc::clone(&self.source);
                 let (read, left) = tokio::task::spawn_blocking(move || (read_ahead(&*source, &mut rest), rest))
                     .await
@@ -285,6 +291,23 @@ fn push_pieces(
 
 /// The header and the first chunks of a record, or nothing if the neighbor has some.
 type Beginning = Result<Option<ReadRecord>, Unreadable>;
+
+/// Takes the next records as long as they are still in memory, until there is enough for a good write.
+fn read_recent(
+    source: &dyn PayloadSource,
+    carries: &mut Peekable<impl Iterator<Item = Carry>>,
+) -> Vec<(Carry, Beginning)> {
+    let mut read = Vec::new();
+    let mut bytes = 0;
+    while bytes < READ_AHEAD_BYTES
+        && let Some(next) = carries.peek().filter(|carry| carry.first_chunk == 0)
+        && let Some(record) = source.recent(&next.id)
+    {
+        bytes += record.chunks.iter().map(Bytes::len).sum::<usize>();
+        read.extend(carries.next().map(|carry| (carry, Ok(Some(record)))));
+    }
+    read
+}
 
 /// Reads beginnings of records until there is enough for a good write.
 fn read_ahead(source: &dyn PayloadSource, carries: &mut impl Iterator<Item = Carry>) -> Vec<(Carry, Beginning)> {

@@ -32,7 +32,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use self::commands::{CaptureAnswer, Command};
-pub(crate) use self::commands::{Commands, View};
+pub(crate) use self::commands::{Commands, PendingCapture, View};
 use self::journal::{tell, tell_level};
 use self::offenses::Complaints;
 pub(crate) use self::succession::Successions;
@@ -485,6 +485,7 @@ impl Driver {
 
     fn housekeeping(&mut self) {
         self.look_at_store();
+        self.store.forget_recent();
         // If the store refused what they waited for, nothing else brings them here.
         self.admit_captures();
         let figures = self.sessions.iter().map(|(bearer, session)| (bearer.clone(), session.figures()));
@@ -578,7 +579,7 @@ impl Driver {
                 }
                 Output::AbortTransfer(transfer) => {
                     self.append();
-                    self.store.spool.abort(transfer_id(transfer));
+                    self.store.abort(transfer_id(transfer));
                 }
                 Output::KeepReceipt(receipt) => self.appends.push(receipt_append(&receipt)),
                 Output::KeepEpoch { epoch, former } => self.appends.extend(epoch_appends(epoch, &former)),
@@ -615,7 +616,7 @@ impl Driver {
         let records: Vec<RecordId> = batch.iter().filter_map(record_of).collect();
         self.queued.extend(batch.iter().map(payload_bytes));
         self.queued_bytes += batch.iter().map(payload_bytes).sum::<u64>();
-        if let Err(poisoned) = self.store.spool.append(batch) {
+        if let Err(poisoned) = self.store.append(batch) {
             error!(%poisoned, "nothing can be stored; somebody must see to the disk of this node");
             records.iter().for_each(|id| drop(self.end_storing(id)));
             self.look_at_store();

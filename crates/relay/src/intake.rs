@@ -4,6 +4,9 @@
 //! the body, problem+json (RFC 9457), says what to do. Bodies are read chunk by chunk under one bound for all
 //! requests together.
 
+mod batch;
+mod multipart;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,18 +28,19 @@ use estafet_node::{Capture, CaptureRefused, CaptureToken, Whereabouts};
 use estafet_seal::AssociatedData;
 use estafet_topology::Node;
 use http_body_util::BodyExt;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::driver::Commands;
+use crate::driver::{Commands, PendingCapture};
 use crate::gate::{Gate, Peer};
 use crate::metrics;
-use crate::problem::Problem;
+use crate::problem::{Problem, json_text};
 use crate::scrub::Scrubs;
 use crate::seal::Seals;
 use crate::store::{Store, wall_clock};
-use crate::upload::{BODY_BYTES_MAX, Received, Upload};
+use crate::upload::{BODY_BYTES_MAX, Received, Source, Upload};
 use crate::views::standing;
 
 /// What is read of a body after it was refused.
@@ -100,6 +104,7 @@ impl Intake {
     pub(crate) fn routes(self) -> Router {
         Router::new()
             .route("/v1/records", post(capture))
+            .route("/v1/batches", post(batch::capture_all))
             .route("/v1/records/{slip}", get(status))
             .route("/v1/state", get(state))
             .route("/metrics", get(metrics))
@@ -130,11 +135,16 @@ async fn admit(
 }
 
 async fn capture(State(intake): State<Intake>, headers: HeaderMap, mut body: Body) -> Response {
-    let answer = take(&intake.shared, &headers, &mut body).await;
-    if answer.is_err() && !headers.contains_key(header::EXPECT) {
+    let shared = &*intake.shared;
+    let handed_in = hand_in(shared, &headers, &mut body).await;
+    if handed_in.is_err() && !headers.contains_key(header::EXPECT) {
         discard(body).await;
     }
-    answer.unwrap_or_else(Problem::into_response)
+    let answer = async { taken(shared, handed_in?).await };
+    match answer.await {
+        Ok(taken) => answered(shared, taken.status(), json_text(&taken)),
+        Err(problem) => problem.into_response(),
+    }
 }
 
 /// Reads on for a while after a refusal: many HTTP clients look at the answer only when they have sent everything,
@@ -153,7 +163,37 @@ async fn discard(mut body: Body) {
     let _too_slow = timeout(DISCARD_TIMEOUT, read).await;
 }
 
-async fn take(shared: &Shared, headers: &HeaderMap, body: &mut Body) -> Result<Response, Problem> {
+/// A record that was read, and is on its way to the disk.
+struct HandedIn {
+    capture: PendingCapture,
+    content_bytes: u64,
+}
+
+/// What a counter is told of a record that was taken.
+#[derive(Serialize)]
+struct Taken {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slip: Option<String>,
+    record_id: String,
+    blake3: String,
+    bytes: u32,
+    content_bytes: u64,
+    /// Why there is no slip.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'static str>,
+}
+
+const NO_SLIP: &str = "This server runs on a disk that does not keep what is written. The record was taken, but NO slip may \
+                       be given: it is safe only when its state is receipted.";
+
+impl Taken {
+    fn status(&self) -> StatusCode {
+        if self.slip.is_some() { StatusCode::CREATED } else { StatusCode::ACCEPTED }
+    }
+}
+
+/// Reads a record, seals it, and has it stored.
+async fn hand_in(shared: &Shared, headers: &HeaderMap, body: &mut impl Source) -> Result<HandedIn, Problem> {
     let class = header_value::<Class>(headers, "estafet-class")?;
     let kind = header_value::<Kind>(headers, "estafet-kind")?;
     let media_type = header_value::<MediaType>(headers, "content-type")?;
@@ -189,33 +229,28 @@ async fn take(shared: &Shared, headers: &HeaderMap, body: &mut Body) -> Result<R
         payload,
     };
     upload.hand_over();
-    let answer = shared.commands.capture(capture).await.map_err(|_| Problem::shutting_down())?;
+    let capture = shared.commands.capture(capture).await.map_err(|_| Problem::shutting_down())?;
+    Ok(HandedIn { capture, content_bytes })
+}
+
+/// Waits until the record is on the disk.
+async fn taken(shared: &Shared, HandedIn { capture, content_bytes }: HandedIn) -> Result<Taken, Problem> {
+    let answer = capture.answer().await.map_err(|_| Problem::shutting_down())?;
     let captured = answer.map_err(refusal)?.into_inner();
-    if !shared.promises {
-        let detail = "This server runs on a disk that does not keep what is written. The record was taken, but NO slip \
-                      may be given: it is safe only when its state is receipted.";
-        let (id, hash) = (captured.id.to_string(), captured.payload_hash.to_string());
-        let answer = json!({
-            "record_id": id,
-            "blake3": hash,
-            "bytes": captured.payload_bytes,
-            "content_bytes": content_bytes,
-            "detail": detail,
-        });
-        let header = [(header::CONTENT_TYPE, "application/json")];
-        return Ok((StatusCode::ACCEPTED, header, answer.to_string()).into_response());
-    }
-    let answer = json!({
-        "slip": captured.id.slip(shared.code).to_string(),
-        "record_id": captured.id.to_string(),
-        "blake3": captured.payload_hash.to_string(),
-        "bytes": captured.payload_bytes,
-        "content_bytes": content_bytes,
-    });
-    // What the counter should know while it works: whether the power is there, and whether it will stay.
+    Ok(Taken {
+        slip: shared.promises.then(|| captured.id.slip(shared.code).to_string()),
+        record_id: captured.id.to_string(),
+        blake3: captured.payload_hash.to_string(),
+        bytes: captured.payload_bytes,
+        content_bytes,
+        detail: (!shared.promises).then_some(NO_SLIP),
+    })
+}
+
+/// An answer, and beside it what the counter should know while it works: whether the power is there, and whether it will stay.
+fn answered(shared: &Shared, status: StatusCode, json: String) -> Response {
     let power = shared.commands.standing().power.as_str();
-    let headers = [(header::CONTENT_TYPE, "application/json"), (POWER_HEADER, power)];
-    Ok((StatusCode::CREATED, headers, answer.to_string()).into_response())
+    (status, [(header::CONTENT_TYPE, "application/json"), (POWER_HEADER, power)], json).into_response()
 }
 
 /// What this office's server says about its service: draining or not, on what power, why, and when it is due back.

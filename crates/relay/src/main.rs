@@ -25,6 +25,7 @@ mod nut;
 mod pace;
 mod problem;
 mod proofs;
+mod recent;
 mod relay;
 mod scrub;
 mod seal;

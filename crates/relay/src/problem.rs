@@ -3,7 +3,7 @@
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use estafet_model::CONTENT_BYTES_MAX;
-use serde_json::json;
+use serde::Serialize;
 
 /// Why a request is refused: what happened and what to do, in a clerk's words.
 pub(crate) struct Problem {
@@ -94,14 +94,44 @@ impl Problem {
     }
 }
 
+/// The members of problem+json (RFC 9457, section 3.1).
+#[derive(Serialize)]
+pub(crate) struct ProblemDetails<'a> {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+}
+
+impl Problem {
+    /// What the body of the answer says.
+    pub(crate) fn details(&self) -> ProblemDetails<'_> {
+        ProblemDetails { r#type: "about:blank", title: self.title, status: self.status.as_u16(), detail: &self.detail }
+    }
+
+    /// Whoever meets this would meet it with the next record as well.
+    pub(crate) fn is_everybodys(&self) -> bool {
+        matches!(
+            self.status,
+            StatusCode::UNAUTHORIZED
+                | StatusCode::REQUEST_TIMEOUT
+                | StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::SERVICE_UNAVAILABLE
+                | StatusCode::INSUFFICIENT_STORAGE
+        )
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = json!({
-            "type": "about:blank", "title": self.title, "status": self.status.as_u16(), "detail": self.detail,
-        });
         let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
-        let mut answer = (self.status, content_type, body.to_string()).into_response();
+        let mut answer = (self.status, content_type, json_text(&self.details())).into_response();
         answer.headers_mut().extend(self.header);
         answer
     }
+}
+
+/// An answer as JSON.
+pub(crate) fn json_text(answer: &impl Serialize) -> String {
+    serde_json::to_string(answer).expect("answers are made of texts and numbers")
 }

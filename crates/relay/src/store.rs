@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use estafet_admin::v1::Record;
@@ -15,7 +16,8 @@ use estafet_node::Recovered;
 use estafet_node::custody::Losses;
 use estafet_quic::{PayloadSource, ReadRecord, Unreadable};
 use estafet_spool::{
-    Damage, Extent, OpenError, Outcome, ReadError, ReadPayload, Spool, SpoolOptions, StoredRecord, Usage,
+    Append, Damage, Extent, OpenError, Outcome, Poisoned, ReadError, ReadPayload, Spool, SpoolOptions, StoredRecord,
+    TransferId, Usage,
 };
 use estafet_store::{
     Identity, Settled, chain_append, chain_id, losses, lost_record, owner, owner_append, receipts, recovered_transfer,
@@ -28,6 +30,11 @@ use tracing::{error, warn};
 use crate::durability::{Durability, examine};
 use crate::ledger::{Commit, Ledger, LedgerError, Suspects};
 use crate::pace::Pace;
+use crate::recent::Recent;
+
+/// Payload that is kept at hand until it is passed on, and for how long.
+const RECENT_BYTES_MAX: usize = 12 << 20;
+const RECENT_FOR: Duration = Duration::from_secs(1);
 
 /// What is kept free for receipts and control, so that a full node can always empty itself: a part of the whole, and
 /// no more than this.
@@ -145,6 +152,7 @@ impl Health {
 pub(crate) struct Store {
     pub(crate) spool: Spool,
     pub(crate) ledger: Option<Ledger>,
+    recent: Arc<Recent>,
 }
 
 /// A store that was opened, and what was in it.
@@ -218,7 +226,9 @@ impl Store {
         }
         recovered.damaged.extend(found.broken.into_iter().map(lost_record));
         recovered.transfers = found.transfers.into_iter().map(recovered_transfer).collect();
-        Ok(Opened { store: Self { spool, ledger }, events, recovered, identity, pace })
+        // A hub passes nothing on.
+        let recent = Arc::new(Recent::new(if is_hub { 0 } else { RECENT_BYTES_MAX }));
+        Ok(Opened { store: Self { spool, ledger, recent }, events, recovered, identity, pace })
     }
 
     /// Adds to a record's description what only the disk knows. Blocks for the disk.
@@ -233,6 +243,23 @@ impl Store {
             received_from: if record.received_from.is_empty() { from } else { record.received_from },
             ..record
         }
+    }
+
+    /// Queues what is to be stored, and keeps it at hand for a moment: it is passed on soon.
+    pub(crate) fn append(&self, batch: Vec<Append>) -> Result<(), Poisoned> {
+        self.recent.note(&batch);
+        self.spool.append(batch)
+    }
+
+    /// The chunks of this transfer will not become a record.
+    pub(crate) fn abort(&self, transfer: TransferId) {
+        self.recent.abort(transfer);
+        self.spool.abort(transfer);
+    }
+
+    /// Lets go of what was kept at hand and not passed on.
+    pub(crate) fn forget_recent(&self) {
+        self.recent.forget(RECENT_FOR);
     }
 
     /// How the store fares. Asks the file system what it has left.
@@ -378,6 +405,10 @@ impl Store {
 }
 
 impl PayloadSource for Store {
+    fn recent(&self, id: &RecordId) -> Option<ReadRecord> {
+        self.recent.take(id)
+    }
+
     fn read(&self, id: &RecordId, chunks: u32) -> Result<ReadRecord, Unreadable> {
         let (record, chunks) = self.read_run(id, 0..chunks).map_err(|error| {
             error!(record = %id, %error, "a record cannot be read from this node's disk");

@@ -33,6 +33,29 @@ const RUN_BYTES: usize = 4 * CHUNK_BYTES;
 /// A counter that sends nothing for this long is given up.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Where the bytes of a record come from.
+pub(crate) trait Source: Send {
+    /// The next of them; nothing after the last.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, Problem>> + Send;
+}
+
+/// A request's body.
+impl Source for Body {
+    async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        loop {
+            let frame = timeout(READ_TIMEOUT, self.frame()).await.map_err(|_| {
+                Problem::new(StatusCode::REQUEST_TIMEOUT, "The record did not arrive in time", "Send it again.")
+            })?;
+            let Some(frame) = frame else { return Ok(None) };
+            let frame =
+                frame.map_err(|error| Problem::malformed(format!("The body broke off: {error}. Send it again.")))?;
+            if let Ok(data) = frame.into_data() {
+                return Ok(Some(data));
+            }
+        }
+    }
+}
+
 /// A body that has come.
 pub(crate) struct Received {
     pub(crate) payload: StorePayload,
@@ -63,7 +86,15 @@ struct Run {
     bytes: BytesMut,
     /// The chunk at the end whose content is coming.
     open: Option<OpenChunk>,
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Run {
+    /// Nothing more is added to it: what it did not need of the budget, for want of an announced length, is given back.
+    fn into_bytes(mut self) -> Bytes {
+        drop(self.permit.split(self.permit.num_permits().saturating_sub(self.bytes.len())));
+        Bytes::from_owner(self)
+    }
 }
 
 /// Where in its run a chunk begins, and its content in it.
@@ -108,15 +139,8 @@ impl<'a> Upload<'a> {
     }
 
     /// Reads the body to its end.
-    pub(crate) async fn receive(&mut self, body: &mut Body) -> Result<Received, Problem> {
-        loop {
-            let frame = timeout(READ_TIMEOUT, body.frame()).await.map_err(|_| {
-                Problem::new(StatusCode::REQUEST_TIMEOUT, "The record did not arrive in time", "Send it again.")
-            })?;
-            let Some(frame) = frame else { break };
-            let frame =
-                frame.map_err(|error| Problem::malformed(format!("The body broke off: {error}. Send it again.")))?;
-            let Ok(data) = frame.into_data() else { continue };
+    pub(crate) async fn receive(&mut self, body: &mut impl Source) -> Result<Received, Problem> {
+        while let Some(data) = body.next().await? {
             self.take(data).await?;
         }
         if self.announced.is_some_and(|announced| announced != self.content_bytes) {
@@ -131,7 +155,7 @@ impl<'a> Upload<'a> {
         if self.queued_bytes == 0
             && let Some(run) = self.run.take_if(|run| run.bytes.len() <= CHUNK_BYTES)
         {
-            let payload = Bytes::from_owner(run);
+            let payload = run.into_bytes();
             let payload_bytes = u32::try_from(payload.len()).map_err(|_| Problem::too_large())?;
             let chunks = vec![ChunkHash::of(&payload, 0, 1)];
             return Ok(Received {
@@ -216,7 +240,7 @@ impl<'a> Upload<'a> {
             _ => {}
         }
         self.queued_bytes += run.bytes.len() as u64;
-        let mut rest = Bytes::from_owner(run);
+        let mut rest = run.into_bytes();
         let mut appends = Vec::with_capacity(RUN_BYTES / CHUNK_BYTES);
         while !rest.is_empty() {
             let data = rest.split_to(rest.len().min(CHUNK_BYTES));
@@ -227,7 +251,7 @@ impl<'a> Upload<'a> {
             let transfer = estafet_spool::TransferId(self.transfer.0);
             appends.push(Append::Chunk { transfer, index, data, hash });
         }
-        self.store.spool.append(appends).map_err(|_| Problem::poisoned())
+        self.store.append(appends).map_err(|_| Problem::poisoned())
     }
 
     /// The chunks are the node's business from here on.
@@ -240,7 +264,7 @@ impl Drop for Upload<'_> {
     /// A body that did not become a record, because it was refused or its counter hung up, leaves no chunks.
     fn drop(&mut self) {
         if !self.hashes.is_empty() {
-            self.store.spool.abort(estafet_spool::TransferId(self.transfer.0));
+            self.store.abort(estafet_spool::TransferId(self.transfer.0));
         }
     }
 }
@@ -250,5 +274,5 @@ async fn new_run(budget: &Arc<Semaphore>, to_come: Option<u64>) -> Result<Run, P
     let bytes_max = usize::try_from(to_come.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).min(RUN_BYTES);
     let permits = u32::try_from(bytes_max).unwrap_or(u32::MAX);
     let permit = Arc::clone(budget).acquire_many_owned(permits).await.map_err(|_| Problem::shutting_down())?;
-    Ok(Run { bytes: BytesMut::with_capacity(bytes_max), open: None, _permit: permit })
+    Ok(Run { bytes: BytesMut::with_capacity(bytes_max), open: None, permit })
 }

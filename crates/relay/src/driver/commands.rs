@@ -41,6 +41,16 @@ pub(crate) struct View<'a> {
 /// The answer to a capture.
 pub(crate) type CaptureAnswer = Result<Durable<Captured>, CaptureRefused>;
 
+/// A capture that was handed in.
+pub(crate) struct PendingCapture(oneshot::Receiver<CaptureAnswer>);
+
+impl PendingCapture {
+    /// Waits until it is durable or refused.
+    pub(crate) async fn answer(self) -> Result<CaptureAnswer, ShuttingDown> {
+        self.0.await.map_err(|_| ShuttingDown)
+    }
+}
+
 /// What is asked of the driver.
 pub(super) enum Command {
     Capture(Box<Capture>, oneshot::Sender<CaptureAnswer>),
@@ -88,11 +98,11 @@ impl Commands {
         Self { sender, health, standing }
     }
 
-    /// Hands in a capture, and waits until it is durable or refused. Its token is set by the driver.
-    pub(crate) async fn capture(&self, capture: Capture) -> Result<CaptureAnswer, ShuttingDown> {
+    /// Hands in a capture. Its token is set by the driver.
+    pub(crate) async fn capture(&self, capture: Capture) -> Result<PendingCapture, ShuttingDown> {
         let (sender, answer) = oneshot::channel();
         self.sender.send(Command::Capture(Box::new(capture), sender)).await.map_err(|_| ShuttingDown)?;
-        answer.await.map_err(|_| ShuttingDown)
+        Ok(PendingCapture(answer))
     }
 
     /// Asks the node something.
