@@ -10,10 +10,12 @@ use crate::harness::{City, capture, get, given, noise, post, wait_for};
 const REQUESTS: u64 = 2000;
 
 /// Requests that are answered as they are.
-const WHOLE: [&str; 5] = [
+const WHOLE: [&str; 6] = [
     "POST /v1/records HTTP/1.1\r\nHost: x\r\nEstafet-Class: urgent\r\nEstafet-Kind: ktp-el\r\nContent-Type: application/pdf\r\n\
      Idempotency-Key: abc\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello",
     "POST /v1/records HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    "POST /v1/batches HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/mixed; boundary=b\r\nContent-Length: 63\r\n\
+     Connection: close\r\n\r\n--b\r\nEstafet-Kind: ktp-el\r\n\r\nhello\r\n--b\r\n\r\n\r\n\r\nhello\r\n--b--\r\n\r\n",
     "GET /v1/records/SKJ0-4000-1A7K HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
     "GET /v1/records/%ff%00..%2f HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
     "PUT /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",

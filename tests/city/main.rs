@@ -7,6 +7,7 @@
 )]
 
 mod audit_log;
+mod batches;
 mod command_line;
 mod counter;
 mod damage;

@@ -14,7 +14,7 @@ fn workstation(city: &City, node: &str, arguments: &[&str]) -> Output {
     command.arg("workstation").args(arguments).arg("--config").arg(city.config(node)).output().unwrap()
 }
 
-fn add(city: &City, node: &str, arguments: &[&str]) -> String {
+pub(crate) fn add(city: &City, node: &str, arguments: &[&str]) -> String {
     let added = workstation(city, node, &[&["add"], arguments].concat());
     assert!(added.status.success(), "{}", said(&added));
     String::from_utf8(added.stdout).unwrap().trim().to_owned()

@@ -114,7 +114,6 @@ impl Problem {
         matches!(
             self.status,
             StatusCode::UNAUTHORIZED
-                | StatusCode::REQUEST_TIMEOUT
                 | StatusCode::TOO_MANY_REQUESTS
                 | StatusCode::SERVICE_UNAVAILABLE
                 | StatusCode::INSUFFICIENT_STORAGE

@@ -8,10 +8,14 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::batches::{MULTIPART, Part, all_given, multipart};
 use crate::harness::{Given, agent, given, noise, post_by, wait_for};
 
 /// How many counters hand in at once where speed is wanted: syncs are shared.
 const CLERKS: u64 = 16;
+
+/// One request of so many is a batch.
+const BATCHES: u32 = 16;
 
 /// The sizes of records: mostly letters and photographs, now and then a scan of many chunks.
 fn length(random: &mut SmallRng) -> usize {
@@ -22,19 +26,32 @@ fn length(random: &mut SmallRng) -> usize {
     }
 }
 
+/// Hands in a batch; nothing if not every record of it was taken.
+fn all_taken(agent: &ureq::Agent, url: &str, records: &[(String, Vec<u8>)]) -> Option<Vec<Given>> {
+    let keys: Vec<_> = records.iter().map(|(key, _)| [("idempotency-key", key.as_str())]).collect();
+    let parts: Vec<Part<'_>> = keys.iter().zip(records).map(|(key, (_, body))| (&key[..], &body[..])).collect();
+    let answer = post_by(agent, &url.replace("/records", "/batches"), &multipart(&parts), &[MULTIPART]).ok()?;
+    (answer.status == 201).then(|| all_given(&answer, &parts))
+}
+
 /// Hands in records at `url` until told to stop, and returns what was promised. The record that is on its way when
-/// the word comes is handed in to its end.
+/// the word comes is handed in to its end; now and then it is a batch of them.
 pub(crate) fn counter(url: &str, seed: u64, stop: &AtomicBool) -> Vec<Given> {
     let mut random = SmallRng::seed_from_u64(seed);
     let agent = agent();
     let mut slips = Vec::new();
     while !stop.load(Ordering::Relaxed) {
-        let key = format!("{seed}-{}", slips.len());
-        let body = noise(random.random(), length(&mut random));
-        slips.push(wait_for("a slip", || {
-            let answer = post_by(&agent, url, &body, &[("idempotency-key", &key)]).ok()?;
-            (answer.status == 201).then(|| given(&answer, &body))
-        }));
+        let count = if random.random_ratio(1, BATCHES) { random.random_range(2..8) } else { 1 };
+        let records: Vec<(String, Vec<u8>)> = (slips.len()..slips.len() + count)
+            .map(|number| (format!("{seed}-{number}"), noise(random.random(), length(&mut random))))
+            .collect();
+        slips.extend(match &records[..] {
+            [(key, body)] => vec![wait_for("a slip", || {
+                let answer = post_by(&agent, url, body, &[("idempotency-key", key)]).ok()?;
+                (answer.status == 201).then(|| given(&answer, body))
+            })],
+            records => wait_for("the slips of a batch", || all_taken(&agent, url, records)),
+        });
         // A clerk's pause, shortened: it bounds how much a test writes.
         thread::sleep(Duration::from_millis(random.random_range(0..20)));
     }

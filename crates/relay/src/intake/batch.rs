@@ -73,7 +73,7 @@ pub(super) async fn capture_all(
             break Some(problem);
         }
         match hand_in(shared, &headers, &mut parts).await {
-            Err(problem) if problem.is_everybodys() => break Some(problem),
+            Err(problem) if parts.is_broken() || problem.is_everybodys() => break Some(problem),
             outcome => handed_in.push(outcome),
         }
     };

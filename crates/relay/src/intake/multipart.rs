@@ -32,6 +32,8 @@ enum Place {
     Delimited,
     /// What comes after the last part.
     Epilogue,
+    /// Nothing, where something should be.
+    Broken,
 }
 
 impl<S: Source> Parts<S> {
@@ -67,13 +69,24 @@ impl<S: Source> Parts<S> {
     }
 
     async fn read_on(&mut self) -> Result<(), Problem> {
-        let Some(data) = self.source.next().await? else {
-            return Err(Problem::malformed(
+        let too_short = || {
+            Problem::malformed(
                 "The body ends before its last boundary. What is in this list with a slip was taken; send the rest again.",
-            ));
+            )
         };
-        self.buffer.extend_from_slice(&data);
+        match self.source.next().await.and_then(|data| data.ok_or_else(too_short)) {
+            Ok(data) => self.buffer.extend_from_slice(&data),
+            Err(problem) => {
+                self.place = Place::Broken;
+                return Err(problem);
+            }
+        }
         Ok(())
+    }
+
+    /// The body has broken off: nothing more comes.
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(self.place, Place::Broken)
     }
 
     /// Gives the body back, with whatever has not been read of it.
