@@ -156,9 +156,7 @@ fn a_batch_counts_as_the_records_that_it_has() {
     let token = add(&city, "sail", &["van"]);
     city.start("sail");
     let url = city_url(&city);
-    wait_for("intake answers", || {
-        std::net::TcpStream::connect(url.trim_start_matches("http://").split('/').next()?).ok()
-    });
+    wait_for("intake answers", || TcpStream::connect(url.trim_start_matches("http://").split('/').next()?).ok());
     let authorization = format!("Bearer {token}");
     let eight = multipart(&[(&[][..], &b"x"[..]); 8]);
     let answer = post(&url, &eight, &[MULTIPART, ("authorization", &authorization)]).unwrap();

@@ -19,6 +19,7 @@ mod exclusion;
 mod pieces;
 mod registry;
 mod session;
+mod shares;
 mod streams;
 mod transport;
 mod trial;

@@ -64,15 +64,16 @@ pub(crate) async fn read_pieces(
 ) -> Result<(), NoPieces> {
     let allowance = shared.allowances.of(&bearer.neighbor);
     let mut buffer = BytesMut::new();
+    let (mut count, mut bytes) = (0, 0);
     loop {
-        allowance.payload().await;
+        allowance.payload(count, bytes).await;
         if buffer.capacity() - buffer.len() < ROOM_MIN {
             buffer.reserve(RUN_BYTES);
         }
         match stream.read_buf(&mut buffer).await {
             Ok(0) if buffer.is_empty() => return Ok(()),
             Ok(0) => return Err(NoPieces::Lost(ErrorKind::UnexpectedEof.into())),
-            Ok(_) => {}
+            Ok(read) => bytes = read as u64,
             // The neighbor has given it up; of padding nobody misses the rest.
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(()),
             Err(error) => return Err(NoPieces::Lost(error)),
@@ -81,6 +82,7 @@ pub(crate) async fn read_pieces(
         while let Some(piece) = next_piece(&mut buffer, &mut padding)? {
             pieces.push(piece);
         }
+        count = pieces.len() as u64;
         allowance.wasted(0, padding);
         if pieces.is_empty() {
             continue;

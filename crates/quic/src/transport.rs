@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use estafet_model::{Bearer, Medium, NodeId, PublicKey};
@@ -29,6 +29,7 @@ use crate::exclusion::Exclusions;
 use crate::pieces::{RUN_BYTES, ReceivedPieces};
 use crate::registry::Registry;
 use crate::session::{self, PayloadSource, Session, SessionId};
+use crate::shares::{self, Workload};
 
 /// What the operating system may buffer per socket, so that a burst survives a busy moment.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
@@ -313,6 +314,7 @@ impl Transport {
             handshakes: AtomicU64::new(0),
         });
         tokio::spawn(accept(Arc::clone(&shared)));
+        tokio::spawn(keep_shares(Arc::downgrade(&shared)));
         let mut transport = Self { shared, neighborhood, dialing: BTreeMap::new() };
         transport.dial_all();
         Ok((transport, SessionEvents { control: control_out, pieces: pieces_out }))
@@ -415,6 +417,18 @@ pub(crate) fn client_config(shared: &Shared, neighbor: &Neighbor) -> Result<quin
     let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
     config.transport_config(Arc::new(transport_parameters()));
     Ok(config)
+}
+
+/// Looks now and then at what each neighbor takes of this node, as long as there is one.
+async fn keep_shares(shared: Weak<Shared>) {
+    let mut workload = Workload::new();
+    loop {
+        tokio::time::sleep(shares::LOOK_EVERY).await;
+        let Some(shared) = shared.upgrade() else { return };
+        // Each neighbor has one place in this queue.
+        let several_wait = shared.pieces.max_capacity() - shared.pieces.capacity() > 1;
+        shared.allowances.look(workload.is_busy() || several_wait, Instant::now());
+    }
 }
 
 async fn accept(shared: Arc<Shared>) {

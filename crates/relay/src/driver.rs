@@ -62,13 +62,14 @@ const GATHERED_ENOUGH: usize = 64;
 /// Events of one kind that are handled before the others get their turn.
 const EVENTS_PER_TURN: usize = 256;
 
-/// Runs of pieces from neighbors that are handled before the others get their turn: 4 MiB at most.
-const RUNS_PER_TURN: usize = 16;
+/// Runs of pieces from neighbors that are handled before the others get their turn: 1 MiB at most.
+const RUNS_PER_TURN: usize = 4;
 
-/// Appends that may wait for the disk before pieces from neighbors are left to QUIC's flow control. Together with
-/// custody's grants this bounds the memory that payload can take.
-const APPENDS_MAX: usize = 8192;
-const APPEND_BYTES_MAX: u64 = 32 << 20;
+/// Appends that may wait for the disk before pieces from neighbors are left to QUIC's flow control: a few commits. All
+/// neighbors wait behind them for their acceptances, and what waits in their streams instead is taken in turns. Together
+/// with custody's grants this bounds the memory that payload can take.
+const APPENDS_MAX: usize = 512;
+const APPEND_BYTES_MAX: u64 = 4 << 20;
 
 /// How often room and round-trip times are looked at.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
