@@ -9,7 +9,7 @@ use estafet_model::NodeId;
 use tokio::sync::Mutex as Turn;
 use tokio::time::{Instant, sleep};
 
-use crate::shares::{Share, look};
+use crate::shares::{LOOK_EVERY, Share, look};
 
 /// Control: a frame counts one, and one more for each 128 bytes. The busiest chain here takes a fifth of the pace; the
 /// whole database of an area of ten thousand nodes is within the most that may come at once.
@@ -100,9 +100,11 @@ impl Allowance {
 
     /// Payload was read: waits until more may be.
     pub(crate) async fn payload(&self, pieces: u64, bytes: u64) {
-        let pause = self.share.take(pieces, bytes, Instant::now());
-        if !pause.is_zero() {
-            sleep(pause).await;
+        let mut pause = self.share.take(pieces, bytes, Instant::now());
+        while !pause.is_zero() {
+            // By then it may be allowed more.
+            sleep(pause.min(LOOK_EVERY)).await;
+            pause = self.share.take(0, 0, Instant::now());
         }
         pay(&self.waste, 0).await;
     }

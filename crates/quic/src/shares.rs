@@ -30,6 +30,9 @@ const FASTER: f64 = 1.1;
 /// Who takes less than this in a second does not count as one who shares.
 const COUNTS_FROM: f64 = 1.0;
 
+/// Nobody is made slower than this: so little burdens no node, and who has sent little until now may have to send much.
+const SLOWEST: f64 = 128.0;
+
 /// What one neighbor takes of this node, and how much it may.
 #[derive(Debug, Default)]
 pub(crate) struct Share {
@@ -69,9 +72,10 @@ pub(crate) fn look(shares: &[&Share], is_busy: bool, now: Instant) {
         let pace = state.pace;
         let before = state.bound.as_ref().map(|(bound, _)| *bound);
         let bound = if is_busy {
-            if pace > SLACK * mean { Some((before.unwrap_or(pace).min(pace) * SLOWER).max(mean)) } else { before }
+            let is_heavy = pace > SLACK * mean.max(SLOWEST);
+            if is_heavy { Some((before.unwrap_or(pace).min(pace) * SLOWER).max(mean).max(SLOWEST)) } else { before }
         } else {
-            before.map(|bound| bound * FASTER).filter(|bound| *bound < 2.0 * pace.max(COUNTS_FROM))
+            before.map(|bound| bound * FASTER).filter(|bound| *bound < 2.0 * pace)
         };
         match (bound.map(|bound| (bound, terms(bound))), &mut state.bound) {
             (Some((bound, terms)), Some((before, credit))) => {
@@ -161,6 +165,14 @@ mod tests {
         assert!((100..=300).contains(&had[0]), "{}", had[0]);
         let had = settle(&shares(4), &[1_000; 4], true);
         assert_eq!(had, [1_000; 4], "nobody is slowed for all");
+    }
+
+    #[test]
+    fn who_sends_little_is_not_slowed_for_those_who_send_less() {
+        assert_eq!(settle(&shares(3), &[100, 100, 0], true), [100, 100, 0]);
+        let shares = shares(2);
+        assert_eq!(settle(&shares, &[100, 0], true), [100, 0]);
+        assert_eq!(shares[0].take(1_000, 0, Instant::now()), Duration::ZERO, "it was never bound");
     }
 
     #[test]
