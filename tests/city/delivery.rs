@@ -30,9 +30,11 @@ fn a_record_of_any_size_travels_from_the_counter_to_the_hub_and_back_as_a_receip
     assert_eq!(status.body["hub"], "induk");
     let trace = city.ask(&["trace", &given[3].slip]).unwrap();
     assert_eq!(trace["record_id"], given[3].record_id.as_str(), "{trace}");
-    let committed = trace["custodians"].as_array().unwrap().iter().find(|held| held["node"] == "induk").unwrap();
-    let last_hop = committed["received_from"].as_str().unwrap();
-    assert!(["sukajadi", "senapelan"].contains(&last_hop), "the way can be followed back: {trace}");
+    let custodians = trace["custodians"].as_array().unwrap();
+    let held = |node: &str| custodians.iter().find(|held| held["node"] == node);
+    // What the first choice has no room for at once goes by another way.
+    let last_hop = held("induk").and_then(|committed| committed["received_from"].as_str()).unwrap_or_default();
+    assert!(!["induk", "rumbai"].contains(&last_hop) && held(last_hop).is_some(), "it can be followed back: {trace}");
 }
 
 #[test]

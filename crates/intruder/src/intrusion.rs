@@ -37,9 +37,10 @@ impl Intruder {
         let (mut control, mut replies) = connection.open_bi().await.map_err(lost)?;
         let (node, topology_version) = (self.node().clone(), self.topology().version);
         let hello = Hello { node, boot: rand::rng().random(), topology_version, medium: None };
-        control.write_chunk(Frame::Hello(hello).encode()).await.map_err(lost)?;
+        // Whom it keeps out a relay may have told so before anything is said.
+        let is_said = control.write_chunk(Frame::Hello(hello).encode()).await.is_ok();
         let greeted = timeout(PATIENCE, read_frame(&mut replies)).await.map_err(lost)?;
-        if !matches!(greeted, Some(Frame::Hello(_))) {
+        if !is_said || !matches!(greeted, Some(Frame::Hello(_))) {
             return Err(Trouble::Lost(connection.closed().await.to_string()));
         }
         Ok(Intrusion { connection, control: Arc::new(Mutex::new(control)), replies })
