@@ -226,7 +226,7 @@ impl Store {
         }
         recovered.damaged.extend(found.broken.into_iter().map(lost_record));
         recovered.transfers = found.transfers.into_iter().map(recovered_transfer).collect();
-        // A hub passes nothing on.
+        // A hub passes on copies for another hub at most, and reads these from its archive.
         let recent = Arc::new(Recent::new(if is_hub { 0 } else { RECENT_BYTES_MAX }));
         Ok(Opened { store: Self { spool, ledger, recent }, events, recovered, identity, pace })
     }
