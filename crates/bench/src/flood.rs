@@ -92,17 +92,23 @@ pub(crate) async fn measure(
     run(&mut chain, &load, &mut sent).await?;
     for script in if scripts.is_empty() { &USUAL } else { scripts } {
         let (mut alone, mut flooded, mut its_time, mut all_time) = (Vec::new(), Vec::new(), 0.0, 0.0);
-        for _ in 0..turns {
-            alone.push(run(&mut chain, &load, &mut sent).await?.0);
-            let flooder = Flooder::start(dir, *script)?;
-            sleep(SETTLING).await;
-            let before = flooder.usage()?;
-            let (rate, elapsed) = run(&mut chain, &load, &mut sent).await?;
-            its_time += flooder.usage()?.since(&before).cpu.as_secs_f64();
-            all_time += elapsed.as_secs_f64();
-            flooded.push(rate);
-            flooder.end().await;
-            sleep(SETTLING).await;
+        for turn in 0..turns {
+            // A machine that becomes slower or faster meanwhile does not change what comes out.
+            for with_flood in [turn % 2 == 1, turn % 2 == 0] {
+                if !with_flood {
+                    alone.push(run(&mut chain, &load, &mut sent).await?.0);
+                    continue;
+                }
+                let flooder = Flooder::start(dir, *script)?;
+                sleep(SETTLING).await;
+                let before = flooder.usage()?;
+                let (rate, elapsed) = run(&mut chain, &load, &mut sent).await?;
+                its_time += flooder.usage()?.since(&before).cpu.as_secs_f64();
+                all_time += elapsed.as_secs_f64();
+                flooded.push(rate);
+                flooder.end().await;
+                sleep(SETTLING).await;
+            }
         }
         let mean = |rates: &[f64]| rates.iter().sum::<f64>() / rates.len() as f64;
         let ratio = mean(&flooded) / mean(&alone);

@@ -9,7 +9,7 @@ use estafet_model::NodeId;
 use tokio::sync::Mutex as Turn;
 use tokio::time::{Instant, sleep};
 
-use crate::shares::{LOOK_EVERY, Share, look};
+use crate::turns::Place;
 
 /// Control: a frame counts one, and one more for each 128 bytes. The busiest chain here takes a fifth of the pace; the
 /// whole database of an area of ten thousand nodes is within the most that may come at once.
@@ -53,12 +53,6 @@ impl Credit {
         Duration::from_secs_f64((-self.left).max(0.0) / per_second as f64)
     }
 
-    /// Goes on under other terms: what is owed stays owed.
-    pub(crate) fn set_terms(&mut self, terms: Terms) {
-        self.terms = terms;
-        self.left = self.left.min(terms.at_once as f64);
-    }
-
     /// True if nothing of it is spent.
     pub(crate) fn is_whole(&mut self, now: Instant) -> bool {
         self.spend(0, now);
@@ -71,16 +65,14 @@ impl Credit {
 pub(crate) struct Allowance {
     control: Mutex<Credit>,
     waste: Mutex<Credit>,
-    share: Share,
-    /// Held while a run of its pieces waits for the driver: each neighbor has one place in that queue, however many
-    /// streams and bearers it has.
-    pub(crate) turn: Turn<()>,
+    /// Its one place in the queue of pieces, however many streams and bearers it has.
+    place: Arc<Turn<u64>>,
 }
 
 impl Allowance {
     fn new(now: Instant) -> Self {
         let credit = |terms| Mutex::new(Credit::new(terms, now));
-        Self { control: credit(CONTROL), waste: credit(WASTE), share: Share::default(), turn: Turn::new(()) }
+        Self { control: credit(CONTROL), waste: credit(WASTE), place: Arc::default() }
     }
 
     /// A control frame of so many bytes was read: waits until the next may be.
@@ -98,15 +90,14 @@ impl Allowance {
         lock(&self.waste).spend(pieces + bytes / WASTE_UNIT_BYTES, Instant::now());
     }
 
-    /// Payload was read: waits until more may be.
-    pub(crate) async fn payload(&self, pieces: u64, bytes: u64) {
-        let mut pause = self.share.take(pieces, bytes, Instant::now());
-        while !pause.is_zero() {
-            // By then it may be allowed more.
-            sleep(pause.min(LOOK_EVERY)).await;
-            pause = self.share.take(0, 0, Instant::now());
-        }
+    /// Waits until more payload may be read.
+    pub(crate) async fn payload(&self) {
         pay(&self.waste, 0).await;
+    }
+
+    /// Its place in the queue of pieces, as soon as none of its runs waits there.
+    pub(crate) async fn place(&self) -> Place {
+        Arc::clone(&self.place).lock_owned().await
     }
 }
 
@@ -130,12 +121,6 @@ impl Allowances {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let allowance = all.entry(neighbor.clone()).or_insert_with(|| Arc::new(Allowance::new(Instant::now())));
         Arc::clone(allowance)
-    }
-
-    /// Looks at what each has taken of this node since the last look, and slows who takes too much of a busy one.
-    pub(crate) fn look(&self, is_busy: bool, now: Instant) {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        look(&all.values().map(|allowance| &allowance.share).collect::<Vec<_>>(), is_busy, now);
     }
 }
 

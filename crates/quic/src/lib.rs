@@ -19,10 +19,10 @@ mod exclusion;
 mod pieces;
 mod registry;
 mod session;
-mod shares;
 mod streams;
 mod transport;
 mod trial;
+mod turns;
 
 pub use exclusion::Offense;
 pub use pieces::{ReceivedPiece, ReceivedPieces};
@@ -31,3 +31,4 @@ pub use transport::{
     Counts, DownReason, LAST_WORDS, Neighbor, Neighborhood, RefusedSession, SessionEvent, SessionEvents, Transport,
     TransportConfig, TransportError,
 };
+pub use turns::PieceReceiver;

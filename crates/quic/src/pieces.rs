@@ -64,16 +64,15 @@ pub(crate) async fn read_pieces(
 ) -> Result<(), NoPieces> {
     let allowance = shared.allowances.of(&bearer.neighbor);
     let mut buffer = BytesMut::new();
-    let (mut count, mut bytes) = (0, 0);
     loop {
-        allowance.payload(count, bytes).await;
+        allowance.payload().await;
         if buffer.capacity() - buffer.len() < ROOM_MIN {
             buffer.reserve(RUN_BYTES);
         }
         match stream.read_buf(&mut buffer).await {
             Ok(0) if buffer.is_empty() => return Ok(()),
             Ok(0) => return Err(NoPieces::Lost(ErrorKind::UnexpectedEof.into())),
-            Ok(read) => bytes = read as u64,
+            Ok(_) => {}
             // The neighbor has given it up; of padding nobody misses the rest.
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(()),
             Err(error) => return Err(NoPieces::Lost(error)),
@@ -82,14 +81,12 @@ pub(crate) async fn read_pieces(
         while let Some(piece) = next_piece(&mut buffer, &mut padding)? {
             pieces.push(piece);
         }
-        count = pieces.len() as u64;
         allowance.wasted(0, padding);
         if pieces.is_empty() {
             continue;
         }
         let pieces = ReceivedPieces { bearer: bearer.clone(), session, pieces };
-        let _turn = allowance.turn.lock().await;
-        if shared.pieces.send(pieces).await.is_err() {
+        if shared.pieces.send(pieces, allowance.place().await).await.is_err() {
             return Ok(());
         }
     }

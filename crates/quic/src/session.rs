@@ -33,7 +33,7 @@ const CONTROL_OUT_BYTES_MAX: usize = 16 << 20;
 pub struct SessionId(u64);
 
 impl SessionId {
-    fn next() -> Self {
+    pub(crate) fn next() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }

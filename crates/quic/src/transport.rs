@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use estafet_model::{Bearer, Medium, NodeId, PublicKey};
@@ -26,10 +26,9 @@ use crate::allowance::Allowances;
 use crate::dial;
 use crate::doorstep::Doorstep;
 use crate::exclusion::Exclusions;
-use crate::pieces::{RUN_BYTES, ReceivedPieces};
 use crate::registry::Registry;
 use crate::session::{self, PayloadSource, Session, SessionId};
-use crate::shares::{self, Workload};
+use crate::turns::{self, PieceReceiver, PieceSender};
 
 /// What the operating system may buffer per socket, so that a burst survives a busy moment.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
@@ -53,9 +52,6 @@ const HANDSHAKES_UNASKED: usize = HANDSHAKES_MAX / 2;
 
 /// Control frames and session news that may wait for the driver.
 const CONTROL_QUEUE: usize = 1024;
-
-/// Runs of pieces that may wait for the driver: at most 8 MiB. Beyond that QUIC slows the senders.
-const PIECE_QUEUE: usize = (8 << 20) / RUN_BYTES;
 
 /// The largest datagram. A path is searched for what it carries; on most it is 1,452 bytes, on loopback and between
 /// machines with jumbo frames this, which halves what a byte costs. Ten of these go out with one call (GSO), and the
@@ -229,7 +225,7 @@ pub struct SessionEvents {
     /// Sessions and control frames.
     pub control: mpsc::Receiver<SessionEvent>,
     /// Pieces of payload.
-    pub pieces: mpsc::Receiver<ReceivedPieces>,
+    pub pieces: PieceReceiver,
 }
 
 /// What an endpoint has counted since it was started.
@@ -250,7 +246,7 @@ pub(crate) struct Shared {
     neighborhood: watch::Receiver<Arc<Neighborhood>>,
     pub(crate) registry: Registry,
     pub(crate) control: mpsc::Sender<SessionEvent>,
-    pub(crate) pieces: mpsc::Sender<ReceivedPieces>,
+    pub(crate) pieces: PieceSender,
     pub(crate) source: Arc<dyn PayloadSource>,
     refusals: mpsc::Sender<RefusedSession>,
     pub(crate) allowances: Allowances,
@@ -297,7 +293,7 @@ impl Transport {
         let endpoint = Endpoint::new(datagrams, Some(server), socket, Arc::new(TokioRuntime))
             .map_err(|error| TransportError::Listen { address: listen, error })?;
         let (control, control_out) = mpsc::channel(CONTROL_QUEUE);
-        let (pieces, pieces_out) = mpsc::channel(PIECE_QUEUE);
+        let (pieces, pieces_out) = turns::queue();
         let shared = Arc::new(Shared {
             me: config.me,
             boot: config.boot,
@@ -314,7 +310,6 @@ impl Transport {
             handshakes: AtomicU64::new(0),
         });
         tokio::spawn(accept(Arc::clone(&shared)));
-        tokio::spawn(keep_shares(Arc::downgrade(&shared)));
         let mut transport = Self { shared, neighborhood, dialing: BTreeMap::new() };
         transport.dial_all();
         Ok((transport, SessionEvents { control: control_out, pieces: pieces_out }))
@@ -417,18 +412,6 @@ pub(crate) fn client_config(shared: &Shared, neighbor: &Neighbor) -> Result<quin
     let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
     config.transport_config(Arc::new(transport_parameters()));
     Ok(config)
-}
-
-/// Looks now and then at what each neighbor takes of this node, as long as there is one.
-async fn keep_shares(shared: Weak<Shared>) {
-    let mut workload = Workload::new();
-    loop {
-        tokio::time::sleep(shares::LOOK_EVERY).await;
-        let Some(shared) = shared.upgrade() else { return };
-        // Each neighbor has one place in this queue.
-        let several_wait = shared.pieces.max_capacity() - shared.pieces.capacity() > 1;
-        shared.allowances.look(workload.is_busy() || several_wait, Instant::now());
-    }
 }
 
 async fn accept(shared: Arc<Shared>) {

@@ -62,8 +62,8 @@ const GATHERED_ENOUGH: usize = 64;
 /// Events of one kind that are handled before the others get their turn.
 const EVENTS_PER_TURN: usize = 256;
 
-/// Runs of pieces from neighbors that are handled before the others get their turn: 1 MiB at most.
-const RUNS_PER_TURN: usize = 4;
+/// Turns of neighbors with pieces that are handled before other events get theirs: 1 MiB at most.
+const TURNS_OF_PIECES: usize = 4;
 
 /// Appends that may wait for the disk before pieces from neighbors are left to QUIC's flow control: a few commits. All
 /// neighbors wait behind them for their acceptances, and what waits in their streams instead is taken in turns. Together
@@ -243,12 +243,15 @@ impl Driver {
                     }
                 }
                 Some(command) = self.commands.recv() => self.run_commands(command),
-                Some(pieces) = sessions.pieces.recv(), if disk_keeps_up => {
+                pieces = sessions.pieces.recv(), if disk_keeps_up => {
                     self.pieces(pieces);
-                    for _ in 1..RUNS_PER_TURN {
-                        let Ok(pieces) = sessions.pieces.try_recv() else { break };
+                    for _ in 1..TURNS_OF_PIECES {
+                        let Some(pieces) = sessions.pieces.try_recv() else { break };
                         self.pieces(pieces);
                     }
+                    // What came before is passed on before more is taken in: the sessions run on this thread as well.
+                    self.perform();
+                    tokio::task::yield_now().await;
                 }
                 () = sleep_until(wake.into()) => {
                     self.listen();
