@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use estafet_model::Fingerprint;
 use serde_json::Value;
 
 use crate::harness::{CHAIN, City, capture, last_object, program, said, topology, wait_for};
@@ -56,6 +57,7 @@ fn changes_and_refusals_are_in_the_log_with_who_made_them() {
     fs::create_dir(&viewer).unwrap();
     let refused = as_node(&city, "rumbai", &viewer, &["drain", "sukajadi"]);
     assert!(!refused.status.success() && said(&refused).contains("needstherole"), "{}", said(&refused));
+    let key = "ed25519:11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
     let added = city.run(&[
         "operator",
         "add",
@@ -63,7 +65,9 @@ fn changes_and_refusals_are_in_the_log_with_who_made_them() {
         "--role",
         "viewer",
         "--key",
-        "ed25519:11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+        key,
+        "--fingerprint",
+        &Fingerprint::of(&key.parse().unwrap()).to_string(),
     ]);
     assert!(added.status.success(), "{}", said(&added));
     for node in CHAIN {

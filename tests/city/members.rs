@@ -255,7 +255,9 @@ fn an_operator_makes_a_key_is_given_a_role_and_loses_it() {
     let public = made["public"].as_str().unwrap();
     let ask = |arguments: &[&str]| topology(&[&["--city", desk.to_str().unwrap(), "--json"], arguments].concat());
     // The desk's folder is believed by its own key: the admin signs what the desk then signs too.
-    let added = city.run(&["operator", "add", "budi", "--role", "admin", "--key", public]);
+    let fingerprint = made["fingerprint"].as_str().unwrap();
+    let added =
+        city.run(&["operator", "add", "budi", "--role", "admin", "--key", public, "--fingerprint", fingerprint]);
     assert!(added.status.success(), "{}", said(&added));
     fs::copy(city.dir().join("topology.toml"), desk.join("topology.toml")).unwrap();
     fs::copy(city.dir().join("city.topology"), desk.join("city.topology")).unwrap();

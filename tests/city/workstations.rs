@@ -128,7 +128,9 @@ fn intake_is_open_beyond_this_machine_only_to_those_with_a_token() {
     assert!(!refused.status.success() && said(&refused).contains("workstationaddNAME"), "{}", said(&refused));
     add(&city, "rumbai", &["loket-1"]);
     assert!(check().status.success());
-    assert!(workstation(&city, "rumbai", &["remove", "loket-1"]).status.success());
+    let refused = workstation(&city, "rumbai", &["remove", "loket-1"]);
+    assert!(!refused.status.success() && said(&refused).contains("--open-intake"), "{}", said(&refused));
+    assert!(workstation(&city, "rumbai", &["remove", "loket-1", "--open-intake"]).status.success());
     assert!(!check().status.success());
 }
 
@@ -137,6 +139,11 @@ fn nothing_of_a_new_city_listens_beyond_this_machine() {
     let mut city = City::new("pekanbaru-2013");
     city.start("induk");
     wait_for("induk answers", || city.ask(&["--node", "induk", "show"]));
+    for path in ["data", "data/audit-log"].map(|path| city.folder("induk").join(path)) {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{} is nobody else's to read", path.display());
+    }
     let listeners = listeners(city.pid("induk"));
     assert!(listeners.len() >= 3, "sessions, operators and counters: {listeners:?}");
     let beyond: Vec<&String> = listeners.iter().filter(|listener| !is_loopback(listener)).collect();

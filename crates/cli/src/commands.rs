@@ -117,9 +117,9 @@ pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> 
             push_change(&city, options, output).await
         }
         Command::Operator(OperatorChange::Key { out }) => operator::make_key(&out, output),
-        Command::Operator(OperatorChange::Add { name, role, key }) => {
+        Command::Operator(OperatorChange::Add { name, role, key, fingerprint }) => {
             let city = outage::city(options)?;
-            operator::add(&city, &name, role.into(), &key, output)?;
+            operator::add(&city, &name, role.into(), &key, fingerprint, output)?;
             push_change(&city, options, output).await
         }
         Command::Operator(OperatorChange::List) => operator::list(&outage::city(options)?, output),

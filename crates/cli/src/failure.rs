@@ -44,7 +44,9 @@ impl Outcome {
 pub enum Failure {
     /// A file could not be read.
     #[error("failed to read {}: {error}", path.display())]
-    #[diagnostic(help("check the path and its permissions; a city's folder is made by `topology init`"))]
+    #[diagnostic(help(
+        "check the path and its permissions; in a city's folder, made by `topology init`, an admin needs topology.toml as well"
+    ))]
     Read {
         /// The file.
         path: PathBuf,
@@ -163,27 +165,22 @@ pub enum Failure {
         error: JoinRequestError,
     },
     /// The request is not the one that the machine has made.
-    #[error("the request for `{node}` shows the fingerprint {shown}, and not {heard}")]
+    #[error("the key of `{who}` shows the fingerprint {shown}, and not {heard}")]
     #[diagnostic(help(
-        "let it be read again, slowly. If it stays another, somebody has changed the request: do not let it in"
+        "let it be read again, slowly. If it stays another, somebody has changed the key on its way: do not let it in"
     ))]
     OtherFingerprint {
-        /// Who asks.
-        node: NodeId,
-        /// The request's.
+        /// Whose key it should be.
+        who: String,
+        /// The fingerprint of what came.
         shown: Fingerprint,
         /// What was typed.
         heard: Fingerprint,
     },
-    /// Nobody has said that it is the right machine.
-    #[error("nobody has compared the fingerprint of the request for `{node}`, {shown}")]
-    #[diagnostic(help("call somebody at the machine, let them read theirs, and give it with --fingerprint"))]
-    FingerprintNotCompared {
-        /// Who asks.
-        node: NodeId,
-        /// The request's.
-        shown: Fingerprint,
-    },
+    /// Nobody has said that it is the right key. What it should be is not told: it is to be heard from over there.
+    #[error("nobody has compared the fingerprint of the key of `{0}`")]
+    #[diagnostic(help("call somebody over there, let them read theirs, and give it with --fingerprint"))]
+    FingerprintNotCompared(String),
     /// The request is for another node.
     #[error("the request is for `{asks}`, and not for `{meant}`")]
     #[diagnostic(help("a new machine of `{meant}` asks with: estafet-relay init --node {meant}"))]
@@ -257,7 +254,8 @@ pub enum Failure {
     /// The file holds no receipt, or a changed one.
     #[error("failed to read the receipt in {}: {error}", path.display())]
     #[diagnostic(help(
-        "it is a text from `{RECEIPT_BEGINNING}` to the signature, as `topology receipt` writes it; get it again, whole"
+        "it is a text from `{RECEIPT_BEGINNING}` to the signature, as `topology receipt` writes it. As it is it proves nothing: get it \
+         again from whoever asked the main server for it, whole and unchanged"
     ))]
     BadReceipt {
         /// The file.
@@ -383,8 +381,8 @@ pub enum Failure {
     /// It is not said which city is meant.
     #[error("no city is named")]
     #[diagnostic(help(
-        "give its folder with --city DIR or in ESTAFET_CITY; `topology init` makes one. Where --help lists --file or \
-         --topology, a topology alone is enough"
+        "where --help lists --topology or --file, give the topology itself, and no folder is needed; otherwise the city's folder, \
+         with --city DIR or in ESTAFET_CITY; `topology init` makes one"
     ))]
     NoCity,
     /// The operator's key cannot be used.
@@ -392,7 +390,10 @@ pub enum Failure {
     Tls(#[from] TlsError),
     /// No node could be asked.
     #[error("no node answered{}", list(.0))]
-    #[diagnostic(help("see that a relay runs (`estafet-relay run --config DIR/nodes/ID/relay.toml`)"))]
+    #[diagnostic(help(
+        "see that a relay runs (`estafet-relay run --config DIR/nodes/ID/relay.toml`); one that runs and closes the connection, or \
+         denies access, does not know the key of this folder: an admin sees with `topology operator list` who is known"
+    ))]
     NobodyAnswered(Vec<Silence>),
     /// A node refused or failed.
     #[error("{node} answered: {}", status.message())]
@@ -461,13 +462,13 @@ fn is_silence(status: &Status) -> bool {
 fn remedy(status: &Status) -> &'static str {
     match status.code() {
         Code::PermissionDenied | Code::Unauthenticated => {
-            "an admin gives roles: [[operator]] in topology.toml, then `topology sign`"
+            "an admin gives roles: `topology operator add`; `topology operator list` tells who has which"
         }
         Code::NotFound => "check the name; another node may know more (--node ID)",
         Code::FailedPrecondition => "ask the node that is meant: its own socket, or its address in the city's topology",
         // Of `push`: what was wrong, and the remedy, the node has said.
         Code::Aborted => "nothing was changed there; `topology show` says which version each node has",
-        Code::InvalidArgument => "check what was typed",
+        Code::InvalidArgument => "nothing was changed there; if that does not say what to do, check what was typed",
         Code::ResourceExhausted => {
             "wait a moment, or stop the other programs that ask this node with the same key; its relay.toml says how many calls \
              are allowed (admin_calls_per_second)"

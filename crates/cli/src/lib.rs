@@ -15,6 +15,7 @@ mod cost;
 pub mod demo;
 pub mod disk;
 mod failure;
+mod fingerprint;
 pub mod init;
 mod moment;
 mod output;

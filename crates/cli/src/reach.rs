@@ -14,8 +14,8 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{sleep, timeout};
-use tonic::Status;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 
 use crate::arguments::Options;
 use crate::city::CityFolder;
@@ -182,19 +182,26 @@ impl Reach {
         let ask_one = async |door: &Door| {
             let NodeClient { name, client } = door.connect().await?;
             match timeout(within, ask(client)).await {
-                Ok(Ok(answer)) => Ok((name, answer)),
-                Ok(Err(status)) => Err(silence(&name, status.message())),
+                Ok(answer) => Ok((name, answer)),
                 Err(_) => Err(silence(&name, "it took too long")),
             }
         };
-        let mut asked = Asked { answers: Vec::new(), silent: Vec::new() };
+        let (mut asked, mut denied) = (Asked { answers: Vec::new(), silent: Vec::new() }, None);
         for answer in join_all(self.doors.iter().map(ask_one)).await {
             match answer {
-                Ok(answer) => asked.answers.push(answer),
+                Ok((name, Ok(answer))) => asked.answers.push((name, answer)),
+                Ok((name, Err(status))) => {
+                    asked.silent.push(silence(&name, status.message()));
+                    denied = denied.or((status.code() == Code::PermissionDenied).then_some((name, status)));
+                }
                 Err(silence) => asked.silent.push(silence),
             }
         }
-        if asked.answers.is_empty() { Err(Failure::NobodyAnswered(asked.silent)) } else { Ok(asked) }
+        match denied {
+            _ if !asked.answers.is_empty() => Ok(asked),
+            Some((node, status)) => Err(Failure::refused(&node)(status)),
+            None => Err(Failure::NobodyAnswered(asked.silent)),
+        }
     }
 }
 

@@ -109,6 +109,10 @@ fn public(seed: u8) -> String {
     SigningKey::from_seed([seed; 32]).public().to_string()
 }
 
+fn fingerprint(seed: u8) -> String {
+    Fingerprint::of(&SigningKey::from_seed([seed; 32]).public()).to_string()
+}
+
 #[test]
 fn a_node_is_added_with_its_links_and_what_people_wrote_stays() {
     let city = City::new(Template::Pekanbaru);
@@ -149,7 +153,8 @@ fn a_request_is_believed_only_by_its_fingerprint() {
         let words = ["node", "add", "--request", text(&request), "--code", "S1K", "--label", "Siak"];
         city.refused(&[&words[..], &["--link", "sukajadi:fiber"], more].concat())
     };
-    assert!(add(&[]).contains(&fingerprint), "it is shown");
+    let not_compared = add(&[]);
+    assert!(not_compared.contains("nobody has compared") && !not_compared.contains(&fingerprint), "it is to be heard");
     let other = fingerprint.replace(fingerprint.chars().next().unwrap(), "Z").replacen('Z', "Y", 1);
     assert!(add(&["--fingerprint", &other]).contains("do not let it in"));
     let changed = fs::read_to_string(&request).unwrap().replace("10.77.0.40:4460", "10.66.0.1:4460");
@@ -227,22 +232,32 @@ fn operators_come_and_go_and_enough_admins_stay() {
     assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(city.refused(&["operator", "key", "-o", text(&key)]).contains("never overwritten"));
 
-    city.done(&["operator", "add", "budi", "--role", "viewer", "--key", &public(41)]);
-    city.done(&["operator", "add", "sari", "--role", "admin", "--key", &public(42)]);
+    let add = |name: &str, role: &str, seed: u8| {
+        let (key, fingerprint) = (public(seed), fingerprint(seed));
+        ["operator", "add", name, "--role", role, "--key", &key, "--fingerprint", &fingerprint].map(str::to_owned)
+    };
+    fn words(add: &[String; 9]) -> [&str; 9] {
+        add.each_ref().map(String::as_str)
+    }
+    let budi = add("budi", "viewer", 41);
+    let not_compared = city.refused(&words(&budi)[..7]);
+    assert!(not_compared.contains("nobody has compared") && !not_compared.contains(&fingerprint(41)), "{not_compared}");
+    let mut swapped = words(&budi);
+    let other = fingerprint(42);
+    swapped[8] = &other;
+    assert!(city.refused(&swapped).contains(&other));
+    city.done(&words(&budi));
+    city.done(&words(&add("sari", "admin", 42)));
     let listed = |name: &str| {
         let opened = city.opened();
         opened.topology().operators.iter().find(|operator| operator.id == name).map(|operator| operator.role)
     };
     assert_eq!((listed("budi"), listed("sari")), (Some(OperatorRole::Viewer), Some(OperatorRole::Admin)));
     let (_, table, _) = city.run_whole(&["operator", "list"]);
-    let fingerprint = Fingerprint::of(&SigningKey::from_seed([42; 32]).public()).to_string();
     let sari = table.lines().find(|line| line.contains("sari")).unwrap();
-    assert!(sari.contains("admin") && sari.contains(&fingerprint), "{table}");
+    assert!(sari.contains("admin") && sari.contains(&fingerprint(42)), "{table}");
     assert!(table.lines().any(|line| line.starts_with("operator ") && line.contains("this folder's")), "{table}");
-    let add =
-        |name: &str, seed: u8| ["operator", "add", name, "--role", "viewer", "--key", &public(seed)].map(str::to_owned);
-    let refused = |words: [String; 7]| city.refused(&words.each_ref().map(String::as_str));
-    assert!(refused(add("budi", 43)).contains("an operator `budi` already"));
+    assert!(city.refused(&words(&add("budi", "viewer", 43))).contains("an operator `budi` already"));
     assert!(city.refused(&["operator", "remove", "bud"]).contains("did you mean `budi`"));
     assert!(city.refused(&["operator", "remove", "operator"]).contains("another admin"), "nobody removes themselves");
     city.done(&["operator", "remove", "budi"]);
@@ -265,9 +280,10 @@ fn who_is_no_admin_opens_a_folder_that_gives_them_their_role_and_changes_nothing
     for (name, role) in [("sari", "admin"), ("budi", "viewer"), ("wati", "operator")] {
         let key = city.path(&format!("{name}.key"));
         city.done(&["operator", "key", "-o", text(&key)]);
-        let public = read_key(&key).unwrap().public().to_string();
+        let public = read_key(&key).unwrap().public();
+        let (fingerprint, public) = (Fingerprint::of(&public).to_string(), public.to_string());
         fs::copy(city.path("admin.key"), city.path("operator.key")).unwrap();
-        city.done(&["operator", "add", name, "--role", role, "--key", &public]);
+        city.done(&["operator", "add", name, "--role", role, "--key", &public, "--fingerprint", &fingerprint]);
         fs::copy(&key, city.path("operator.key")).unwrap();
         let opened = CityFolder::open(city.folder.path());
         assert_eq!(opened.is_ok(), role != "admin", "an admin has to have signed: {opened:?}");

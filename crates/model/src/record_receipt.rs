@@ -45,7 +45,7 @@ pub enum RecordReceiptError {
     #[error("this is no receipt: {0} cannot be read")]
     Malformed(&'static str),
     /// Its two links do not fit what stands between them: no hub writes that.
-    #[error("its link is not made of what it says")]
+    #[error("its link is not made of what it says, so somebody has changed it, or a part of it was lost")]
     Unlinked,
     /// The signature is not the hub's.
     #[error("it is not signed by {0}")]

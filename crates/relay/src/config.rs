@@ -59,7 +59,9 @@ const KEYS: &[&str] = &[
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum ConfigError {
     #[error("failed to read {}: {source}", path.display())]
-    #[diagnostic(help("check that the file exists and that this user may read it"))]
+    #[diagnostic(help(
+        "check that the file is there, whole, and that this user may read it; an operator has city.topology"
+    ))]
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error("{}: {message}", path.display())]
     Malformed {
@@ -84,7 +86,10 @@ pub(crate) enum ConfigError {
     ))]
     OpenIntake { path: PathBuf, address: SocketAddr },
     #[error("{}: {source}", path.display())]
-    #[diagnostic(help("sign it with `topology sign`; the signer's key must be in operator_keys of relay.toml"))]
+    #[diagnostic(help(
+        "an admin signs it with `topology sign`, and operator_keys of relay.toml names the admins' keys, as they told them by \
+         telephone; if it is damaged, get it again"
+    ))]
     Topology { path: PathBuf, source: estafet_topology::UntrustedTopology },
     #[error("the topology in {} asks for {missing} more signatures", path.display())]
     #[diagnostic(help(
@@ -95,7 +100,10 @@ pub(crate) enum ConfigError {
     #[diagnostic(help("correct `node` in relay.toml, or add the node to topology.toml and sign it again"))]
     NotListed { path: PathBuf, node: NodeId },
     #[error("the topology knows node `{node}` by the key {listed}, but the key file holds {held}")]
-    #[diagnostic(help("put this node's own node.key here, or the new public key into the topology"))]
+    #[diagnostic(help(
+        "if another machine has taken this one's place, stop this one: it is let in nowhere any more. Otherwise put its own \
+         node.key here, or let an admin let it in anew (`topology node replace`)"
+    ))]
     OtherKey { node: NodeId, listed: PublicKey, held: PublicKey },
 }
 

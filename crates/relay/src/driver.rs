@@ -231,10 +231,7 @@ impl Driver {
                 () = &mut stop => return Ended::Asked,
                 Some(event) = sessions.control.recv() => {
                     self.session_event(event);
-                    for _ in 0..EVENTS_PER_TURN {
-                        let Ok(event) = sessions.control.try_recv() else { break };
-                        self.session_event(event);
-                    }
+                    self.session_events(&mut sessions);
                 }
                 Some(event) = store_events.recv() => {
                     self.store_event(event);
@@ -244,6 +241,8 @@ impl Driver {
                 }
                 Some(command) = self.commands.recv() => self.run_commands(command),
                 pieces = sessions.pieces.recv(), if disk_keeps_up => {
+                    // A session has begun before it brings something.
+                    self.session_events(&mut sessions);
                     self.pieces(pieces);
                     for _ in 1..TURNS_OF_PIECES {
                         let Some(pieces) = sessions.pieces.try_recv() else { break };
@@ -304,6 +303,14 @@ impl Driver {
         self.node.handle_input(now, input);
     }
 
+    /// Handles what sessions have to say besides payload, some of it at most.
+    fn session_events(&mut self, sessions: &mut SessionEvents) {
+        for _ in 0..EVENTS_PER_TURN {
+            let Ok(event) = sessions.control.try_recv() else { break };
+            self.session_event(event);
+        }
+    }
+
     fn session_event(&mut self, event: SessionEvent) {
         match event {
             SessionEvent::Up { bearer, hello, session } => {
@@ -329,6 +336,13 @@ impl Driver {
                     self.sessions.remove(&bearer);
                     // Who is taken out of the neighbor's topology is left on purpose as well.
                     let goodbye = matches!(reason, DownReason::Goodbye(_) | DownReason::Removed);
+                    if matches!(reason, DownReason::Removed) {
+                        error!(
+                            neighbor = %bearer.neighbor,
+                            "by a neighbor's topology this machine is none of its neighbors any more: if it was removed or \
+                             replaced, stop it; what is captured here from now on waits for an operator's decision"
+                        );
+                    }
                     self.failovers.sessions_lost += u64::from(!goodbye);
                     self.feed(Input::SessionDown { bearer, goodbye });
                 }

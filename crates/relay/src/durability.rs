@@ -36,15 +36,21 @@ pub(crate) enum Durability {
 
 /// Looks whether syncs in this folder reach a device.
 pub(crate) fn examine(folder: &Path) -> io::Result<Durability> {
-    let file_system = rustix::fs::statfs(folder)?;
-    if let Some((_, name)) = IN_MEMORY.iter().find(|(magic, _)| *magic == file_system.f_type) {
-        return Ok(Durability::Absent(format!("{} is on {name}, a file system in memory", folder.display())));
+    if let Some(why) = in_memory(folder)? {
+        return Ok(Durability::Absent(why));
     }
     let probe = folder.join(PROBE);
     let observed = observe(&probe);
     // Left behind, it would only be overwritten by the next start.
     let _ = fs::remove_file(&probe);
     observed.map(|rounds| judge(&rounds, folder))
+}
+
+/// Why nothing in this folder outlives a power cut, if it lies on a file system in memory.
+pub(crate) fn in_memory(folder: &Path) -> io::Result<Option<String>> {
+    let file_system = rustix::fs::statfs(folder)?;
+    let found = IN_MEMORY.iter().find(|(magic, _)| *magic == file_system.f_type);
+    Ok(found.map(|(_, name)| format!("{} is on {name}, a file system in memory", folder.display())))
 }
 
 /// What one write and sync did.

@@ -46,6 +46,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use estafet_model::{Class, Kind};
 use estafet_tls::keep_memory_private;
+use rustix::fs::Mode;
 use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
@@ -140,6 +141,8 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env("ESTAFET_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let colors = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colors).with_writer(std::io::stderr).init();
+    // What it writes is nobody else's to read: headers are not sealed.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
     if let Err(error) = keep_memory_private() {
         warn!(%error, "a crash may leave this node's key in a core dump");
     }
@@ -165,8 +168,11 @@ fn dispatch(command: Command) -> miette::Result<()> {
         }
         Command::Check { config } => {
             let config = Config::load(&config)?;
-            if config.data.is_dir() {
-                store::check_disk(&config.data)?;
+            match config.data.ancestors().find(|folder| folder.is_dir()) {
+                Some(folder) if folder == config.data => store::check_disk(folder)?,
+                // The relay will make it there.
+                Some(folder) => store::check_file_system(folder)?,
+                None => {}
             }
             config.seal_keys.load()?;
             if let Some(missing) = config.seal_keys.missing(&config.topology, &config.node.id)? {

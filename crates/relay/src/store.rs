@@ -27,7 +27,7 @@ use rand::RngExt;
 use tokio::sync::mpsc;
 use tracing::{error, warn};
 
-use crate::durability::{Durability, examine};
+use crate::durability::{Durability, examine, in_memory};
 use crate::ledger::{Commit, Ledger, LedgerError, Suspects};
 use crate::pace::Pace;
 use crate::recent::Recent;
@@ -335,6 +335,14 @@ pub(crate) fn check_disk(folder: &Path) -> Result<(), StoreError> {
     match examine(folder).map_err(StoreError::Unexamined)? {
         Durability::Proved => Ok(()),
         Durability::Absent(why) => Err(StoreError::NotDurable(why)),
+    }
+}
+
+/// Only that the folder lies on no file system in memory; nothing is written.
+pub(crate) fn check_file_system(folder: &Path) -> Result<(), StoreError> {
+    match in_memory(folder).map_err(StoreError::Unexamined)? {
+        None => Ok(()),
+        Some(why) => Err(StoreError::NotDurable(why)),
     }
 }
 

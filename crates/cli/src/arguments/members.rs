@@ -146,6 +146,9 @@ pub enum OperatorChange {
         /// Their public key: ed25519:…
         #[arg(long, value_name = "KEY")]
         key: PublicKey,
+        /// Its fingerprint as they read it over the telephone; asked for if it is not given.
+        #[arg(long, value_name = "GROUPS")]
+        fingerprint: Option<Fingerprint>,
     },
     /// List who has which role, with the fingerprint of their key. Asks nobody; no role is needed.
     List,

@@ -3,7 +3,6 @@
 mod removal;
 
 use std::fs;
-use std::io::{self, BufRead, IsTerminal, Write};
 
 use estafet_model::{Fingerprint, JoinRequest, NodeId};
 use estafet_topology::{OperatorRole, Role, Topology};
@@ -13,6 +12,7 @@ use crate::amendment::{Amendment, list};
 use crate::arguments::{KnownNode, NewNode, NodeChange, Request};
 use crate::city::{CityFolder, TOPOLOGY_SIGNED};
 use crate::failure::Failure;
+use crate::fingerprint::compare;
 use crate::output::Output;
 use crate::reach::node_unknown;
 
@@ -97,24 +97,8 @@ fn believed(request: &Request) -> Result<JoinRequest, Failure> {
     let text = fs::read_to_string(&request.file).map_err(Failure::read(&request.file))?;
     let path = || request.file.clone();
     let read: JoinRequest = text.parse().map_err(|error| Failure::JoinRequest { path: path(), error })?;
-    let shown = read.fingerprint();
-    match request.fingerprint {
-        Some(heard) if heard == shown => Ok(read),
-        Some(heard) => Err(Failure::OtherFingerprint { node: read.node, shown, heard }),
-        None if io::stdin().is_terminal() && is_confirmed(&read.node, &shown).map_err(Failure::Output)? => Ok(read),
-        None => Err(Failure::FingerprintNotCompared { node: read.node, shown }),
-    }
-}
-
-/// Asks the person in front of the screen.
-fn is_confirmed(node: &NodeId, shown: &Fingerprint) -> io::Result<bool> {
-    let mut screen = io::stderr();
-    writeln!(screen, "Let somebody at the machine of {node} read its fingerprint to you. It must be\n\n    {shown}\n")?;
-    write!(screen, "Is it, all six groups? Type yes: ")?;
-    screen.flush()?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    Ok(answer.trim() == "yes")
+    compare(read.node.as_str(), read.fingerprint(), request.fingerprint)?;
+    Ok(read)
 }
 
 /// What the new machine needs, none of it secret.

@@ -11,6 +11,7 @@ use toml_edit::{Table, value};
 use crate::amendment::{Amendment, text};
 use crate::city::CityFolder;
 use crate::failure::{Failure, Outcome};
+use crate::fingerprint::compare;
 use crate::output::{Output, or_dash};
 
 #[derive(Serialize)]
@@ -34,6 +35,7 @@ pub fn make_key(out: &Path, output: &mut Output<'_>) -> Result<Outcome, Failure>
             out.display()
         ));
         output.note("  topology operator add NAME --role viewer|operator|admin --key KEY");
+        output.note("and asks for the fingerprint, over the telephone.");
         Ok(())
     })?;
     Ok(Outcome::Good)
@@ -45,8 +47,10 @@ pub fn add(
     name: &str,
     role: OperatorRole,
     key: &PublicKey,
+    fingerprint: Option<Fingerprint>,
     output: &mut Output<'_>,
 ) -> Result<(), Failure> {
+    compare(name, Fingerprint::of(key), fingerprint)?;
     let mut amendment = Amendment::begin(city)?;
     if amendment.topology().operators.iter().any(|operator| operator.id == name) {
         return Err(Failure::OperatorExists(name.to_owned()));
@@ -56,9 +60,7 @@ pub fn add(
     table.insert("key", value(key.to_string()));
     table.insert("role", value(role.to_string()));
     amendment.tables("operator")?.push(table);
-    amendment.finish(output)?;
-    output.note(format_args!("{name} is {role}. Compare by telephone: fingerprint {}", Fingerprint::of(key)));
-    Ok(())
+    amendment.finish(output)
 }
 
 #[derive(Serialize)]

@@ -29,9 +29,14 @@ pub(crate) enum Operation {
         only_metrics: bool,
     },
     /// Shuts a machine out. A running relay heeds it within a second.
+    ///
+    /// Without the last one intake would be open to whatever runs on this machine: that one goes only with --open-intake.
     Remove {
         /// Its name.
         name: String,
+        /// Also if it is the last one: from then on nobody at intake needs a token.
+        #[arg(long)]
+        open_intake: bool,
         /// The node's relay.toml.
         #[arg(long)]
         config: PathBuf,
@@ -62,6 +67,9 @@ pub(crate) enum WorkstationError {
     #[error("there is no workstation `{0}`")]
     #[diagnostic(help("`estafet-relay workstation list` names them"))]
     Unknown(String),
+    #[error("`{0}` is the last workstation: without it intake would be open to whatever runs on this machine")]
+    #[diagnostic(help("add another one first; or say --open-intake, if that is what is wanted"))]
+    Last(String),
     #[error("there are {WORKSTATIONS_MAX} workstations already")]
     #[diagnostic(help("remove those that are not used any more"))]
     TooMany,
@@ -88,10 +96,10 @@ pub(crate) fn operate(
                 "The line above is the token of `{name}`. It is shown this once: bring it to that machine alone."
             )?;
         }
-        Operation::Remove { name, config } => {
-            let is_last = remove(&Config::workstation_file(config)?, name)?;
+        Operation::Remove { name, open_intake, config } => {
+            let was_last = remove(&Config::workstation_file(config)?, name, *open_intake)?;
             writeln!(out, "{name} is shut out")?;
-            if is_last {
+            if was_last {
                 writeln!(
                     notes,
                     "That was the last one: intake is open on loopback again, and cannot listen elsewhere."
@@ -129,12 +137,15 @@ fn add(file: &WorkstationFile, name: &str, may: May) -> Result<Zeroizing<String>
 }
 
 /// True if that was the last one.
-fn remove(file: &WorkstationFile, name: &str) -> Result<bool, WorkstationError> {
+fn remove(file: &WorkstationFile, name: &str, even_the_last: bool) -> Result<bool, WorkstationError> {
     let mut all = file.load()?;
     let count = all.0.len();
     all.0.retain(|workstation| workstation.name != name);
     if all.0.len() == count {
         return Err(WorkstationError::Unknown(name.to_owned()));
+    }
+    if all.is_empty() && !even_the_last {
+        return Err(WorkstationError::Last(name.to_owned()));
     }
     file.store(&all)?;
     Ok(all.is_empty())
@@ -157,9 +168,11 @@ mod tests {
         assert!(!text.contains(first.as_str()), "only its hash is kept");
         let found = file.load().unwrap().by_token(second.as_bytes()).map(|found| (found.name.clone(), found.may));
         assert_eq!(found, Some(("loket-2".to_owned(), May::ReadMetrics)));
-        assert!(!remove(&file, "loket-2").unwrap());
+        assert!(!remove(&file, "loket-2", false).unwrap());
         assert!(file.load().unwrap().by_token(second.as_bytes()).is_none());
-        assert!(matches!(remove(&file, "loket-2"), Err(WorkstationError::Unknown(_))));
-        assert!(remove(&file, "loket-1").unwrap());
+        assert!(matches!(remove(&file, "loket-2", true), Err(WorkstationError::Unknown(_))));
+        assert!(matches!(remove(&file, "loket-1", false), Err(WorkstationError::Last(_))));
+        assert!(file.load().unwrap().by_token(first.as_bytes()).is_some());
+        assert!(remove(&file, "loket-1", true).unwrap());
     }
 }
