@@ -160,6 +160,9 @@ fn a_stolen_machine_is_replaced_and_its_node_goes_on_in_a_new_epoch() {
     thief.args(["run", "--config"]).arg(stolen.join("relay.toml"));
     city.start_as("rumbai", thief);
     wait_for("sukajadi refuses it", || (refusals(&city) > before).then_some(()));
+    wait_for("whoever runs it is told", || {
+        city.log("rumbai").contains("does not know this machine's key").then_some(())
+    });
     assert!(shown(&city, "induk", "rumbai").is_none_or(|row| row["next_hop"].is_null()));
 }
 

@@ -3,7 +3,8 @@
 use std::fs;
 
 use crate::drain::{moment, shown, wait_for_next_hop};
-use crate::harness::{City, capture, noise, said, wait_for};
+
+use crate::harness::{City, Given, capture, get, noise, post, said, topology, wait_for};
 
 fn version_at(city: &City, node: &str) -> Option<u64> {
     city.ask(&["--node", node, "show"])?["version"].as_u64()
@@ -21,15 +22,21 @@ fn without(node: &str, text: &str) -> String {
     kept.collect::<Vec<_>>().join("\n[[")
 }
 
+/// Lets a node start with the present topology, whatever becomes of the city's file.
+fn give_own_topology(city: &City, node: &str) -> String {
+    let signed = fs::read_to_string(city.dir().join("city.topology")).unwrap();
+    fs::write(city.folder(node).join("own.topology"), &signed).unwrap();
+    let config = fs::read_to_string(city.config(node)).unwrap();
+    let line = config.lines().find(|line| line.starts_with("topology = ")).unwrap();
+    fs::write(city.config(node), config.replace(line, "topology = \"own.topology\"")).unwrap();
+    signed
+}
+
 #[test]
 fn a_change_spreads_from_one_node_to_all_and_lasts() {
     let mut city = City::new("pekanbaru");
     // Tampan has a file of its own, and is away while the others hear of the change.
-    let first = fs::read_to_string(city.dir().join("city.topology")).unwrap();
-    fs::write(city.folder("tampan").join("own.topology"), &first).unwrap();
-    let config = fs::read_to_string(city.config("tampan")).unwrap();
-    let line = config.lines().find(|line| line.starts_with("topology = ")).unwrap();
-    fs::write(city.config("tampan"), config.replace(line, "topology = \"own.topology\"")).unwrap();
+    let first = give_own_topology(&city, "tampan");
     for node in city.node_ids().into_iter().filter(|node| node != "tampan") {
         city.start(&node);
     }
@@ -83,8 +90,12 @@ fn a_change_spreads_from_one_node_to_all_and_lasts() {
 }
 
 #[test]
-fn a_node_that_is_removed_is_shut_out_at_once_and_goes_on_serving_its_counter() {
-    let mut city = City::running("pekanbaru");
+fn a_node_that_is_removed_is_shut_out_at_once_and_gives_no_slip_until_it_is_added_again() {
+    let mut city = City::new("pekanbaru");
+    give_own_topology(&city, "sail");
+    city.start_all();
+    city.wait_until_whole();
+    let with_it = fs::read_to_string(city.dir().join("topology.toml")).unwrap();
     let sail_is_up = || {
         let show = city.ask(&["--node", "sail", "show"])?;
         show["links"].as_array()?.iter().any(|link| link["state"] == "up").then_some(())
@@ -97,7 +108,7 @@ fn a_node_that_is_removed_is_shut_out_at_once_and_goes_on_serving_its_counter() 
         city.node_ids().iter().map(|node| (node.clone(), of(node))).collect::<Vec<_>>()
     };
     let before = counts(&city);
-    let given = [capture(&city.intake("sail"), b"before it was removed", &[])];
+    let mut given = vec![capture(&city.intake("sail"), b"before it was removed", &[])];
     city.wait_until_receipted(1);
     city.ask(&["--node", "induk", "push"]).unwrap();
     wait_for("the main server has no session with sail", || {
@@ -107,16 +118,56 @@ fn a_node_that_is_removed_is_shut_out_at_once_and_goes_on_serving_its_counter() 
         wait_for_version(&city, &node, 2);
     }
     assert!(shown(&city, "rumbai", "sail").is_none());
-    wait_for("sail hears that it is shut out", || city.log("sail").contains("has no place in it").then_some(()));
+    wait_for("sail hears that it is shut out", || city.log("sail").contains("shut out by the city's").then_some(()));
     wait_for("sail is refused", || city.log("induk").contains("refused a connection: not a neighbor").then_some(()));
-    capture(&city.intake("sail"), b"still here", &[]);
+    assert_gives_no_slip(&city, "sail", &given[0]);
     assert_eq!(counts(&city), before, "nobody counts it as a death, nor as a session lost");
 
     // What is known of its records stays in the books.
     let audit = city.ask(&["--node", "rumbai", "audit"]).unwrap();
     let row = audit["origins"].as_array().unwrap().iter().find(|row| row["node"] == "sail").unwrap();
     assert_eq!((&row["removed"], &row["receipted"]), (&true.into(), &given.len().into()), "{row}");
+
+    // A start with its own file changes nothing, nor does the version that it has.
     city.stop("sail");
+    city.start("sail");
+    let starts = || city.log("sail").matches("serving node=sail").count();
+    wait_for("sail serves", || (starts() == 2).then_some(()));
+    assert_gives_no_slip(&city, "sail", &given[0]);
+    // Who asks it needs a folder in which it is still listed.
+    let desk = city.dir().join("desk");
+    fs::create_dir(&desk).unwrap();
+    fs::copy(city.dir().join("operator.key"), desk.join("operator.key")).unwrap();
+    fs::copy(city.folder("sail").join("own.topology"), desk.join("city.topology")).unwrap();
+    let newest = city.dir().join("city.topology");
+    let [desk, newest] = [&desk, &newest].map(|path| path.to_str().unwrap());
+    let again = topology(&["--city", desk, "--node", "sail", "push", newest]);
+    assert!(said(&again).contains("hasnoplaceinversion2"), "{}", said(&again));
+
+    city.edit_topology(|_| with_it.replace("\nversion = 1\n", "\nversion = 2\n"));
+    for node in ["sail", "induk"] {
+        city.ask(&["--node", node, "push"]).unwrap();
+    }
+    given.push(capture(&city.intake("sail"), b"one of them again", &[]));
+    city.assert_honored(&given);
+}
+
+/// A clerk is told so at once, and what was given before is found.
+fn assert_gives_no_slip(city: &City, node: &str, before: &Given) {
+    let url = city.intake(node);
+    for (url, body) in [(url.clone(), &b"too late"[..]), (url.replace("records", "batches"), b"")] {
+        let refused = post(&url, body, &[]).unwrap();
+        assert_eq!(refused.status, 503, "{}", refused.body);
+        assert!(
+            ["removed or replaced", "NOT taken"].iter().all(|words| refused.body.to_string().contains(words)),
+            "{}",
+            refused.body
+        );
+    }
+    let state = get(&url.replace("records", "state")).body;
+    assert_eq!((&state["state"], &state["reason"]), (&"shut-out".into(), &"topology".into()), "{state}");
+    let found = get(&format!("{url}/{}", before.slip));
+    assert_eq!(found.status, 200, "{}", found.body);
 }
 
 #[test]

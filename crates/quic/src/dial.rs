@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use estafet_model::Bearer;
+use quinn::{Connection, ConnectionError, TransportErrorCode};
 use rand::RngExt;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::debug;
+use tracing::{debug, error};
 
 use crate::session;
 use crate::transport::{Shared, client_config, close_code};
@@ -31,10 +32,18 @@ const SHORT_SESSION: Duration = Duration::from_secs(1);
 
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// So often in a row, which takes some five seconds, a neighbor says that it does not know this machine's key before
+/// somebody is told: news of a change is everywhere by then.
+const REFUSALS_TOLD: u32 = 8;
+
+/// The alert with which a neighbor refuses a key (RFC 8446, section 6.2).
+const ACCESS_DENIED: u8 = 49;
+
 /// Dials over `bearer` whenever there is no session, until the endpoint is closed.
 pub(crate) async fn keep_dialing(shared: Arc<Shared>, bearer: Bearer) {
     let mut pause = PAUSE_FIRST;
     let mut last_alive = Instant::now();
+    let mut refusals: u32 = 0;
     if shared.me > bearer.neighbor {
         sleep(HOLD_BACK).await;
     }
@@ -46,6 +55,7 @@ pub(crate) async fn keep_dialing(shared: Arc<Shared>, bearer: Bearer) {
         }
         match attempt(&shared, &bearer).await {
             Ok(()) => {
+                refusals = 0;
                 let began = Instant::now();
                 shared.registry.wait_until_apart(&bearer).await;
                 last_alive = Instant::now();
@@ -53,7 +63,17 @@ pub(crate) async fn keep_dialing(shared: Arc<Shared>, bearer: Bearer) {
                     pause = PAUSE_FIRST;
                 }
             }
-            Err(error) => debug!(%bearer, %error, "dialing failed"),
+            Err(NoAnswer { why, is_refusal }) => {
+                debug!(%bearer, why, "dialing failed");
+                refusals = if is_refusal { refusals.saturating_add(1) } else { refusals };
+                if is_refusal && refusals == REFUSALS_TOLD {
+                    error!(
+                        neighbor = %bearer.neighbor,
+                        "this neighbor does not know this machine's key: if the machine was removed or replaced, stop it; if it is \
+                         new, push the topology that lists it to that neighbor"
+                    );
+                }
+            }
         }
         if shared.control.is_closed() {
             return;
@@ -69,22 +89,41 @@ fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(rand::rng().random_range(0.5..1.0))
 }
 
-async fn attempt(shared: &Arc<Shared>, bearer: &Bearer) -> Result<(), String> {
+/// Why dialing came to nothing.
+struct NoAnswer {
+    why: String,
+    /// The neighbor is there, and does not know this machine's key.
+    is_refusal: bool,
+}
+
+impl<T: ToString> From<T> for NoAnswer {
+    fn from(why: T) -> Self {
+        Self { why: why.to_string(), is_refusal: false }
+    }
+}
+
+/// Only who has proved to be the neighbor can say so.
+fn is_refusal(connection: &Connection) -> bool {
+    let denied = TransportErrorCode::crypto(ACCESS_DENIED);
+    matches!(connection.close_reason(), Some(ConnectionError::ConnectionClosed(close)) if close.error_code == denied)
+}
+
+async fn attempt(shared: &Arc<Shared>, bearer: &Bearer) -> Result<(), NoAnswer> {
     let neighborhood = shared.neighborhood();
     let peer = neighborhood.neighbors.get(&bearer.neighbor).ok_or("it is no neighbor any more")?;
-    let config = client_config(shared, peer).map_err(|error| error.to_string())?;
-    let mut failure = "it has no address".to_owned();
+    let config = client_config(shared, peer)?;
+    let mut failure = NoAnswer::from("it has no address");
     for address in peer.bearers.get(&bearer.medium).into_iter().flatten() {
         let connecting = shared.endpoint.connect_with(config.clone(), *address, "estafet");
-        let connecting = connecting.map_err(|error| error.to_string())?;
+        let connecting = connecting?;
         let connection = match timeout(ATTEMPT_TIMEOUT, connecting).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => {
-                failure = format!("{address}: {error}");
+                failure = format!("{address}: {error}").into();
                 continue;
             }
             Err(_) => {
-                failure = format!("{address}: no answer in {ATTEMPT_TIMEOUT:?}");
+                failure = format!("{address}: no answer in {ATTEMPT_TIMEOUT:?}").into();
                 continue;
             }
         };
@@ -96,10 +135,12 @@ async fn attempt(shared: &Arc<Shared>, bearer: &Bearer) -> Result<(), String> {
         let established = session::establish(shared, &bearer.neighbor, connection.clone(), Some(bearer.medium));
         match timeout(ATTEMPT_TIMEOUT, established).await {
             Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => failure = format!("{address}: {error}"),
+            Ok(Err(error)) => {
+                failure = NoAnswer { why: format!("{address}: {error}"), is_refusal: is_refusal(&connection) };
+            }
             Err(_) => {
                 connection.close(close_code::PROTOCOL, b"no greeting");
-                failure = format!("{address}: no greeting in {ATTEMPT_TIMEOUT:?}");
+                failure = format!("{address}: no greeting in {ATTEMPT_TIMEOUT:?}").into();
             }
         }
     }

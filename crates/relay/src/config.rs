@@ -18,7 +18,7 @@ use tracing::warn;
 use crate::nut::Nut;
 use crate::seal::{SealKeys, Token};
 use crate::standing::Rules;
-use crate::topologies::TopologyFile;
+use crate::topologies::{ShutOut, TopologyFile};
 use crate::workstations::{self, WorkstationFile, WorkstationFileError, Workstations};
 
 /// The keys of the file. What is not among them is refused.
@@ -229,6 +229,8 @@ pub(crate) struct Config {
     pub(crate) topology: Arc<Topology>,
     /// The same, as it was signed.
     pub(crate) signed: Arc<SignedTopology>,
+    /// The newer one that shuts this node out, if it was heard of.
+    pub(crate) shut_out_by: Option<Arc<SignedTopology>>,
     pub(crate) key: SigningKey,
     pub(crate) data: PathBuf,
     pub(crate) listen: SocketAddr,
@@ -272,6 +274,11 @@ impl Config {
         Ok(workstations::file_beside(path))
     }
 
+    /// Whether this node is shut out.
+    pub(crate) fn shut_out(&self) -> Option<ShutOut> {
+        ShutOut::by(self.shut_out_by.as_ref()?.topology(), &self.node.id, &self.topology)
+    }
+
     /// Reads `relay.toml` and every file it names.
     pub(crate) fn load(path: &Path) -> Result<Self, ConfigError> {
         let file = parse(path)?;
@@ -292,6 +299,11 @@ impl Config {
         if node.key != key.public() {
             return Err(ConfigError::OtherKey { node: id, listed: node.key, held: key.public() });
         }
+        let shut_out_by = TopologyFile::of_shutting_out(&data).load().filter(|newer| {
+            matches!(signed.judge(&newer.encode()), Ok(Succession::Newer(_)))
+                && ShutOut::by(newer.topology(), &id, topology).is_some()
+        });
+        let shut_out_by = shut_out_by.map(Arc::new);
         let is_hub = node.role == Role::Hub;
         let size = |text: Option<String>, default: ByteCount| match text {
             None => Ok(default),
@@ -359,6 +371,7 @@ impl Config {
             hold_max: Duration::from_secs(24 * 3600) * u32::from(file.spool.hold_days.unwrap_or(HOLD_DAYS)),
             scrub_interval: (scrub_days > 0.0).then(|| Duration::from_secs_f64(scrub_days * 24.0 * 3600.0)),
             topology: Arc::new(topology.clone()),
+            shut_out_by,
             signed: Arc::new(signed),
             node,
             key,

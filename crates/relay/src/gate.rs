@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::audit_log::AuditLog;
 use crate::problem::Problem;
+use crate::topologies::ShutOut;
 use crate::workstations::{May, Workstation, Workstations};
 
 /// Where a request comes from: the other end of its connection.
@@ -31,6 +32,7 @@ pub(crate) struct Gate {
     is_open_to_others: bool,
     records: DefaultKeyedRateLimiter<String>,
     records_per_minute: NonZeroU32,
+    shut_out: watch::Receiver<Option<ShutOut>>,
     audit_log: AuditLog,
 }
 
@@ -39,18 +41,19 @@ impl Gate {
         workstations: watch::Receiver<Arc<Workstations>>,
         listen: SocketAddr,
         records_per_minute: NonZeroU32,
+        shut_out: watch::Receiver<Option<ShutOut>>,
         audit_log: AuditLog,
     ) -> Self {
         let records = RateLimiter::keyed(Quota::per_minute(records_per_minute));
         let is_open_to_others = !listen.ip().is_loopback();
-        Self { workstations, is_open_to_others, records, records_per_minute, audit_log }
+        Self { workstations, is_open_to_others, records, records_per_minute, shut_out, audit_log }
     }
 
     /// Lets a request in, or says what the clerk is to be told.
     pub(crate) fn admit(&self, peer: Peer, method: &Method, path: &str, headers: &HeaderMap) -> Result<(), Problem> {
         let workstations = Arc::clone(&self.workstations.borrow());
         if workstations.is_empty() && !self.is_open_to_others {
-            return Ok(());
+            return self.is_open(method);
         }
         let known = token(headers).and_then(|token| workstations.by_token(token));
         let Some(workstation) = known else {
@@ -59,7 +62,17 @@ impl Gate {
             self.audit_log.refused(Event::refused(stranger, "intake-token", why));
             return Err(Problem::no_token());
         };
-        self.check(workstation, method, path)
+        self.check(workstation, method, path)?;
+        self.is_open(method)
+    }
+
+    /// Whether this node is shut out, so that what it would take nobody would take from it.
+    pub(crate) fn shut_out(&self) -> Option<ShutOut> {
+        *self.shut_out.borrow()
+    }
+
+    fn is_open(&self, method: &Method) -> Result<(), Problem> {
+        if method == Method::POST && self.shut_out().is_some() { Err(Problem::shut_out()) } else { Ok(()) }
     }
 
     fn check(&self, workstation: &Workstation, method: &Method, path: &str) -> Result<(), Problem> {

@@ -52,6 +52,9 @@ const KEY_LENGTH_MAX: usize = 255;
 /// What the hash of content is derived for.
 const CONTENT_HASH: &str = "estafet 2026-11 hash of content that is handed in under an idempotency key";
 
+/// The state of a server whose counter is closed for good.
+const SHUT_OUT: &str = "shut-out";
+
 /// With each slip: `mains`, `battery` or `low`.
 const POWER_HEADER: HeaderName = HeaderName::from_static("estafet-power");
 
@@ -253,17 +256,19 @@ fn answered(shared: &Shared, status: StatusCode, json: String) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json"), (POWER_HEADER, power)], json).into_response()
 }
 
-/// What this office's server says about its service: draining or not, on what power, why, and when it is due back.
+/// What this office's server says about its service: serving, draining or shut out, on what power, why, and when it is due
+/// back.
 async fn state(State(intake): State<Intake>) -> Response {
     let v1::Standing { state, power, minutes_left, reason, words, back_unix_ms } =
         standing(&intake.shared.commands.standing());
+    let shut_out = intake.shared.gate.shut_out();
     let told = |text: String| Some(text).filter(|text| !text.is_empty());
     let answer = json!({
-        "state": state,
+        "state": if shut_out.is_some() { SHUT_OUT } else { &state },
         "power": power,
         "minutes_left": minutes_left,
-        "reason": told(reason),
-        "words": told(words),
+        "reason": if shut_out.is_some() { Some("topology".to_owned()) } else { told(reason) },
+        "words": shut_out.map(|by| by.because.to_owned()).or_else(|| told(words)),
         "back_unix_ms": back_unix_ms,
     });
     ([(header::CONTENT_TYPE, "application/json")], answer.to_string()).into_response()

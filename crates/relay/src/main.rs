@@ -178,6 +178,9 @@ fn dispatch(command: Command) -> miette::Result<()> {
             if let Some(missing) = config.seal_keys.missing(&config.topology, &config.node.id)? {
                 return Err(seal::SealKeyError::Missing(missing).into());
             }
+            if let Some(by) = config.shut_out() {
+                by.report();
+            }
             let neighbors = config.topology.neighbors(&config.node.id);
             let neighbors: Vec<_> = neighbors.map(|(id, link)| format!("{id} ({})", link.medium)).collect();
             #[expect(clippy::print_stdout, reason = "the answer of the command")]

@@ -89,6 +89,15 @@ impl Problem {
         )
     }
 
+    pub(crate) fn shut_out() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "This server is no longer one of the city's",
+            "The record was NOT taken and no slip may be given. Keep the papers and call the operator: this server was removed \
+             or replaced by another one, which takes records.",
+        )
+    }
+
     pub(crate) fn shutting_down() -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "This office's server is stopping", "Try again in a minute.")
     }

@@ -33,7 +33,7 @@ use crate::scrub::{self, Scrubs};
 use crate::seal::{SealKeysError, Seals};
 use crate::standing::{Grounds, Supply};
 use crate::store::{FIRST_NEIGHBOR_TRANSFER, Opened, Store, StoreError, random_epoch, wall_clock};
-use crate::topologies::{Told, Topologies, TopologyFile, neighborhood};
+use crate::topologies::{Told, Topologies, neighborhood};
 use crate::workstations;
 
 /// Refused sessions that wait to be written down. Those that come while so many wait are not counted.
@@ -87,6 +87,9 @@ async fn serve(config: Config, opened: Opened, promises: bool, clear: bool) -> R
     if clear {
         error!(node = %me, "nothing that is handed in here is sealed: whoever has a disk on its way can read it");
     }
+    if let Some(by) = config.shut_out() {
+        by.report();
+    }
     if let Some(missing) = config.seal_keys.missing(&config.topology, &me)? {
         // What comes is committed all the same: the key may be found again.
         error!(key = %missing, "the private seal key is not here: nothing that is captured now can be opened");
@@ -138,19 +141,11 @@ async fn serve(config: Config, opened: Opened, promises: bool, clear: bool) -> R
         let scrubs = Arc::clone(&scrubs);
         tokio::spawn(scrub::run(store.clone(), commands.clone(), interval, scrubs, stopped.clone()));
     }
-    let topologies = Topologies::new(
-        me.clone(),
-        TopologyFile::in_folder(&config.data),
-        config.seal_keys.clone(),
-        commands.clone(),
-        audit_log.clone(),
-        Arc::clone(&config.signed),
-    );
-    let topologies = Arc::new(topologies);
+    let topologies = Arc::new(Topologies::new(&config, commands.clone(), audit_log.clone()));
     let seals = if clear { Seals::off(topologies.in_force()) } else { Seals::new(topologies.in_force())? };
     let (workstations, who_may) = watch::channel(Arc::new(config.workstations.clone()));
     tokio::spawn(workstations::watch(config.workstation_file.clone(), workstations, audit_log.clone()));
-    let gate = Gate::new(who_may, config.intake, config.records_per_minute, audit_log.clone());
+    let gate = Gate::new(who_may, config.intake, config.records_per_minute, topologies.shut_out(), audit_log.clone());
     let routes = Intake::new(promises, commands.clone(), store.clone(), &config.node, seals, scrubs, gate).routes();
     let intake = tokio::spawn(door::serve(intake_listener, routes, until(stopped.clone())));
     tokio::spawn(Arc::clone(&topologies).hear(offered));

@@ -4,6 +4,9 @@
 //! durable, heeded, and passed on to the other neighbors: in this order, so that after a cut at any moment the node has the
 //! old one or the new one, and nobody is told what it might not have. Each neighbor is sent it once, and so is whoever
 //! begins a session with an older one.
+//!
+//! One that takes this node out, or lists another key for it, is never in force here: it is kept beside the one in force,
+//! as the proof by which the counter is closed, and later ones are judged by it.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -21,6 +24,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tracing::{debug, error, info, warn};
 
 use crate::audit_log::{AuditLog, NotLogged};
+use crate::config::Config;
 use crate::driver::Commands;
 use crate::durable_file;
 use crate::seal::{SealKeys, SealKeysError};
@@ -28,11 +32,14 @@ use crate::seal::{SealKeys, SealKeysError};
 /// The file's name in the data folder.
 const FILE: &str = "city.topology";
 
+/// And of the one that shuts this node out.
+const SHUT_OUT_FILE: &str = "shut-out.topology";
+
 /// Offers of neighbors that may wait to be judged. Beyond that they are dropped: whoever has a newer one offers it again
 /// with the next session.
 const OFFERS_MAX: usize = 4;
 
-/// Where the newest topology is kept that came over the network.
+/// Where a topology is kept that came over the network: the newest, or the one that shuts this node out.
 #[derive(Debug, Clone)]
 pub(crate) struct TopologyFile {
     path: PathBuf,
@@ -41,6 +48,10 @@ pub(crate) struct TopologyFile {
 impl TopologyFile {
     pub(crate) fn in_folder(data: &Path) -> Self {
         Self { path: data.join(FILE) }
+    }
+
+    pub(crate) fn of_shutting_out(data: &Path) -> Self {
+        Self { path: data.join(SHUT_OUT_FILE) }
     }
 
     /// The topology that was kept. One that cannot be read is reported, and is as if it had never come.
@@ -63,6 +74,54 @@ impl TopologyFile {
     /// Keeps a topology durably. Blocks for the disk.
     fn store(&self, signed: &SignedTopology) -> io::Result<()> {
         durable_file::replace(&self.path, signed.encode().as_bytes())
+    }
+
+    /// Keeps it no longer. Blocks for the disk.
+    fn remove(&self) -> io::Result<()> {
+        durable_file::remove(&self.path)
+    }
+}
+
+/// That a topology has no place for this node, and its counter is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ShutOut {
+    /// By which version.
+    pub(crate) version: u64,
+    pub(crate) because: &'static str,
+}
+
+impl ShutOut {
+    /// What a newer topology has against node `me`, where `present` is in force.
+    pub(crate) fn by(newer: &Topology, me: &NodeId, present: &Topology) -> Option<Self> {
+        match newer.takes_effect(me, present) {
+            TakesEffect::Never { because } => Some(Self { version: newer.version, because }),
+            TakesEffect::AtOnce | TakesEffect::NextStart { .. } => None,
+        }
+    }
+
+    /// Says it to whoever reads the log.
+    pub(crate) fn report(self) {
+        let Self { version, because } = self;
+        error!(
+            version,
+            because,
+            "this machine is shut out by the city's topology: nothing more is taken from its counter; what it still holds waits \
+             for an operator's decision. Stop it"
+        );
+    }
+}
+
+/// The topologies by which others are judged.
+struct Kept {
+    /// The newest in which this node has a place.
+    signed: Arc<SignedTopology>,
+    /// The newest of all, if this node has no place in it.
+    shut_out_by: Option<Arc<SignedTopology>>,
+}
+
+impl Kept {
+    fn newest(&self) -> &SignedTopology {
+        self.shut_out_by.as_ref().unwrap_or(&self.signed)
     }
 }
 
@@ -88,7 +147,7 @@ impl Told {
 
 /// A topology that is durable, on its way to the driver.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct Successor {
     /// What is to be in force from now on: all of it but what waits for the next start.
     pub(crate) in_force: Arc<Topology>,
     pub(crate) told: Told,
@@ -113,9 +172,11 @@ pub(crate) enum NotTaken {
     #[error(transparent)]
     #[diagnostic(transparent)]
     NoSuccessor(#[from] NoSuccessor),
-    #[error("this node has no place in it, and goes on with the one it has: {because}")]
-    #[diagnostic(help("push it to a node that stays; if this one is to stay, add it again under a higher version"))]
-    ShutOut { because: &'static str },
+    #[error("this node has no place in version {version} and takes nothing more from its counter: {because}")]
+    #[diagnostic(help(
+        "push it to a node that stays as well; if this one is to stay, add it again under a higher version, and push that here"
+    ))]
+    ShutOut { version: u64, because: &'static str },
     #[error("records cannot be sealed to its main servers: {0}")]
     #[diagnostic(help(
         "copy what `estafet-relay seal-key new` printed there, whole, and sign it under a higher version"
@@ -171,13 +232,14 @@ impl Source {
 /// Judges topologies that are offered, one after the other.
 pub(crate) struct Topologies {
     me: NodeId,
-    file: TopologyFile,
+    data: PathBuf,
     seal_keys: SealKeys,
     commands: Commands,
     audit_log: AuditLog,
-    /// The newest that is durable here.
-    kept: Mutex<Arc<SignedTopology>>,
+    /// Those that are durable here.
+    kept: Mutex<Kept>,
     in_force: watch::Sender<Arc<Topology>>,
+    shut_out: watch::Sender<Option<ShutOut>>,
 }
 
 impl Topologies {
@@ -186,16 +248,18 @@ impl Topologies {
         mpsc::channel(OFFERS_MAX)
     }
 
-    pub(crate) fn new(
-        me: NodeId,
-        file: TopologyFile,
-        seal_keys: SealKeys,
-        commands: Commands,
-        audit_log: AuditLog,
-        signed: Arc<SignedTopology>,
-    ) -> Self {
-        let in_force = watch::Sender::new(Arc::new(signed.topology().clone()));
-        Self { me, file, seal_keys, commands, audit_log, kept: Mutex::new(signed), in_force }
+    pub(crate) fn new(config: &Config, commands: Commands, audit_log: AuditLog) -> Self {
+        let (signed, shut_out_by) = (Arc::clone(&config.signed), config.shut_out_by.clone());
+        Self {
+            me: config.node.id.clone(),
+            data: config.data.clone(),
+            seal_keys: config.seal_keys.clone(),
+            commands,
+            audit_log,
+            kept: Mutex::new(Kept { signed, shut_out_by }),
+            in_force: watch::Sender::new(Arc::clone(&config.topology)),
+            shut_out: watch::Sender::new(config.shut_out()),
+        }
     }
 
     /// The topology in force, now and later.
@@ -203,11 +267,20 @@ impl Topologies {
         self.in_force.subscribe()
     }
 
+    /// Whether this node is shut out, now and later.
+    pub(crate) fn shut_out(&self) -> watch::Receiver<Option<ShutOut>> {
+        self.shut_out.subscribe()
+    }
+
     /// Judges what neighbors offer, as long as the driver lives.
     pub(crate) async fn hear(self: Arc<Self>, mut offers: mpsc::Receiver<Offer>) {
         while let Some(Offer { from, signed }) = offers.recv().await {
             match self.offer(&String::from_utf8_lossy(&signed), Source::Neighbor(from.clone())).await {
                 Ok(outcome) => debug!(%from, ?outcome, "a neighbor has sent its topology"),
+                // Said when it was new.
+                Err(NotTaken::ShutOut { version, .. }) => {
+                    debug!(%from, version, "a neighbor says that this node is shut out")
+                }
                 Err(error) => error!(%from, %error, "the topology of a neighbor is not taken"),
             }
         }
@@ -245,14 +318,21 @@ impl Topologies {
 
     async fn judge(&self, text: &str, from: &Source) -> Result<Offered, NotTaken> {
         let mut kept = self.kept.lock().await;
-        let signed = match kept.judge(text)? {
+        let newest = kept.newest().topology().version;
+        let signed = match kept.newest().judge(text)? {
             Succession::Newer(signed) => Arc::new(*signed),
-            Succession::Same => return Ok(Offered::Known { version: kept.topology().version }),
-            Succession::Older { version } => {
-                return Ok(Offered::Outdated { version, ours: kept.topology().version });
+            Succession::Same => {
+                let shut_out = *self.shut_out.borrow();
+                return shut_out.map_or(Ok(Offered::Known { version: newest }), |by| Err(by.into()));
             }
+            Succession::Older { version } => return Ok(Offered::Outdated { version, ours: newest }),
         };
         let version = signed.topology().version;
+        let present = Arc::clone(&self.in_force.borrow());
+        if let Some(by) = ShutOut::by(signed.topology(), &self.me, &present) {
+            self.close_counter(&mut kept, signed, by).await?;
+            return Err(by.into());
+        }
         Sealer::new(signed.topology().seal_keys())?;
         if let Some(missing) = self.seal_keys.missing(signed.topology(), &self.me)? {
             if matches!(from, Source::Operator(_)) {
@@ -261,9 +341,7 @@ impl Topologies {
             // The others have it, and the key may be found again.
             error!(key = %missing, version, "the private seal key is not here: nothing that is captured from now on can be opened");
         }
-        let present = Arc::clone(&self.in_force.borrow());
         let (in_force, at_once) = match signed.topology().takes_effect(&self.me, &present) {
-            TakesEffect::AtOnce => (signed.topology().clone(), true),
             TakesEffect::NextStart { because } => {
                 warn!(
                     version,
@@ -271,17 +349,22 @@ impl Topologies {
                 );
                 (signed.topology().until_next_start(&self.me, &present), false)
             }
-            // Kept, it would keep this node from starting, and its counter from being served.
-            TakesEffect::Never { because } => return Err(NotTaken::ShutOut { because }),
+            TakesEffect::AtOnce | TakesEffect::Never { .. } => (signed.topology().clone(), true),
         };
         let in_force = Arc::new(in_force);
         self.log(&signed, from, at_once).await?;
-        let (file, stored) = (self.file.clone(), Arc::clone(&signed));
-        let stored = tokio::task::spawn_blocking(move || file.store(&stored)).await;
-        stored.map_err(|_| NotTaken::ShuttingDown)??;
-        kept.clone_from(&signed);
+        let (file, stored) = (TopologyFile::in_folder(&self.data), Arc::clone(&signed));
+        durably(move || file.store(&stored)).await?;
+        kept.signed = Arc::clone(&signed);
+        if kept.shut_out_by.take().is_some() {
+            info!(version, "this machine is no longer shut out, and serves its counter again");
+            self.shut_out.send_replace(None);
+            let proof = TopologyFile::of_shutting_out(&self.data);
+            // Where it stays it is older than the one in force, and nothing at the next start.
+            let _older = durably(move || proof.remove()).await;
+        }
         let change =
-            Kept { in_force: Arc::clone(&in_force), told: Told::new(&signed), from: from.clone().into_neighbor() };
+            Successor { in_force: Arc::clone(&in_force), told: Told::new(&signed), from: from.clone().into_neighbor() };
         self.commands.topology(change).await.map_err(|_| NotTaken::ShuttingDown)?;
         if at_once {
             info!(version, "another topology is in force");
@@ -289,6 +372,26 @@ impl Topologies {
         self.in_force.send_replace(in_force);
         Ok(Offered::Taken { version, at_once })
     }
+
+    /// Closes the counter, at once and after each start. If the disk does not keep it, it is closed until then.
+    async fn close_counter(&self, kept: &mut Kept, signed: Arc<SignedTopology>, by: ShutOut) -> Result<(), NotTaken> {
+        by.report();
+        self.shut_out.send_replace(Some(by));
+        kept.shut_out_by = Some(Arc::clone(&signed));
+        let file = TopologyFile::of_shutting_out(&self.data);
+        durably(move || file.store(&signed)).await
+    }
+}
+
+impl From<ShutOut> for NotTaken {
+    fn from(ShutOut { version, because }: ShutOut) -> Self {
+        Self::ShutOut { version, because }
+    }
+}
+
+/// Does to the disk what blocks for it.
+async fn durably(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<(), NotTaken> {
+    Ok(tokio::task::spawn_blocking(work).await.map_err(|_| NotTaken::ShuttingDown)??)
 }
 
 /// What a topology says of a node's neighbors; `version` is the newest that the node has.

@@ -17,7 +17,7 @@ use crate::heads::HeadBook;
 use crate::ledger::Commit;
 use crate::standing::Supply;
 use crate::store::Health;
-use crate::topologies::Kept;
+use crate::topologies::Successor;
 
 /// Asks the node something, between two inputs.
 pub(crate) type Question = Box<dyn FnOnce(&View<'_>) + Send>;
@@ -71,7 +71,7 @@ pub(super) enum Command {
     /// Those with these numbers, or one of all.
     CarrierLost(Option<Vec<Device>>),
     /// A newer topology is durable.
-    Topology(Box<Kept>),
+    Topology(Box<Successor>),
     /// At a hub: this head was published, and is not on the chain of this archive.
     Unchained(ChainHead),
 }
@@ -149,8 +149,8 @@ impl Commands {
     }
 
     /// A newer topology is durable: it is heeded and passed on.
-    pub(crate) async fn topology(&self, kept: Kept) -> Result<(), ShuttingDown> {
-        self.sender.send(Command::Topology(Box::new(kept))).await.map_err(|_| ShuttingDown)
+    pub(crate) async fn topology(&self, successor: Successor) -> Result<(), ShuttingDown> {
+        self.sender.send(Command::Topology(Box::new(successor))).await.map_err(|_| ShuttingDown)
     }
 
     /// What the node says about its service.

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use tracing::info;
 
 use super::Driver;
-use crate::topologies::{Kept, Offer, Told, neighborhood};
+use crate::topologies::{Offer, Successor, Told, neighborhood};
 
 /// What a change of the topology reaches beside the node.
 pub(crate) struct Successions {
@@ -36,7 +36,7 @@ impl Driver {
     }
 
     /// A newer topology is durable: it is heeded, but for what waits for the next start, and passed on.
-    pub(super) fn succeed(&mut self, Kept { in_force, told, from }: Kept) {
+    pub(super) fn succeed(&mut self, Successor { in_force, told, from }: Successor) {
         let me = self.node.id().clone();
         let before = self.node.topology().clone();
         self.grounds.heed(&in_force, &me);
