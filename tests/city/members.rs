@@ -272,6 +272,12 @@ fn an_operator_makes_a_key_is_given_a_role_and_loses_it() {
     let removed = city.run(&["operator", "remove", "budi"]);
     assert!(removed.status.success(), "{}", said(&removed));
     wait_for("budi is shut out", || (!ask(&["--node", "sukajadi", "show"]).status.success()).then_some(()));
+    // No other is asked in the main server's place: one that was stolen would answer.
+    wait_for("the main server refuses it", || {
+        let asked = ask(&["show"]);
+        let is_said = said(&asked).contains("refusesthekeyofthisfolder");
+        (is_said && asked.status.code() == Some(1)).then_some(())
+    });
     let last = city.run(&["operator", "remove", "operator"]);
     assert!(said(&last).contains("0ofthe1admins"), "{}", said(&last));
 }

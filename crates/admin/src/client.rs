@@ -11,6 +11,7 @@ use std::time::Duration;
 use estafet_model::PublicKey;
 use estafet_tls::{Identity, TlsError};
 use hyper_util::rt::TokioIo;
+use rustls::AlertDescription;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -30,7 +31,13 @@ pub enum ConnectError {
     /// The key cannot be used for TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// Nobody answered there, or not the expected node, or it refuses this key.
+    /// The expected node is there and refuses this key.
+    #[error("{node} refuses this key")]
+    KeyRefused {
+        /// The address or path.
+        node: String,
+    },
+    /// Nobody answered there, or not the expected node, or it hung up.
     #[error("failed to connect to {node}: {reason}")]
     NoAnswer {
         /// The address or path.
@@ -42,7 +49,13 @@ pub enum ConnectError {
 
 impl ConnectError {
     fn no_answer(node: &impl fmt::Display, error: &dyn Error) -> Self {
-        Self::NoAnswer { node: node.to_string(), reason: root_cause(error) }
+        let (node, cause) = (node.to_string(), root_cause(error));
+        let denied = rustls::Error::AlertReceived(AlertDescription::AccessDenied);
+        // In a request's error it stands as text, and no longer as what it was.
+        if cause.contains(&denied.to_string()) {
+            return Self::KeyRefused { node };
+        }
+        Self::NoAnswer { node, reason: cause }
     }
 }
 

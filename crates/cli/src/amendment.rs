@@ -108,7 +108,7 @@ impl<'a> Amendment<'a> {
         self.signed()?;
         let key = self.city.dir().join(OPERATOR_KEY);
         safe_file::replace(&self.source, &self.document.to_string())?;
-        sign(&self.source, &key, None, Some(&self.city.dir().join(TOPOLOGY_SIGNED)), output).map(drop)
+        sign(&self.source, &key, None, Some(&self.city.dir().join(TOPOLOGY_SIGNED)), None, output).map(drop)
     }
 }
 

@@ -274,9 +274,19 @@ pub enum Command {
         /// A topology, plain or signed.
         file: PathBuf,
     },
-    /// Sign a topology, so that nodes believe it.
+    /// Tell what a topology changes, before it is signed. Asks nobody.
+    Diff {
+        /// The new one, signed or not; by default topology.toml in the city's folder.
+        file: Option<PathBuf>,
+        /// The one before; by default city.topology in the city's folder.
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
+    },
+    /// Sign a topology, so that nodes believe it, and tell what it changes.
+    ///
+    /// A file that another admin has signed gets a further signature. Look at it first with `topology diff`.
     Sign {
-        /// The topology as people write it; by default topology.toml in the city's folder.
+        /// The topology as people write it, or as another admin has signed it; by default topology.toml in the city's folder.
         file: Option<PathBuf>,
         /// The private key of one of its admins (PKCS #8 PEM); by default operator.key in the city's folder.
         #[arg(long, value_name = "FILE")]
@@ -284,7 +294,7 @@ pub enum Command {
         /// Whose key it is; by default whoever the topology lists with it.
         #[arg(long, value_name = "ID")]
         operator: Option<String>,
-        /// Where to write; by default city.topology beside the file.
+        /// Where to write; by default city.topology beside a file of people, or in the city's folder.
         #[arg(short, long, value_name = "FILE")]
         out: Option<PathBuf>,
     },

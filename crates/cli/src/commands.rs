@@ -20,6 +20,7 @@ pub mod audit_log;
 mod calendar_edit;
 pub mod check;
 pub mod completions;
+pub mod diff;
 pub mod drain;
 pub mod drill;
 pub mod fetch;
@@ -52,15 +53,18 @@ pub mod verify_receipt;
 pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> {
     let options = &cli.options;
     let reach = || Reach::from_options(options);
+    let in_city = |given: Option<PathBuf>, name: &str| {
+        given.or_else(|| Some(options.city.as_ref()?.join(name))).ok_or(Failure::NoCity)
+    };
     match cli.command {
         Command::Init { template, out } => new_city::init(template, &out, output),
         Command::Check { file } => check::check(&file, output),
+        Command::Diff { file, from } => {
+            diff::diff(&in_city(from, TOPOLOGY_SIGNED)?, &in_city(file, TOPOLOGY_SOURCE)?, output)
+        }
         Command::Sign { file, key, operator, out } => {
-            let in_city = |given: Option<PathBuf>, name: &str| {
-                given.or_else(|| Some(options.city.as_ref()?.join(name))).ok_or(Failure::NoCity)
-            };
             let (file, key) = (in_city(file, TOPOLOGY_SOURCE)?, in_city(key, OPERATOR_KEY)?);
-            sign::sign(&file, &key, operator.as_deref(), out.as_deref(), output)
+            sign::sign(&file, &key, operator.as_deref(), out.as_deref(), options.city.as_deref(), output)
         }
         Command::Impact { nodes, links, risks, at, file, offline } => {
             // Another moment, or another topology, is judged as if all else were well.
@@ -213,7 +217,7 @@ fn question<T>(message: T) -> Request<T> {
 
 /// Tells the person who did not answer, where the answer is good without them.
 fn note_silent(silent: &[Silence], output: &mut Output<'_>) {
-    for Silence { node, reason } in silent {
+    for Silence { node, reason, .. } in silent {
         output.note(format_args!("{node} did not answer: {reason}"));
     }
 }

@@ -395,6 +395,16 @@ pub enum Failure {
          denies access, does not know the key of this folder: an admin sees with `topology operator list` who is known"
     ))]
     NobodyAnswered(Vec<Silence>),
+    /// A main server does not know whoever asks.
+    #[error("{node} refuses the key of this folder")]
+    #[diagnostic(help(
+        "others may still take it, and a machine in wrong hands will: an admin sees with `topology operator list` who is known; to ask \
+         one node all the same, name it with --node"
+    ))]
+    KeyRefused {
+        /// Which of them.
+        node: String,
+    },
     /// A node refused or failed.
     #[error("{node} answered: {}", status.message())]
     #[diagnostic(help("{}", remedy(status)))]

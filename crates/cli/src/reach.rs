@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use estafet_admin::ConnectError;
 use estafet_admin::v1::admin_client::AdminClient;
 use estafet_model::NodeId;
 use estafet_tls::Identity;
@@ -37,6 +38,8 @@ pub struct Silence {
     pub node: String,
     /// What kept it from answering.
     pub reason: String,
+    /// It is there, and refuses the key of this folder.
+    pub refuses_key: bool,
 }
 
 /// What all nodes said to one question.
@@ -151,7 +154,8 @@ impl Reach {
     }
 
     /// The first node that answers. The next is tried when one has failed or a moment has passed, so that one that
-    /// is dark costs little and one that is well is not raced against its city.
+    /// is dark costs little and one that is well is not raced against its city. Not if a hub refuses this key: whoever takes it
+    /// all the same may be a machine in wrong hands.
     pub async fn first(&self) -> Result<NodeClient, Failure> {
         let mut waiting = self.doors.iter();
         let mut trying = FuturesUnordered::new();
@@ -162,12 +166,20 @@ impl Reach {
             tokio::select! {
                 tried = trying.next() => match tried {
                     Some(Ok(client)) => return Ok(client),
+                    Some(Err(silence)) if silence.refuses_key && self.is_hub(&silence.node) && !self.is_one_node() => {
+                        return Err(Failure::KeyRefused { node: silence.node });
+                    }
                     Some(Err(silence)) => silent.push(silence),
                     None => return Err(Failure::NobodyAnswered(silent)),
                 },
                 () = sleep(patience) => {}
             }
         }
+    }
+
+    fn is_hub(&self, name: &str) -> bool {
+        let of_name = |door: &&Door| door.to_string() == name;
+        matches!(self.doors.iter().find(of_name), Some(Door::Tls { node, .. }) if node.role == Role::Hub)
     }
 
     /// Puts one question to every node at once.
@@ -216,7 +228,10 @@ impl Door {
         };
         match timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(Ok(client)) => Ok(NodeClient { name, client }),
-            Ok(Err(error)) => Err(silence(&name, error)),
+            Ok(Err(error)) => {
+                let refuses_key = matches!(error, ConnectError::KeyRefused { .. });
+                Err(Silence { refuses_key, ..silence(&name, error) })
+            }
             Err(_) => Err(silence(&name, format!("no answer within {CONNECT_TIMEOUT:?}"))),
         }
     }
@@ -232,7 +247,7 @@ impl Display for Door {
 }
 
 fn silence(node: &str, reason: impl Display) -> Silence {
-    Silence { node: node.to_owned(), reason: reason.to_string() }
+    Silence { node: node.to_owned(), reason: reason.to_string(), refuses_key: false }
 }
 
 pub(crate) fn node_unknown(topology: &Topology, node: &NodeId) -> Failure {

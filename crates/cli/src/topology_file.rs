@@ -17,9 +17,9 @@ const BODY_BEGINNING: &str = "\n---\n";
 pub struct TopologyFile {
     /// What it says.
     pub topology: Topology,
-    /// True if it bears a good signature of an admin that it lists itself. Whether a node trusts that admin, only the
+    /// The same, if it bears good signatures of admins that it lists itself. Whether a node trusts one of them, only the
     /// node can say.
-    pub is_signed: bool,
+    pub signed: Option<SignedTopology>,
 }
 
 impl TopologyFile {
@@ -28,7 +28,7 @@ impl TopologyFile {
         let text = fs::read_to_string(path).map_err(Failure::read(path))?;
         if !text.starts_with(SIGNED_BEGINNING) {
             let topology = parse(&path.display().to_string(), &text)?;
-            return Ok(Self { topology, is_signed: false });
+            return Ok(Self { topology, signed: None });
         }
         let body = text.split_once(BODY_BEGINNING).map(|(_, body)| body).unwrap_or_default();
         let admins: Vec<PublicKey> = parse(&path.display().to_string(), body)?
@@ -38,7 +38,7 @@ impl TopologyFile {
             .map(|operator| operator.key)
             .collect();
         let signed = decode(path, &text, &admins)?;
-        Ok(Self { topology: signed.topology().clone(), is_signed: true })
+        Ok(Self { topology: signed.topology().clone(), signed: Some(signed) })
     }
 }
 

@@ -142,6 +142,54 @@ fn a_second_admin_adds_a_signature_where_two_are_asked_for() {
 }
 
 #[test]
+fn who_signs_second_sees_what_changes_beside_their_own_version() {
+    let folder = tempfile::tempdir().unwrap();
+    init(Template::Pekanbaru, folder.path()).unwrap();
+    let (first, desk) = (folder.path(), folder.path().join("desk"));
+    let path = |folder: &Path, name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let second = estafet_model::SigningKey::from_seed([7; 32]);
+    fs::create_dir(&desk).unwrap();
+    fs::write(desk.join("operator.key"), second.to_pem()).unwrap();
+    fs::set_permissions(desk.join("operator.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    let admin =
+        format!("[[operator]]\nid = \"wakil\"\nkey = \"{}\"\nrole = \"admin\"\n\n[[operator]]", second.public());
+    let rewrite = |from: &str, to: &str| {
+        let text = fs::read_to_string(first.join("topology.toml")).unwrap();
+        assert!(text.contains(from), "{from}");
+        fs::write(first.join("topology.toml"), text.replacen(from, to, 1)).unwrap();
+    };
+    let done = |arguments: &[&str]| {
+        let (outcome, out) = topology(arguments);
+        assert_eq!(outcome.unwrap(), Outcome::Good, "{out}");
+        out
+    };
+    let [source, key] = ["topology.toml", "operator.key"].map(|name| path(first, name));
+    rewrite("version = 1", "version = 2\nrequired_signatures = 2");
+    rewrite("[[operator]]", &admin);
+    done(&["sign", &source, "--key", &key]);
+    done(&["sign", &source, "--key", &path(&desk, "operator.key")]);
+    fs::copy(first.join("city.topology"), desk.join("city.topology")).unwrap();
+
+    // The first admin changes something, and sends the second what was signed.
+    rewrite("version = 2", "version = 3");
+    rewrite("cost = 10", "cost = 11");
+    let said = done(&["sign", &source, "--key", &key]);
+    assert!(said.contains("-cost = 10\n") && said.contains("+cost = 11\n"), "{said}");
+    let sent = path(first, "city.topology");
+    let of_desk = path(&desk, "city.topology");
+    let shown = done(&["diff", &sent, "--from", &of_desk]);
+    let changed: Vec<&str> =
+        shown.lines().filter(|line| line.starts_with(['+', '-']) && line.as_bytes()[1] != line.as_bytes()[0]).collect();
+    assert_eq!(changed, ["-version = 2", "+version = 3", "-cost = 10", "+cost = 11"], "{shown}");
+    assert!(shown.contains("ends = "), "it says whose cost that is: {shown}");
+    let signed = done(&["--city", desk.to_str().unwrap(), "sign", &sent]);
+    assert!(signed.contains("+cost = 11\n") && signed.contains("signed by operator, wakil"), "{signed}");
+    assert!(CityFolder::open(&desk).is_ok());
+    assert_eq!(done(&["diff", &sent, "--from", &of_desk]), "Nothing differs.\n");
+    assert_eq!(fs::read_to_string(&sent).unwrap().matches("signature = ").count(), 1, "what was sent stays as it is");
+}
+
+#[test]
 fn sign_demands_a_higher_version_for_a_change() {
     let folder = tempfile::tempdir().unwrap();
     init(Template::Pekanbaru, folder.path()).unwrap();

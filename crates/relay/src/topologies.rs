@@ -279,7 +279,7 @@ impl Topologies {
                 Ok(outcome) => debug!(%from, ?outcome, "a neighbor has sent its topology"),
                 // Said when it was new.
                 Err(NotTaken::ShutOut { version, .. }) => {
-                    debug!(%from, version, "a neighbor says that this node is shut out")
+                    debug!(%from, version, "a neighbor says that this node is shut out");
                 }
                 Err(error) => error!(%from, %error, "the topology of a neighbor is not taken"),
             }

@@ -50,7 +50,7 @@ pub fn check(file: &Path, output: &mut Output<'_>) -> Result<Outcome, Failure> {
 }
 
 fn report_sound(file: &Path, read: &TopologyFile, output: &mut Output<'_>) -> Result<(), Failure> {
-    let TopologyFile { topology, is_signed } = read;
+    let TopologyFile { topology, signed } = read;
     let warnings = warnings(topology);
     if output.is_json() {
         return output.object(&Checked {
@@ -58,7 +58,7 @@ fn report_sound(file: &Path, read: &TopologyFile, output: &mut Output<'_>) -> Re
             file,
             area: Some(&topology.area),
             version: Some(topology.version),
-            signed: Some(*is_signed),
+            signed: Some(signed.is_some()),
             faults: &[],
             warnings,
         });
@@ -70,7 +70,7 @@ fn report_sound(file: &Path, read: &TopologyFile, output: &mut Output<'_>) -> Re
         topology.version,
         topology.nodes.len(),
         topology.links.len(),
-        if *is_signed { "signed by its own admin" } else { "not signed" },
+        if signed.is_some() { "signed by its own admin" } else { "not signed" },
     ))?;
     for Warning { text, remedy, .. } in warnings {
         output.line(format_args!("warning: {text}; {remedy}"))?;

@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use estafet_model::{PublicKey, SigningKey};
 use estafet_tls::read_key;
-use estafet_topology::{SignedTopology, Topology, parse};
+use estafet_topology::{SignedTopology, Topology};
 use serde::Serialize;
 
+use super::diff::{changes, print};
 use crate::city::TOPOLOGY_SIGNED;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::safe_file;
+use crate::topology_file::TopologyFile;
 
 #[derive(Serialize)]
 struct Signed<'a> {
@@ -23,28 +25,34 @@ struct Signed<'a> {
     /// All who have signed.
     operators: Vec<&'a str>,
     missing_signatures: usize,
+    /// Beside what was there before, if something was.
+    changes: Option<String>,
 }
 
-/// Signs `file` with the private key in `key` and writes the result to `out`, by default `city.topology` beside it. If that
-/// is there with the same topology, the signature is added to those of other admins.
+/// Signs `file` with the private key in `key` and writes the result to `out`, by default `city.topology` beside it, or in
+/// the folder of the `city` if another admin has signed `file` already. The signature is added to those that are there.
 pub fn sign(
     file: &Path,
     key: &Path,
     operator: Option<&str>,
     out: Option<&Path>,
+    city: Option<&Path>,
     output: &mut Output<'_>,
 ) -> Result<Outcome, Failure> {
-    let text = fs::read_to_string(file).map_err(Failure::read(file))?;
-    let topology = parse(&file.display().to_string(), &text)?;
+    let TopologyFile { topology, signed: handed_on } = TopologyFile::read(file)?;
     let signing_key = read_key(key)?;
     let operator = match operator {
         Some(operator) => operator.to_owned(),
         None => owner(&topology, &signing_key, file, key)?,
     };
     let trusted: Vec<PublicKey> = topology.operators.iter().map(|operator| operator.key).collect();
-    let out = out.map_or_else(|| file.with_file_name(TOPOLOGY_SIGNED), PathBuf::from);
+    let own_folder = city.filter(|_| handed_on.is_some()).map(|city| city.join(TOPOLOGY_SIGNED));
+    let out = out.map(PathBuf::from).or(own_folder).unwrap_or_else(|| file.with_file_name(TOPOLOGY_SIGNED));
     let there = there(&out, &trusted);
-    let signed = match there.clone().filter(|there| *there.topology() == topology) {
+    let is_same = |there: &SignedTopology| *there.topology() == topology;
+    let changes = there.as_ref().filter(|there| !is_same(there)).map(|there| changes(there.topology(), &topology));
+    let begun = [handed_on, there.clone().filter(is_same)].into_iter().flatten();
+    let signed = match begun.max_by_key(|begun| begun.signers().len()) {
         // By the same again: as it is.
         Some(there) if there.signers().iter().any(|signer| signer.key == signing_key.public()) => Ok(there),
         Some(there) => there.countersign(&operator, &signing_key),
@@ -56,9 +64,23 @@ pub fn sign(
 
     let (Topology { area, version, .. }, missing) = (signed.topology(), signed.missing_signatures());
     let operators: Vec<&str> = signed.signers().iter().map(|signer| signer.operator.as_str()).collect();
-    let answer =
-        Signed { file: &out, area, version: *version, operator: &operator, operators, missing_signatures: missing };
+    let answer = Signed {
+        file: &out,
+        area,
+        version: *version,
+        operator: &operator,
+        operators,
+        missing_signatures: missing,
+        changes,
+    };
     output.answer(&answer, |answer, output| {
+        match &answer.changes {
+            Some(changes) => print(changes, output)?,
+            None if answer.operators.len() > 1 => output.note(
+                "No version before this one is here: `topology diff FILE --from OLD` tells what you have signed.",
+            ),
+            None => {}
+        }
         let by = answer.operators.join(", ");
         output.line(format_args!("{}: {area} version {version}, signed by {by}", out.display()))?;
         if missing > 0 {
