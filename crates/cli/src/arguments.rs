@@ -278,7 +278,7 @@ pub enum Command {
     Diff {
         /// The new one, signed or not; by default topology.toml in the city's folder.
         file: Option<PathBuf>,
-        /// The one before; by default city.topology in the city's folder.
+        /// The one before; by default the last in the city's folder that nodes take.
         #[arg(long, value_name = "FILE")]
         from: Option<PathBuf>,
     },

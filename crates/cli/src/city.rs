@@ -35,10 +35,15 @@ impl CityFolder {
         let path = dir.join(TOPOLOGY_SIGNED);
         let text = fs::read_to_string(&path).map_err(Failure::read(&path))?;
         let own = operator.public();
-        let signed = SignedTopology::decode_kept(&text).ok().filter(|signed| {
-            signed.topology().operator_by_key(&own).is_some_and(|listed| listed.role != OperatorRole::Admin)
-        });
-        let signed = signed.map_or_else(|| decode(&path, &text, &[own]), Ok)?;
+        let kept = SignedTopology::decode_kept(&text).ok();
+        let listed = kept.as_ref().and_then(|signed| signed.topology().operator_by_key(&own));
+        let signed = match (listed.map(|listed| listed.role), kept) {
+            (Some(OperatorRole::Viewer | OperatorRole::Operator), Some(signed)) => signed,
+            (Some(OperatorRole::Admin), Some(signed)) if signed.signers().iter().all(|signer| signer.key != own) => {
+                return Err(Failure::NotSignedByOwner(path));
+            }
+            _ => decode(&path, &text, &[own])?,
+        };
         Ok(Self { dir: dir.to_owned(), topology: signed.topology().clone(), operator })
     }
 

@@ -60,7 +60,7 @@ pub async fn run(cli: Cli, output: &mut Output<'_>) -> Result<Outcome, Failure> 
         Command::Init { template, out } => new_city::init(template, &out, output),
         Command::Check { file } => check::check(&file, output),
         Command::Diff { file, from } => {
-            diff::diff(&in_city(from, TOPOLOGY_SIGNED)?, &in_city(file, TOPOLOGY_SOURCE)?, output)
+            diff::diff(&in_city(file, TOPOLOGY_SOURCE)?, from.as_deref(), options.city.as_deref(), output)
         }
         Command::Sign { file, key, operator, out } => {
             let (file, key) = (in_city(file, TOPOLOGY_SOURCE)?, in_city(key, OPERATOR_KEY)?);

@@ -111,6 +111,17 @@ pub enum Failure {
         #[diagnostic_source]
         error: Box<dyn Diagnostic + Send + Sync>,
     },
+    /// An admin's folder is believed by the admin's own signature.
+    #[error("{} does not bear your signature, and is not trusted in your folder", .0.display())]
+    #[diagnostic(help(
+        "if somebody you know says that it is your city's, sign it: `topology sign {}`; what is signed by others goes on counting",
+        .0.display()
+    ))]
+    NotSignedByOwner(PathBuf),
+    /// There is nothing to compare with.
+    #[error("no version before this one is in {}", .0.display())]
+    #[diagnostic(help("name one with --from FILE"))]
+    NoVersionBefore(PathBuf),
     /// The topology was not signed.
     #[error(transparent)]
     #[diagnostic(transparent)]

@@ -26,6 +26,7 @@ mod record_name;
 mod relay_config;
 mod safe_file;
 mod topology_file;
+mod versions;
 
 pub use arguments::{Cli, Command, Options};
 pub use city::CityFolder;

@@ -132,13 +132,18 @@ fn a_second_admin_adds_a_signature_where_two_are_asked_for() {
     let sign = |key: &str| {
         let key = path(key);
         let (outcome, out) = topology(&["sign", source.to_str().unwrap(), "--key", key.to_str().unwrap(), "--json"]);
-        assert_eq!(outcome.unwrap(), Outcome::Good, "{out}");
-        (names(&json(&out)["operators"]).join(" "), json(&out)["missing_signatures"].as_u64().unwrap())
+        let missing = json(&out)["missing_signatures"].as_u64().unwrap();
+        assert_eq!(outcome.unwrap(), if missing > 0 { Outcome::Incomplete } else { Outcome::Good }, "{out}");
+        (names(&json(&out)["operators"]).join(" "), missing)
     };
     assert_eq!(sign("operator.key"), ("operator".to_owned(), 1));
     assert_eq!(sign("operator.key"), ("operator".to_owned(), 1), "the same again adds nothing");
     assert_eq!(sign("wakil.key"), ("operator wakil".to_owned(), 0));
     assert!(CityFolder::open(folder.path()).is_ok());
+    // The new admin's signature is not one by the version before, which asked for one.
+    fs::remove_file(path("city.topology")).unwrap();
+    fs::copy(path("previous.topology"), path("city.topology")).unwrap();
+    assert_eq!(sign("wakil.key"), ("wakil".to_owned(), 1));
 }
 
 #[test]
@@ -158,35 +163,64 @@ fn who_signs_second_sees_what_changes_beside_their_own_version() {
         assert!(text.contains(from), "{from}");
         fs::write(first.join("topology.toml"), text.replacen(from, to, 1)).unwrap();
     };
-    let done = |arguments: &[&str]| {
+    let ends = |arguments: &[&str], expected: Outcome| {
         let (outcome, out) = topology(arguments);
-        assert_eq!(outcome.unwrap(), Outcome::Good, "{out}");
+        assert_eq!(outcome.unwrap(), expected, "{out}");
         out
     };
+    let done = |arguments: &[&str]| ends(arguments, Outcome::Good);
     let [source, key] = ["topology.toml", "operator.key"].map(|name| path(first, name));
     rewrite("version = 1", "version = 2\nrequired_signatures = 2");
     rewrite("[[operator]]", &admin);
-    done(&["sign", &source, "--key", &key]);
+    ends(&["sign", &source, "--key", &key], Outcome::Incomplete);
     done(&["sign", &source, "--key", &path(&desk, "operator.key")]);
     fs::copy(first.join("city.topology"), desk.join("city.topology")).unwrap();
 
     // The first admin changes something, and sends the second what was signed.
     rewrite("version = 2", "version = 3");
     rewrite("cost = 10", "cost = 11");
-    let said = done(&["sign", &source, "--key", &key]);
+    let said = ends(&["sign", &source, "--key", &key], Outcome::Incomplete);
     assert!(said.contains("-cost = 10\n") && said.contains("+cost = 11\n"), "{said}");
     let sent = path(first, "city.topology");
     let of_desk = path(&desk, "city.topology");
-    let shown = done(&["diff", &sent, "--from", &of_desk]);
+    let at_desk =
+        |arguments: &[&str], expected| ends(&[&["--city", desk.to_str().unwrap()], arguments].concat(), expected);
+    let shown = at_desk(&["diff", &sent], Outcome::Good);
     let changed: Vec<&str> =
         shown.lines().filter(|line| line.starts_with(['+', '-']) && line.as_bytes()[1] != line.as_bytes()[0]).collect();
     assert_eq!(changed, ["-version = 2", "+version = 3", "-cost = 10", "+cost = 11"], "{shown}");
     assert!(shown.contains("ends = "), "it says whose cost that is: {shown}");
-    let signed = done(&["--city", desk.to_str().unwrap(), "sign", &sent]);
-    assert!(signed.contains("+cost = 11\n") && signed.contains("signed by operator, wakil"), "{signed}");
+    assert!(shown.contains("signed by operator, an admin of version 2"), "{shown}");
+    // Wherever it is written to, it is told by the own version, and the same once it is signed.
+    let elsewhere = path(&desk, "elsewhere");
+    for arguments in [&["sign", &sent, "-o", &elsewhere][..], &["sign", &sent], &["sign", &sent]] {
+        let signed = at_desk(arguments, Outcome::Good);
+        assert!(signed.contains("+cost = 11\n") && signed.contains("signed by operator, wakil"), "{signed}");
+    }
     assert!(CityFolder::open(&desk).is_ok());
-    assert_eq!(done(&["diff", &sent, "--from", &of_desk]), "Nothing differs.\n");
+    assert_eq!(done(&["diff", &sent, "--from", &of_desk]).lines().next(), Some("Nothing differs."));
     assert_eq!(fs::read_to_string(&sent).unwrap().matches("signature = ").count(), 1, "what was sent stays as it is");
+
+    // Somebody who makes himself an admin, and signs that.
+    let third = estafet_model::SigningKey::from_seed([8; 32]);
+    fs::write(first.join("third.key"), third.to_pem()).unwrap();
+    fs::set_permissions(first.join("third.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    rewrite("version = 3", "version = 4");
+    rewrite("\"wakil\"", "\"asing\"");
+    rewrite(&second.public().to_string(), &third.public().to_string());
+    rewrite("[[operator]]", &admin);
+    let strange = path(first, "strange.topology");
+    let by_third = ["sign", &source, "--key", &path(first, "third.key"), "-o", &strange];
+    let said = ends(&by_third, Outcome::Incomplete);
+    assert!(said.contains("By version 2, asing is no admin"), "{said}");
+    let shown = at_desk(&["diff", &strange], Outcome::Good);
+    assert!(shown.contains("signed by asing, who is NO admin of version 3"), "{shown}");
+    let signed = at_desk(&["sign", &strange], Outcome::Incomplete);
+    assert!(signed.contains("before 1 more"), "{signed}");
+    // It lies in the folder, and is not what the next version is compared with.
+    rewrite("version = 4", "version = 5");
+    let shown = at_desk(&["diff", &source], Outcome::Good);
+    assert!(shown.contains("-version = 3\n+version = 5\n") && shown.contains("+id = \"asing\"\n"), "{shown}");
 }
 
 #[test]

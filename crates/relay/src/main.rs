@@ -51,6 +51,7 @@ use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
+use crate::topologies::NotTaken;
 
 /// Keeps an office's records, forwards them to the city's main server, and routes around offices that are dark.
 #[derive(Parser)]
@@ -178,9 +179,6 @@ fn dispatch(command: Command) -> miette::Result<()> {
             if let Some(missing) = config.seal_keys.missing(&config.topology, &config.node.id)? {
                 return Err(seal::SealKeyError::Missing(missing).into());
             }
-            if let Some(by) = config.shut_out() {
-                by.report();
-            }
             let neighbors = config.topology.neighbors(&config.node.id);
             let neighbors: Vec<_> = neighbors.map(|(id, link)| format!("{id} ({})", link.medium)).collect();
             #[expect(clippy::print_stdout, reason = "the answer of the command")]
@@ -197,6 +195,9 @@ fn dispatch(command: Command) -> miette::Result<()> {
                     config.intake,
                     config.data.display(),
                 );
+            }
+            if let Some(by) = config.shut_out() {
+                return Err(NotTaken::from(by).into());
             }
         }
         Command::Submit { config, class, kind, token_file, files } => {

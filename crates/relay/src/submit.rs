@@ -30,6 +30,11 @@ pub(crate) enum SubmitError {
     #[error("{} was not taken: {answer}", path.display())]
     #[diagnostic(help("the files before it were taken; when this one can be, submit it and those after it again"))]
     Refused { path: PathBuf, answer: String },
+    #[error("{} was not taken: {answer}", path.display())]
+    #[diagnostic(help(
+        "give the token of this computer with --token-file FILE; `estafet-relay workstation add` prints a new one"
+    ))]
+    Unknown { path: PathBuf, answer: String },
     #[error("failed to print a slip: {0}")]
     Output(#[from] std::io::Error),
 }
@@ -68,10 +73,15 @@ pub(crate) fn submit(
         let mut answer = answer.map_err(no_relay)?;
         let text = answer.body_mut().read_to_string().map_err(no_relay)?;
         // 202: taken, and no slip is given, because the node runs without durability. The answer says so.
-        if answer.status() != 201 && answer.status() != 202 {
+        let status = answer.status();
+        if status != 201 && status != 202 {
             let problem: Option<serde_json::Value> = serde_json::from_str(&text).ok();
             let detail = problem.and_then(|problem| Some(problem["detail"].as_str()?.to_owned()));
-            return Err(SubmitError::Refused { path: path.clone(), answer: detail.unwrap_or(text) });
+            let (path, answer) = (path.clone(), detail.unwrap_or(text));
+            return Err(match status.as_u16() {
+                401 => SubmitError::Unknown { path, answer },
+                _ => SubmitError::Refused { path, answer },
+            });
         }
         writeln!(out, "{text}")?;
     }

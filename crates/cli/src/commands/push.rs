@@ -62,7 +62,7 @@ pub(super) async fn push_change(reach: &Reach, file: &Path, output: &mut Output<
     let text = fs::read_to_string(file).map_err(Failure::read(file))?;
     if SignedTopology::decode_kept(&text).is_ok_and(|signed| signed.missing_signatures() > 0) {
         output
-            .note("It is signed and not in force: bring the folder to the next admin, who signs it too and pushes it.");
+            .note("It is signed and not in force: send topology.toml and city.topology to the next admin, who signs that too and pushes it.");
         return Ok(Outcome::Incomplete);
     }
     match give_text(reach, text).await {

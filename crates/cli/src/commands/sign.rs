@@ -8,12 +8,13 @@ use estafet_tls::read_key;
 use estafet_topology::{SignedTopology, Topology};
 use serde::Serialize;
 
-use super::diff::{changes, print};
-use crate::city::TOPOLOGY_SIGNED;
+use super::diff::{changes, print, signers};
+use crate::city::{TOPOLOGY_SIGNED, TOPOLOGY_SOURCE};
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::safe_file;
 use crate::topology_file::TopologyFile;
+use crate::versions::{Versions, missing_signatures};
 
 #[derive(Serialize)]
 struct Signed<'a> {
@@ -24,8 +25,11 @@ struct Signed<'a> {
     operator: &'a str,
     /// All who have signed.
     operators: Vec<&'a str>,
+    /// Of these, who is no admin by the version before.
+    not_counted: Vec<&'a str>,
     missing_signatures: usize,
-    /// Beside what was there before, if something was.
+    /// The version before, if the folder has it, and what has changed since.
+    before: Option<u64>,
     changes: Option<String>,
 }
 
@@ -46,11 +50,15 @@ pub fn sign(
         None => owner(&topology, &signing_key, file, key)?,
     };
     let trusted: Vec<PublicKey> = topology.operators.iter().map(|operator| operator.key).collect();
-    let own_folder = city.filter(|_| handed_on.is_some()).map(|city| city.join(TOPOLOGY_SIGNED));
-    let out = out.map(PathBuf::from).or(own_folder).unwrap_or_else(|| file.with_file_name(TOPOLOGY_SIGNED));
+    let in_city = city.filter(|_| handed_on.is_some()).map(|city| city.join(TOPOLOGY_SIGNED));
+    let out = out.map(PathBuf::from).or(in_city).unwrap_or_else(|| file.with_file_name(TOPOLOGY_SIGNED));
     let there = there(&out, &trusted);
     let is_same = |there: &SignedTopology| *there.topology() == topology;
-    let changes = there.as_ref().filter(|there| !is_same(there)).map(|there| changes(there.topology(), &topology));
+    let own_folder = city.or_else(|| out.parent()).unwrap_or(Path::new("."));
+    let versions = Versions::in_folder(own_folder);
+    let before = versions.before(&topology).map(SignedTopology::topology);
+    let changes = before.map(|before| changes(before, &topology));
+    let is_handed_on = handed_on.is_some();
     let begun = [handed_on, there.clone().filter(is_same)].into_iter().flatten();
     let signed = match begun.max_by_key(|begun| begun.signers().len()) {
         // By the same again: as it is.
@@ -59,18 +67,27 @@ pub fn sign(
         None => SignedTopology::sign(topology, &operator, &signing_key),
     };
     let signed = signed.map_err(|error| Failure::Sign(Box::new(error)))?;
-    refuse_to_go_back(&out, &signed, there.as_ref())?;
+    refuse_to_go_back(&out, &signed, there.as_ref().map(SignedTopology::topology))?;
+    refuse_to_go_back(&out, &signed, before)?;
+    if out == own_folder.join(TOPOLOGY_SIGNED) {
+        versions.keep_before(signed.topology())?;
+    }
     safe_file::replace(&out, &signed.encode())?;
 
-    let (Topology { area, version, .. }, missing) = (signed.topology(), signed.missing_signatures());
-    let operators: Vec<&str> = signed.signers().iter().map(|signer| signer.operator.as_str()).collect();
+    let Topology { area, version, .. } = signed.topology();
+    let missing = before.map_or(0, |before| missing_signatures(before, &signed)).max(signed.missing_signatures());
+    let signers = signers(&signed, before);
+    let operators: Vec<&str> = signers.iter().map(|signer| signer.operator.as_str()).collect();
+    let not_counted = signers.iter().filter(|signer| !signer.counts).map(|signer| signer.operator.as_str()).collect();
     let answer = Signed {
         file: &out,
         area,
         version: *version,
         operator: &operator,
         operators,
+        not_counted,
         missing_signatures: missing,
+        before: before.map(|before| before.version),
         changes,
     };
     output.answer(&answer, |answer, output| {
@@ -83,12 +100,23 @@ pub fn sign(
         }
         let by = answer.operators.join(", ");
         output.line(format_args!("{}: {area} version {version}, signed by {by}", out.display()))?;
+        if let Some(before) = answer.before.filter(|_| !answer.not_counted.is_empty()) {
+            let whose = answer.not_counted.join(", ");
+            output.line(format_args!(
+                "By version {before}, {whose} is no admin: nodes that have that version do not count it."
+            ))?;
+        }
         if missing > 0 {
-            output.line(format_args!("No node takes it before {missing} more of its admins have signed."))?;
+            output.line(format_args!("No node takes it before {missing} more of the city's admins have signed."))?;
+        }
+        if is_handed_on {
+            output.note(format_args!(
+                "Take {TOPOLOGY_SOURCE} from whoever signed first as well: your own next change begins with it."
+            ));
         }
         Ok(())
     })?;
-    Ok(Outcome::Good)
+    Ok(if missing > 0 { Outcome::Incomplete } else { Outcome::Good })
 }
 
 /// Who has this key by the topology.
@@ -108,8 +136,8 @@ fn there(out: &Path, trusted: &[PublicKey]) -> Option<SignedTopology> {
 }
 
 /// Nodes keep the highest version, so a change under an old number would reach nobody.
-fn refuse_to_go_back(out: &Path, new: &SignedTopology, there: Option<&SignedTopology>) -> Result<(), Failure> {
-    let Some(there) = there.map(SignedTopology::topology) else { return Ok(()) };
+fn refuse_to_go_back(out: &Path, new: &SignedTopology, there: Option<&Topology>) -> Result<(), Failure> {
+    let Some(there) = there else { return Ok(()) };
     let new = new.topology();
     if there.area == new.area && there.version >= new.version && there != new {
         return Err(Failure::VersionNotRaised { out: out.to_owned(), there: there.version, new: new.version });
