@@ -67,12 +67,12 @@ impl City {
         notes
     }
 
-    /// Signs what was edited.
-    fn sign(&self) {
+    /// Signs what was edited, as the next version.
+    fn sign(&self) -> (Result<Outcome, Failure>, String) {
         let version = self.opened().topology().version;
         let raised = self.source().replace(&format!("\nversion = {version}"), &format!("\nversion = {}", version + 1));
         fs::write(self.path("topology.toml"), raised).expect("written");
-        self.done(&["sign"]);
+        self.run(&["sign"])
     }
 
     /// What a refused command says, with its remedy; nothing has changed.
@@ -199,7 +199,8 @@ fn a_node_is_removed_with_all_that_names_it_and_never_comes_again() {
         "\n[[outage]]\nnodes = [\"rumbai\"]\nstart = 2013-08-06T18:00:00+07:00\nduration = \"3h\"\nreason = \"one\"\n",
     );
     assert!(city.refused(&["node", "remove", "rumbai"]).contains("topology sign"), "nothing is signed unawares");
-    city.sign();
+    let (signed, notes) = city.sign();
+    assert_eq!(signed.unwrap(), Outcome::Good, "{notes}");
     let notes = city.done(&["node", "remove", "rumbai"]);
     assert!(notes.contains("node accept rumbai"), "{notes}");
     let opened = city.opened();
@@ -269,7 +270,8 @@ fn operators_come_and_go_and_enough_admins_stay() {
         1,
     );
     fs::write(city.path("topology.toml"), two).unwrap();
-    city.sign();
+    let (signed, notes) = city.sign();
+    assert_eq!(signed.unwrap(), Outcome::Incomplete, "one of two has signed: {notes}");
     assert!(city.refused(&["operator", "remove", "sari"]).contains("1 of the 2 admins"));
 }
 
