@@ -159,7 +159,7 @@ pub enum Failure {
     },
     /// What was asked for does not fit what is there.
     #[error("{} would not hold together any more:{}", path.display(), lines(.faults))]
-    #[diagnostic(help("nothing was changed: type it anew"))]
+    #[diagnostic(help("nothing was changed: each line above is what to change in what you typed"))]
     NotFitting {
         /// The topology.
         path: PathBuf,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use estafet_model::{RecordId, Slip};
+use estafet_model::{RecordId, Slip, SlipError};
 
 /// A slip or a record id, known to be well formed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,10 @@ impl FromStr for RecordName {
         if text.contains('.') {
             text.parse().map(Self::Id).map_err(|error: estafet_model::RecordIdError| error.to_string())
         } else {
-            text.parse().map(Self::Slip).map_err(|error: estafet_model::SlipError| error.to_string())
+            text.parse().map(Self::Slip).map_err(|error| match error {
+                SlipError::Shape => format!("{error}; a record id has dots, such as rumbai.513.42"),
+                SlipError::Check => error.to_string(),
+            })
         }
     }
 }
@@ -52,6 +55,7 @@ mod tests {
             ("rumbai.513", Err("no record id")),
             (&mistyped, Err("typing mistake")),
             ("rumbai", Err("twelve letters")),
+            ("rumbai", Err("such as rumbai.513.42")),
         ] {
             match (text.parse::<RecordName>(), expected) {
                 (Ok(name), Ok(canonical)) => assert_eq!(name.to_string(), canonical),

@@ -316,6 +316,8 @@ fn export(
             "{}",
             json!({ "exported": names(exported), "opened": names(opened), "lost": names(&survey.lost) })
         )?;
+    } else {
+        writeln!(out, "{} exported to {}", count(exported.len(), "record"), folder.display())?;
     }
     match survey.lost.len() {
         lost if lost > 0 && record.is_none() => Err(SurgeryError::NotExported { lost }),

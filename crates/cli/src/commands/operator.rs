@@ -92,6 +92,8 @@ pub fn list(city: &CityFolder, output: &mut Output<'_>) -> Result<Outcome, Failu
         [operator.name.to_owned(), operator.role, operator.fingerprint, or_dash(whose)]
     });
     output.table(["operator", "role", "fingerprint", "key"], rows.collect(), "Nobody has a role.")?;
+    let Topology { area, version, .. } = city.topology();
+    output.note(format_args!("That is version {version} of {area}, as it is signed in this folder."));
     Ok(Outcome::Good)
 }
 
