@@ -327,6 +327,7 @@ impl Custody {
             }
         }
         for (to, ids) in accepted {
+            self.receipts.has_handed_over(&to, ids.len());
             self.outputs.push_back(CustodyOutput::Send { to, frame: Frame::Acceptances(ids) });
         }
         self.receipts.spread(now, &mut self.outputs);

@@ -409,6 +409,13 @@ impl Receipts {
         }
     }
 
+    /// So many records of a neighbor are durable here.
+    pub(crate) fn has_handed_over(&mut self, neighbor: &NodeId, records: usize) {
+        if let Some(listener) = self.neighbors.get_mut(neighbor) {
+            listener.has_handed_over(records);
+        }
+    }
+
     pub(crate) fn poll_timeout(&self) -> Option<Now> {
         self.neighbors.values().filter_map(Listener::due).chain(self.spread_at).min()
     }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use estafet_model::Now;
+use estafet_model::{Class, Now};
 use estafet_wire::Frame;
 
-use super::relay::{HUB, at, node, open, outputs, receipt, receipt_after, relay};
-use crate::{Custody, CustodyOutput, Recovered};
+use super::relay::{HUB, after_sync, at, header, held, node, open, outputs, piece, receipt, receipt_after, relay};
+use crate::{Custody, CustodyOutput, HeldRecord, Recovered};
 
 /// What the link to Rumbai takes for 64 KiB: 128 kbit/s.
 const RECORD_TIME: Duration = Duration::from_secs(4);
@@ -53,6 +53,36 @@ fn a_link_is_told_one_at_once_and_many_in_few() {
     let (_, all) = busy(&mut custody, seconds);
     let bytes: usize = all.iter().map(Vec::len).sum();
     assert!(all.len() > 150 && bytes < (4 << 10) * 10, "{} receipts, {bytes} B", all.len());
+}
+
+/// Rumbai hands over these records at once, and the hub commits them a moment later; what Rumbai is told then.
+fn handed_over(custody: &mut Custody, now: u64, seqs: std::ops::RangeInclusive<u32>) -> usize {
+    let stored = seqs.clone().map(|seq| {
+        let small = header(seq, Class::Normal, 1024);
+        custody.piece(at(now), &node("rumbai"), piece(&small));
+        let digest = small.header().digest();
+        after_sync(HeldRecord { digest, ..held(seq, Class::Normal, 1024, Some("rumbai")).into_inner() })
+    });
+    let stored = stored.collect();
+    custody.stored(at(now), stored);
+    custody.receipts(at(now + 3), &node(HUB), &[receipt(&(1..=*seqs.end()).collect::<Vec<_>>()).encode()]);
+    custody.handle_timeout(at(now + 3));
+    told(custody).len()
+}
+
+#[test]
+fn who_hands_over_one_after_the_other_waits_for_no_turn_and_who_hands_over_many_does() {
+    let mut custody = sukajadi();
+    for seq in 1..=100 {
+        assert_eq!(handed_over(&mut custody, u64::from(seq) * 5, seq..=seq), 1, "record {seq}");
+    }
+    assert_eq!(handed_over(&mut custody, 505, 101..=104), 1);
+    assert_eq!(handed_over(&mut custody, 510, 105..=109), 0);
+    assert_eq!(handed_over(&mut custody, 515, 110..=110), 0, "the five before it wait with it");
+    let (next, _) = custody.poll_timeout().expect("the newest is due");
+    assert!((at(520)..at(570)).contains(&next), "{next:?}");
+    custody.handle_timeout(next);
+    assert_eq!(told(&mut custody).len(), 1);
 }
 
 #[test]
