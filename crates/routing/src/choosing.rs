@@ -173,6 +173,20 @@ fn a_bearer_that_the_neighbor_has_left_is_used_again_when_the_neighbor_speaks_ov
 }
 
 #[test]
+fn a_bearer_that_both_have_left_is_used_again_when_the_neighbor_acknowledges_something_over_it() {
+    let mut rumbai = Rumbai::new(&[(FIBER, 10, false), (CELLULAR, 30, true)]);
+    rumbai.suspect(10, FIBER);
+    rumbai.0.doubted(at(200), &sukajadi(FIBER));
+    assert_eq!(rumbai.choice(), Some(Choice { urgent: CELLULAR, rest: None }));
+    rumbai.0.acknowledged(at(210), &sukajadi(FIBER));
+    assert_eq!(
+        rumbai.choice(),
+        Some(Choice { urgent: FIBER, rest: Some(FIBER) }),
+        "neither would be the first to speak"
+    );
+}
+
+#[test]
 fn the_neighbor_is_down_with_its_last_bearer() {
     let mut rumbai = Rumbai::new(&[(FIBER, 10, false), (RADIO, 20, false)]);
     let down = |reason| RouterOutput::AdjacencyDown { neighbor: id("sukajadi"), reason };

@@ -117,6 +117,7 @@ impl Router {
     /// The neighbor's transport has acknowledged something over a bearer.
     pub fn acknowledged(&mut self, now: Now, bearer: &Bearer) {
         self.with_bearer(now, bearer, |liveness| liveness.acknowledged(now));
+        self.believed_in(now, bearer);
     }
 
     /// A heartbeat came over a bearer; `busy` says that the neighbor is busy with this node, `lsdb` what its LSDB comes to.
@@ -131,6 +132,12 @@ impl Router {
     /// More than a heartbeat came over a bearer: it is one that the neighbor believes in.
     pub fn spoken_to(&mut self, now: Now, bearer: &Bearer) {
         self.with_bearer(now, bearer, |liveness| liveness.heard(now));
+        self.believed_in(now, bearer);
+    }
+
+    /// The neighbor hears this node over a bearer. Its acknowledgements show it as well as its words: when both have left the
+    /// bearer, neither would be the first to speak.
+    fn believed_in(&mut self, now: Now, bearer: &Bearer) {
         if self.neighbors.get_mut(&bearer.neighbor).is_some_and(|link| link.set_doubted(bearer.medium, false)) {
             self.review(now, &bearer.neighbor, None);
         }
