@@ -12,6 +12,7 @@ use estafet_model::{
     UnixMillis, chunk_count,
 };
 use estafet_node::{Capture, CaptureRefused, CaptureToken, Captured, Input, Node, NodeEvent};
+use estafet_spool::Command;
 use estafet_store::chunk_append;
 use estafet_topology::{CityPlan, Template, Topology};
 use estafet_wire::{Answer, Frame, Verdict};
@@ -21,7 +22,7 @@ use crate::oracle::Oracle;
 use crate::plan::{Place, topology_of};
 use crate::seeded::Seeded;
 use crate::session::{End, Message, Session};
-use crate::store::{Command, Store};
+use crate::store::Store;
 
 /// More events than this at one moment are a loop that does not end.
 const EVENTS_AT_ONCE_MAX: u64 = 200_000;

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use estafet_model::{NodeId, Now};
 use estafet_node::{Input, Output};
+use estafet_spool::{Command, Recall};
 use estafet_store::{begin_append, chunk_append, conflicts_append, epoch_appends, losses_append, transfer_id};
 use estafet_wire::Frame;
 
 use crate::city::{City, Event, Office, refusals};
 use crate::session::{Carry, Message};
-use crate::store::Command;
 
 /// How often a daemon looks at its room and its round trips.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
@@ -120,7 +120,7 @@ impl City {
                 let found = self.offices[id].store.committed(&origin, epoch, &seqs);
                 self.hear(id, Input::Recalled(found));
             }
-            Output::Recall { origin, epoch, seqs } => self.command(id, Command::Recall(origin, epoch, seqs)),
+            Output::Recall { origin, epoch, seqs } => self.command(id, Command::Recall(Recall { origin, epoch, seqs })),
             Output::Release(ids) => {
                 self.released(id, &ids);
                 self.office_mut(id).store.release(ids);

@@ -18,8 +18,8 @@ use estafet_model::{
 };
 use estafet_node::{Input, Recovered};
 use estafet_spool::{
-    Append, Disk, Extent, Fault, Log, MemoryDisk, ReadPayload, ReadRecord, SpoolOptions, StoredRecord, TransferId,
-    Unsynced,
+    Command, Disk, Extent, Fault, Log, MemoryDisk, Outcome, ReadPayload, ReadRecord, Recall, Round, SpoolOptions,
+    StoredRecord, Unsynced,
 };
 use estafet_store::{
     Identity, Settled, held_record, losses, lost_record, receipt_append, receipts, record_append, recovered_transfer,
@@ -37,38 +37,12 @@ const SPOOL_BYTES_MAX: ByteCount = ByteCount::mebibytes(64);
 /// What an office keeps of its own released records.
 const HOLD_BYTES_MAX: ByteCount = ByteCount::mebibytes(1);
 
-/// A round takes no more than this, as in the daemon.
-const ROUND_BYTES_MAX: usize = 8 << 20;
-
 /// What may wait for the disk before pieces of neighbors are left to flow control, as in the daemon.
 const APPENDS_MAX: usize = 8192;
 const APPEND_BYTES_MAX: usize = 32 << 20;
 
 /// Few, so that short runs need several turns.
 const RECALLED_AT_ONCE: usize = 8;
-
-/// One thing to do to the log.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are appends")]
-pub(crate) enum Command {
-    Append(Append),
-    Abort(TransferId),
-    Release(Vec<RecordId>),
-    Recall(NodeId, Epoch, SeqRanges),
-}
-
-impl Command {
-    fn bytes(&self) -> usize {
-        match self {
-            Command::Append(Append::Record(record)) => match &record.payload {
-                estafet_spool::Payload::Inline(payload) => payload.len(),
-                estafet_spool::Payload::Transfer(_) => 0,
-            },
-            Command::Append(Append::Chunk { data, .. }) => data.len(),
-            Command::Append(_) | Command::Abort(_) | Command::Release(_) | Command::Recall(..) => 0,
-        }
-    }
-}
 
 /// A record that the node was told to be durable.
 #[derive(Debug, Clone)]
@@ -98,7 +72,7 @@ pub struct Store {
     log: Option<Log>,
     queue: VecDeque<Command>,
     queued_bytes: usize,
-    round: Option<Vec<Command>>,
+    round: Option<Round>,
     /// From whom the records come that are being stored.
     senders: BTreeMap<RecordId, NodeId>,
     kept: BTreeMap<RecordId, Kept>,
@@ -247,26 +221,20 @@ impl Store {
 
     /// Begins a round with what waits; false if there is nothing to do, or one is under way.
     pub(crate) fn begin_round(&mut self) -> bool {
-        if self.queue.is_empty() || self.round.is_some() {
+        if self.round.is_some() {
             return false;
         }
-        let mut round = Vec::new();
-        let mut bytes = 0;
-        while bytes < ROUND_BYTES_MAX
-            && let Some(command) = self.queue.pop_front()
-        {
-            bytes += command.bytes();
-            round.push(command);
-        }
-        self.queued_bytes -= bytes;
-        self.round = Some(round);
-        true
+        self.round = Round::take(&mut self.queue);
+        self.queued_bytes -= self.round.as_ref().map_or(0, Round::bytes);
+        self.round.is_some()
     }
 
     /// The sync has returned: what the node hears, in order; or what is wrong with the disk.
     pub(crate) fn end_round(&mut self) -> Result<Vec<Input>, String> {
         let (Some(log), Some(round)) = (&mut self.log, self.round.take()) else { return Ok(Vec::new()) };
-        let settled = write(log, round);
+        let (outcomes, rest) = carry_out(log, round);
+        rest.into_iter().for_each(|recall| self.command(Command::Recall(recall)));
+        let settled = Settled::from_outcomes(outcomes);
         let mut inputs = Vec::new();
         let mut stored = Vec::with_capacity(settled.stored.len());
         for record in settled.stored {
@@ -322,7 +290,7 @@ impl Store {
             (Some(mut log), Some(round)) => {
                 let disk = self.disk.copy();
                 self.disk.record_journal();
-                drop(write(&mut log, round));
+                drop(carry_out(&mut log, round));
                 let mut operations = self.disk.journal();
                 operations.truncate(seeded.below(operations.len() + 1));
                 operations.into_iter().for_each(|operation| disk.replay(operation));
@@ -336,8 +304,9 @@ impl Store {
     /// The process ends in order: everything queued is stored.
     pub(crate) fn close(&mut self) {
         if let Some(mut log) = self.log.take() {
-            let rest = self.round.take().into_iter().flatten().chain(self.queue.drain(..)).collect();
-            drop(write(&mut log, rest));
+            while let Some(round) = self.round.take().or_else(|| Round::take(&mut self.queue)) {
+                drop(carry_out(&mut log, round));
+            }
             log.close();
         }
         self.forget_process();
@@ -531,30 +500,10 @@ fn take_out_lost(
     lost
 }
 
-/// Does a round as the daemon's writer does: the appends first, so that an abort finds the chunks before it.
-fn write(log: &mut Log, round: Vec<Command>) -> Settled {
-    let (mut batch, mut aborted, mut released, mut recalled) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for command in round {
-        match command {
-            Command::Append(append) => batch.push(append),
-            Command::Abort(transfer) => aborted.push(transfer),
-            Command::Release(ids) => released.extend(ids),
-            Command::Recall(origin, epoch, seqs) => recalled.push((origin, epoch, seqs)),
-        }
-    }
-    let mut settled = Settled::from_outcomes(log.commit(batch));
-    aborted.into_iter().for_each(|transfer| log.abort(transfer));
-    if !released.is_empty() {
-        log.release(&released);
-    }
-    for (origin, epoch, mut seqs) in recalled {
-        while !seqs.is_empty() {
-            let (records, rest) = log.recall(&origin, epoch, &seqs, RECALLED_AT_ONCE);
-            settled.recalled.extend(records);
-            seqs = rest;
-        }
-    }
-    // The daemon's writer tidies when nothing else waits; here a step follows each round, so that cuts fall into it.
+/// Does a round as the daemon's writer does. That one tidies when nothing else waits; here a step follows each round, so
+/// that cuts fall into it.
+fn carry_out(log: &mut Log, round: Round) -> (Vec<Outcome>, Vec<Recall>) {
+    let done = log.carry_out(round, RECALLED_AT_ONCE);
     log.tidy();
-    settled
+    done
 }

@@ -169,7 +169,7 @@ impl Log {
     }
 
     /// These records' payloads may go. Whatever justifies it must be durable.
-    pub fn release(&mut self, ids: &[RecordId]) {
+    pub fn release<'a>(&mut self, ids: impl IntoIterator<Item = &'a RecordId>) {
         for id in ids {
             let needed = self.shelf.index_mut().release(id);
             self.unneed(&needed);

@@ -15,9 +15,10 @@ use crate::log::Log;
 use crate::options::{SpoolOptions, Usage};
 use crate::real_disk::RealDisk;
 use crate::recovery::{OpenError, Recovered};
+use crate::round::{Command, Recall};
 use crate::scrub::Scrubbed;
 use crate::shelf::{ReadError, ReadRecord, Shelf};
-use crate::writer::{self, Queue, Recall};
+use crate::writer::{self, Queue};
 
 /// A node's spool. A clone is another handle to the same one; when the last is dropped, what is queued is stored,
 /// the log is closed and the folder unlocked.
@@ -90,27 +91,27 @@ impl Spool {
     /// This is not logged: after a restart, a transfer that was [begun](Append::Begin) and whose bytes are still there
     /// may be back. The caller aborts it again.
     pub fn abort(&self, transfer: TransferId) {
-        self.inner.queue.abort(transfer);
+        self.inner.queue.command(Command::Abort(transfer));
     }
 
     /// These records' payloads may go. Whatever justifies it must be durable.
     ///
     /// They can be read until their room is given back. Releasing an unknown or a released record does nothing.
     pub fn release(&self, ids: Vec<RecordId>) {
-        self.inner.queue.release(ids);
+        self.inner.queue.command(Command::Release(ids));
     }
 
     /// Takes back released records of one origin's epoch with these numbers, as far as their bytes are still there: they
     /// are needed from now on, as if they had never been released. Each that is found is told as
     /// [`Done::Recalled`](crate::Done::Recalled), which is the outcome of no append.
     pub fn recall(&self, origin: NodeId, epoch: Epoch, seqs: SeqRanges) {
-        self.inner.queue.recall(Recall { origin, epoch, seqs });
+        self.inner.queue.command(Command::Recall(Recall { origin, epoch, seqs }));
     }
 
     /// Gives back the room of own captures that are released and held, and were all stored before this, segment by
     /// segment.
     pub fn expire_held(&self, before: UnixMillis) {
-        self.inner.queue.expire_held(before);
+        self.inner.queue.command(Command::ExpireHeld(before));
     }
 
     /// Reads a record, with every checksum checked. Blocks for the disk.

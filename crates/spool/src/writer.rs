@@ -3,16 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use estafet_model::{Epoch, NodeId, RecordId, SeqRanges, UnixMillis};
-
-use crate::append::{Append, Done, Outcome, Poisoned, TransferId};
+use crate::append::{Append, Outcome, Poisoned};
 use crate::disk::Disk;
 use crate::log::Log;
 use crate::options::{Fill, Usage};
-
-/// A commit takes no more than this: it bounds how long the first in it waits for the last, and half a segment
-/// keeps the sealing of segments rare beside it.
-const COMMIT_BYTES_MAX: usize = 8 << 20;
+use crate::round::{Command, Round};
 
 /// Records that are taken back in one round: it bounds how long an append waits for it.
 const RECALLED_AT_ONCE: usize = 512;
@@ -30,34 +25,6 @@ struct State {
     closed: bool,
     poisoned: Option<Poisoned>,
     fill: Fill,
-}
-
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are appends")]
-enum Command {
-    Append(Append),
-    Abort(TransferId),
-    Release(Vec<RecordId>),
-    ExpireHeld(UnixMillis),
-    Recall(Recall),
-}
-
-/// Released records that are needed again.
-#[derive(Debug)]
-pub(crate) struct Recall {
-    pub(crate) origin: NodeId,
-    pub(crate) epoch: Epoch,
-    pub(crate) seqs: SeqRanges,
-}
-
-/// What the writer does in one round: the batch first, so that an abort finds the chunks that were queued before it.
-#[derive(Debug, Default)]
-struct Round {
-    batch: Vec<Append>,
-    aborted: Vec<TransferId>,
-    released: Vec<RecordId>,
-    recalled: Vec<Recall>,
-    expired: Option<UnixMillis>,
 }
 
 /// What the writer does next.
@@ -85,22 +52,6 @@ impl Queue {
         Ok(())
     }
 
-    pub(crate) fn abort(&self, transfer: TransferId) {
-        self.command(Command::Abort(transfer));
-    }
-
-    pub(crate) fn release(&self, ids: Vec<RecordId>) {
-        self.command(Command::Release(ids));
-    }
-
-    pub(crate) fn expire_held(&self, before: UnixMillis) {
-        self.command(Command::ExpireHeld(before));
-    }
-
-    pub(crate) fn recall(&self, recall: Recall) {
-        self.command(Command::Recall(recall));
-    }
-
     pub(crate) fn close(&self) {
         self.state().closed = true;
         self.filled.notify_one();
@@ -111,7 +62,7 @@ impl Queue {
         fill.usage(disk)
     }
 
-    fn command(&self, command: Command) {
+    pub(crate) fn command(&self, command: Command) {
         let mut state = self.state();
         // A poisoned spool gives nothing back.
         if state.poisoned.is_none() {
@@ -131,25 +82,7 @@ impl Queue {
         }
         let idle = |state: &mut State| state.commands.is_empty() && !state.closed;
         let mut state = self.filled.wait_while(self.state(), idle).unwrap_or_else(PoisonError::into_inner);
-        if state.commands.is_empty() {
-            return None;
-        }
-        let mut round = Round::default();
-        let mut bytes = 0;
-        while bytes < COMMIT_BYTES_MAX {
-            match state.commands.pop_front() {
-                None => break,
-                Some(Command::Append(append)) => {
-                    bytes += append.bytes();
-                    round.batch.push(append);
-                }
-                Some(Command::Abort(transfer)) => round.aborted.push(transfer),
-                Some(Command::Release(ids)) => round.released.extend(ids),
-                Some(Command::ExpireHeld(before)) => round.expired = Some(before),
-                Some(Command::Recall(recall)) => round.recalled.push(recall),
-            }
-        }
-        Some(Next::Round(round))
+        Round::take(&mut state.commands).map(Next::Round)
     }
 
     /// From now on nothing is taken. Returns what was queued and will not be stored.
@@ -178,27 +111,14 @@ pub(crate) fn run(mut log: Log, queue: &Queue, on_done: &mut (dyn FnMut(Vec<Outc
     while log.poisoned().is_none()
         && let Some(next) = queue.next_round(tidying)
     {
-        let Next::Round(Round { batch, aborted, released, recalled, expired }) = next else {
+        let Next::Round(round) = next else {
             tidying = log.tidy();
             publish(&log, queue);
             continue;
         };
         tidying = true;
-        let mut outcomes = log.commit(batch);
-        aborted.into_iter().for_each(|transfer| log.abort(transfer));
-        if !released.is_empty() {
-            log.release(&released);
-        }
-        for Recall { origin, epoch, seqs } in recalled {
-            let (records, seqs) = log.recall(&origin, epoch, &seqs, RECALLED_AT_ONCE);
-            outcomes.extend(records.into_iter().map(|record| Ok(Done::Recalled(record))));
-            if !seqs.is_empty() {
-                queue.recall(Recall { origin, epoch, seqs });
-            }
-        }
-        if let Some(before) = expired {
-            log.expire_held(before);
-        }
+        let (outcomes, rest) = log.carry_out(round, RECALLED_AT_ONCE);
+        rest.into_iter().for_each(|recall| queue.command(Command::Recall(recall)));
         publish(&log, queue);
         tell(outcomes, on_done);
     }

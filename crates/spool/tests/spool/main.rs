@@ -10,6 +10,7 @@ mod poison;
 mod recalling;
 mod reclaiming;
 mod recycling;
+mod rounds;
 mod scrubbing;
 mod support;
 mod surgery;
